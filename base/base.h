@@ -1,0 +1,114 @@
+/* base.h: arenas, vectors, text buffers, interned strings, diagnostics.  Knows no IR.
+ *
+ * Memory has lifetimes, not owners: every allocation belongs to an arena (session, graph, pass
+ * scratch) and goes with it; nothing is freed alone.  Allocation never fails: a compiler without
+ * memory says so and exits 70.  Allocated memory is zero.
+ */
+#ifndef BASE_H
+#define BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- arena.c ------------------------------------------------------------------------------ */
+
+typedef struct ArenaBlock ArenaBlock;
+typedef struct Arena {
+  ArenaBlock *head;
+  size_t used; /* bytes handed out */
+} Arena;
+
+void *arena_alloc(Arena *a, size_t bytes);               /* zeroed, aligned to 16 */
+void *arena_array(Arena *a, size_t count, size_t size);  /* checked multiplication */
+void *arena_copy(Arena *a, const void *p, size_t bytes); /* NULL for 0 bytes */
+char *arena_text(Arena *a, const char *s, size_t n);     /* NUL-terminated copy */
+char *arena_printf(Arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void arena_free(Arena *a); /* all of it; the arena is empty and usable afterwards */
+
+#define NEW(arena, T) ((T *)arena_alloc((arena), sizeof(T)))
+#define NEW_ARRAY(arena, T, n) ((T *)arena_array((arena), (size_t)(n), sizeof(T)))
+
+/* ---- vectors: VEC(int) v = {0}; vec_push(arena, &v, 3); v.at[0]; v.len ---------------------- */
+
+#define VEC(T)                                                                                    \
+  struct {                                                                                        \
+    T *at;                                                                                        \
+    uint32_t len, cap;                                                                            \
+  }
+
+#define vec_push(arena, v, ...)                                                                   \
+  do {                                                                                            \
+    if ((v)->len == (v)->cap)                                                                     \
+      (v)->at = vec_grow((arena), (v)->at, &(v)->cap, sizeof *(v)->at);                           \
+    (v)->at[(v)->len++] = (__VA_ARGS__);                                                          \
+  } while (0)
+
+void *vec_grow(Arena *a, void *at, uint32_t *cap, size_t size); /* a copy with room for more */
+
+/* ---- text.c: growing text and interned strings ---------------------------------------------- */
+
+typedef struct Text {
+  Arena *arena;
+  char *at; /* NUL-terminated once anything was written */
+  size_t len, cap;
+} Text;
+
+void text_add(Text *t, const char *s);
+void text_add_n(Text *t, const char *s, size_t n);
+void text_printf(Text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void text_vprintf(Text *t, const char *fmt, va_list ap);
+void text_quoted(Text *t, const char *s);  /* "s" with \" \\ \n \xHH escapes */
+void text_double(Text *t, double v);       /* shortest of %.17g forms that reads back equal */
+
+/* Interned strings: equal text, equal pointer. */
+typedef struct Strings {
+  Arena *arena;
+  const char **slot;
+  uint32_t count, cap;
+} Strings;
+
+const char *intern(Strings *s, const char *text, size_t n);
+uint64_t hash_bytes(const void *p, size_t n, uint64_t seed); /* FNV-1a, 64 bits */
+
+/* The entry of `names` nearest to `name` by edit distance, or NULL when none is near. */
+const char *nearest_name(const char *name, const char *const *names, size_t n);
+
+/* The whole file, NUL-terminated, or NULL with *why set (strerror text). */
+char *read_file(Arena *a, const char *path, size_t *size, const char **why);
+
+/* ---- diag.c: what the user is told ---------------------------------------------------------- */
+
+/* A place in a source.  line and col count from 1; line 0 means "nowhere known". */
+typedef struct Loc {
+  uint32_t source; /* index given by diag_source */
+  uint32_t line, col;
+} Loc;
+
+typedef struct Source {
+  const char *name; /* as the user wrote it */
+  const char *text;
+  size_t size;
+  const uint32_t *line_start; /* offsets; lines + 1 of them */
+  uint32_t lines;
+} Source;
+
+typedef struct Diag {
+  Arena *arena;
+  FILE *out; /* NULL: count only */
+  VEC(Source) sources;
+  uint32_t errors, warnings;
+  uint32_t limit; /* stop printing after so many errors; 0: no limit */
+} Diag;
+
+void diag_init(Diag *d, Arena *a, FILE *out);
+uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size);
+
+/* file:line:col: error: message, the line and a caret.  A note belongs to what came before it. */
+void diag_error(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void diag_warning(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void diag_note(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

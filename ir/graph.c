@@ -1,0 +1,260 @@
+/* graph.c: building, finding, copying and replacing.  Ids are indices into flat arrays that move when
+ * they grow: hold ids, not pointers. */
+#include "ir/ir.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+Graph *graph_new(Arena *arena, Strings *strings, const char *name, const char *source) {
+  Graph *g = NEW(arena, Graph);
+  g->arena = arena;
+  g->strings = strings;
+  g->name = name;
+  g->source = source;
+  return g;
+}
+
+BlockId graph_add_block(Graph *g, NodeId owner) {
+  vec_push(g->arena, &g->blocks, (Block){.owner = owner});
+  return g->blocks.len - 1;
+}
+
+static ValueId add_value(Graph *g, Type type, NodeId node, BlockId block, uint32_t index) {
+  Value v = {.type = type, .node = node, .block = block, .index = index};
+  vec_push(g->arena, &g->values, v);
+  return g->values.len - 1;
+}
+
+ValueId graph_add_arg(Graph *g, BlockId block, Type type) {
+  ValueId v = add_value(g, type, NO_ID, block, g->blocks.at[block].args.len);
+  vec_push(g->arena, &g->blocks.at[block].args, v);
+  return v;
+}
+
+static int attr_order(const void *a, const void *b) {
+  return (int)((const Attr *)a)->key - (int)((const Attr *)b)->key;
+}
+
+static Attr *copy_attrs(Graph *g, uint32_t n, const Attr *attrs) {
+  Attr *copy = arena_copy(g->arena, attrs, n * sizeof *attrs);
+  for (uint32_t i = 0; i < n; i++)
+    if (attr_kind[copy[i].key] == ATTR_INTS)
+      copy[i].ints = arena_copy(g->arena, copy[i].ints, copy[i].n * sizeof(int64_t));
+  if (n > 1) qsort(copy, n, sizeof *copy, attr_order);
+  return copy;
+}
+
+NodeId graph_add_node(Graph *g, BlockId block, Op op, Loc loc, uint32_t nops, const ValueId *ops,
+                      uint32_t nres, const Type *types, uint32_t nattrs, const Attr *attrs) {
+  NodeId id = g->nodes.len;
+  Node n = {.op = op, .loc = loc, .block = block, .nops = nops, .nres = nres, .nattrs = nattrs};
+  n.ops = arena_copy(g->arena, ops, nops * sizeof *ops);
+  n.attrs = copy_attrs(g, nattrs, attrs);
+  n.res = g->values.len;
+  for (uint32_t i = 0; i < nres; i++) add_value(g, types[i], id, block, i);
+  vec_push(g->arena, &g->nodes, n);
+  vec_push(g->arena, &g->blocks.at[block].nodes, id);
+  return id;
+}
+
+uint32_t graph_add_entry(Graph *g, const char *name, EntryKind kind, int64_t batch, Loc loc) {
+  BlockId body = graph_add_block(g, NO_ID);
+  Entry e = {.name = name, .kind = kind, .batch = batch, .body = body, .loc = loc};
+  vec_push(g->arena, &g->entries, e);
+  return g->entries.len - 1;
+}
+
+ValueId graph_add_entry_arg(Graph *g, uint32_t entry, ArgRole role, const char *name, Type t, Loc loc) {
+  Entry *e = &g->entries.at[entry];
+  vec_push(g->arena, &e->args, (Port){.role = (uint8_t)role, .name = name, .loc = loc});
+  return graph_add_arg(g, e->body, t);
+}
+
+void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *name, ValueId v, Loc loc) {
+  Entry *e = &g->entries.at[entry];
+  vec_push(g->arena, &e->results, (Port){.role = (uint8_t)role, .name = name, .loc = loc});
+  vec_push(g->arena, &g->blocks.at[e->body].results, v);
+}
+
+static ValueId find_port(const Port *ports, uint32_t n, const ValueId *values, int role, const char *name) {
+  for (uint32_t i = 0; i < n; i++)
+    if (ports[i].role == role && (!name || !strcmp(ports[i].name, name))) return values[i];
+  return NO_ID;
+}
+
+ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role, const char *name) {
+  const Entry *e = &g->entries.at[entry];
+  return find_port(e->args.at, e->args.len, g->blocks.at[e->body].args.at, (int)role, name);
+}
+
+ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const char *name) {
+  const Entry *e = &g->entries.at[entry];
+  return find_port(e->results.at, e->results.len, g->blocks.at[e->body].results.at, (int)role, name);
+}
+
+State *graph_state(const Graph *g, const char *path) {
+  for (uint32_t i = 0; i < g->states.len; i++)
+    if (!strcmp(g->states.at[i].path, path)) return &g->states.at[i];
+  return NULL;
+}
+
+int graph_entry_find(const Graph *g, EntryKind kind) {
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    if (g->entries.at[i].kind == kind) return (int)i;
+  return -1;
+}
+
+/* ---- attributes --------------------------------------------------------------------------------- */
+
+const Attr *node_attr(const Node *n, AttrKey key) {
+  for (uint32_t i = 0; i < n->nattrs; i++)
+    if (n->attrs[i].key == key) return &n->attrs[i];
+  return NULL;
+}
+
+int64_t node_int(const Node *n, AttrKey key, int64_t otherwise) {
+  const Attr *a = node_attr(n, key);
+  return a ? a->i : otherwise;
+}
+
+double node_float(const Node *n, AttrKey key, double otherwise) {
+  const Attr *a = node_attr(n, key);
+  return a ? a->f : otherwise;
+}
+
+bool node_bool(const Node *n, AttrKey key) { return node_int(n, key, 0) != 0; }
+
+const char *node_text(const Node *n, AttrKey key, const char *otherwise) {
+  const Attr *a = node_attr(n, key);
+  return a ? a->s : otherwise;
+}
+
+void node_set_attr(Graph *g, NodeId id, Attr a) {
+  Node *n = &g->nodes.at[id];
+  for (uint32_t i = 0; i < n->nattrs; i++)
+    if (n->attrs[i].key == a.key) {
+      n->attrs[i] = *copy_attrs(g, 1, &a);
+      return;
+    }
+  Attr *all = NEW_ARRAY(g->arena, Attr, n->nattrs + 1);
+  if (n->nattrs) memcpy(all, n->attrs, n->nattrs * sizeof *all);
+  all[n->nattrs] = a;
+  n->attrs = copy_attrs(g, ++n->nattrs, all);
+}
+
+Attr attr_int(AttrKey key, int64_t i) { return (Attr){.key = key, .i = i}; }
+Attr attr_bool(AttrKey key, bool b) { return (Attr){.key = key, .i = b}; }
+Attr attr_float(AttrKey key, double f) { return (Attr){.key = key, .f = f}; }
+Attr attr_text(AttrKey key, const char *s) { return (Attr){.key = key, .s = s}; }
+Attr attr_ints(AttrKey key, uint32_t n, const int64_t *ints) {
+  return (Attr){.key = key, .n = n, .ints = ints};
+}
+
+/* ---- copying and replacing -------------------------------------------------------------------------- */
+
+#define VEC_COPY(arena, v)                                                                        \
+  ((v)->at = arena_copy((arena), (v)->at, (v)->len * sizeof *(v)->at), (v)->cap = (v)->len)
+
+Graph *graph_clone(const Graph *g, Arena *arena) {
+  Graph *c = arena_copy(arena, g, sizeof *g);
+  c->arena = arena;
+  VEC_COPY(arena, &c->nodes);
+  VEC_COPY(arena, &c->values);
+  VEC_COPY(arena, &c->blocks);
+  VEC_COPY(arena, &c->states);
+  VEC_COPY(arena, &c->entries);
+  VEC_COPY(arena, &c->hypers);
+  VEC_COPY(arena, &c->train.settings);
+  for (uint32_t i = 0; i < c->nodes.len; i++) {
+    Node *n = &c->nodes.at[i];
+    n->ops = arena_copy(arena, n->ops, n->nops * sizeof *n->ops);
+    n->attrs = copy_attrs(c, n->nattrs, n->attrs);
+    n->blocks = arena_copy(arena, n->blocks, n->nblocks * sizeof *n->blocks);
+  }
+  for (uint32_t i = 0; i < c->blocks.len; i++) {
+    VEC_COPY(arena, &c->blocks.at[i].args);
+    VEC_COPY(arena, &c->blocks.at[i].nodes);
+    VEC_COPY(arena, &c->blocks.at[i].results);
+  }
+  for (uint32_t i = 0; i < c->entries.len; i++) {
+    VEC_COPY(arena, &c->entries.at[i].args);
+    VEC_COPY(arena, &c->entries.at[i].results);
+  }
+  return c;
+}
+
+static ValueId mapped(const ValueId *map, ValueId v) {
+  while (v != NO_ID && map[v] != NO_ID && map[v] != v) v = map[v];
+  return v;
+}
+
+void graph_apply_map(Graph *g, BlockId block, const ValueId *map) {
+  Block *b = &g->blocks.at[block];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    Node *n = &g->nodes.at[b->nodes.at[i]];
+    for (uint32_t k = 0; k < n->nops; k++) n->ops[k] = mapped(map, n->ops[k]);
+    for (uint32_t k = 0; k < n->nblocks; k++) graph_apply_map(g, n->blocks[k], map);
+  }
+  for (uint32_t i = 0; i < b->results.len; i++) b->results.at[i] = mapped(map, b->results.at[i]);
+}
+
+void graph_replace_uses(Graph *g, BlockId block, ValueId from, ValueId to) {
+  Block *b = &g->blocks.at[block];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    Node *n = &g->nodes.at[b->nodes.at[i]];
+    for (uint32_t k = 0; k < n->nops; k++)
+      if (n->ops[k] == from) n->ops[k] = to;
+    for (uint32_t k = 0; k < n->nblocks; k++) graph_replace_uses(g, n->blocks[k], from, to);
+  }
+  for (uint32_t i = 0; i < b->results.len; i++)
+    if (b->results.at[i] == from) b->results.at[i] = to;
+}
+
+static void copy_block(Graph *g, BlockId from, BlockId to, ValueId *map) {
+  for (uint32_t i = 0; i < g->blocks.at[from].args.len; i++) {
+    ValueId v = g->blocks.at[from].args.at[i];
+    map[v] = graph_add_arg(g, to, value_type(g, v));
+  }
+  for (uint32_t i = 0; i < g->blocks.at[from].nodes.len; i++)
+    graph_copy_node(g, g->blocks.at[from].nodes.at[i], to, map);
+  for (uint32_t i = 0; i < g->blocks.at[from].results.len; i++) {
+    ValueId v = g->blocks.at[from].results.at[i];
+    vec_push(g->arena, &g->blocks.at[to].results, map[v] == NO_ID ? v : map[v]);
+  }
+}
+
+NodeId graph_copy_node(Graph *g, NodeId id, BlockId block, ValueId *map) {
+  Node n = g->nodes.at[id];
+  ValueId *ops = NEW_ARRAY(g->arena, ValueId, n.nops);
+  Type *types = NEW_ARRAY(g->arena, Type, n.nres);
+  for (uint32_t i = 0; i < n.nops; i++) ops[i] = map[n.ops[i]] == NO_ID ? n.ops[i] : map[n.ops[i]];
+  for (uint32_t i = 0; i < n.nres; i++) types[i] = value_type(g, n.res + i);
+  NodeId copy = graph_add_node(g, block, n.op, n.loc, n.nops, ops, n.nres, types, n.nattrs, n.attrs);
+  for (uint32_t i = 0; i < n.nres; i++) map[n.res + i] = g->nodes.at[copy].res + i;
+  if (!n.nblocks) return copy;
+  BlockId *blocks = NEW_ARRAY(g->arena, BlockId, n.nblocks);
+  for (uint32_t i = 0; i < n.nblocks; i++) {
+    blocks[i] = graph_add_block(g, copy);
+    copy_block(g, n.blocks[i], blocks[i], map);
+  }
+  g->nodes.at[copy].nblocks = n.nblocks;
+  g->nodes.at[copy].blocks = blocks;
+  return copy;
+}
+
+void ice(const Graph *g, NodeId id, const char *fmt, ...) {
+  va_list ap;
+  fputs("mpcc: internal error: ", stderr);
+  va_start(ap, fmt);
+  vfprintf(stderr, fmt, ap);
+  va_end(ap);
+  fputc('\n', stderr);
+  if (g && id != NO_ID && id < g->nodes.len) {
+    Arena scratch = {0};
+    Text t = {.arena = &scratch};
+    node_print(g, id, &t);
+    fprintf(stderr, "  at %s (source line %u)\n", t.at, (unsigned)g->nodes.at[id].loc.line);
+    arena_free(&scratch);
+  }
+  exit(70);
+}

@@ -1,0 +1,310 @@
+/* ir.h: the graph that everything between the language and the machine is written in.
+ *
+ * Functional SSA over typed tensors.  A Graph holds a table of states, a table of entries (train_step,
+ * eval, init, …) and flat arrays of nodes, values and blocks, addressed by 32-bit ids; never hold a
+ * Node * or Value * across something that adds one.  A node has operands, attributes, one or more
+ * results, a Loc, and may own blocks.  State is an explicit argument and an explicit result of an
+ * entry.  Shapes are static; the one run-time size is `rows`, how many examples of the batch are
+ * real: the axis they lie on is tagged in the type.
+ */
+#ifndef IR_IR_H
+#define IR_IR_H
+
+#include "base/base.h"
+
+/* ---- type.c ----------------------------------------------------------------------------------- */
+
+/* DTYPE(name, bytes, kind: f float, i integer, b bool), in the order of mp_dtype. */
+#define DTYPES(DTYPE)                                                                             \
+  DTYPE(f32, 4, 'f') DTYPE(bf16, 2, 'f') DTYPE(f16, 2, 'f') DTYPE(f8e4m3fn, 1, 'f')               \
+  DTYPE(f8e5m2, 1, 'f') DTYPE(f8e8m0, 1, 'f') DTYPE(i64, 8, 'i') DTYPE(i32, 4, 'i')               \
+  DTYPE(u32, 4, 'i') DTYPE(u16, 2, 'i') DTYPE(u8, 1, 'i') DTYPE(i1, 1, 'b')
+
+typedef enum DType {
+#define DTYPE(name, bytes, kind) DT_##name,
+  DTYPES(DTYPE)
+#undef DTYPE
+  DT_COUNT
+} DType;
+
+enum { MAX_RANK = 8 };
+
+typedef struct Type {
+  uint8_t dtype; /* DType */
+  uint8_t rank;
+  int8_t rows;   /* the axis whose leading part is real rows, -1: none.  dim[rows] = m · batch */
+  int8_t unit;   /* exponent of the loss scale S that the values carry */
+  int64_t dim[MAX_RANK];
+} Type;
+
+extern const char *const dtype_name[DT_COUNT];
+extern const uint8_t dtype_bytes[DT_COUNT];
+extern const char dtype_kind[DT_COUNT];
+
+Type type_make(DType dtype, int rank, const int64_t *dims); /* no rows, unit 0 */
+Type type_scalar(DType dtype);
+Type type_with(Type t, DType dtype);            /* the same dims, rows and unit */
+bool type_equal(Type a, Type b);                /* everything */
+bool type_same_dims(Type a, Type b);            /* rank and dims */
+int64_t type_count(Type t);                     /* elements; fits in i64 once verified */
+bool type_bytes(Type t, uint64_t *bytes);       /* false: does not fit in 2^46 bytes */
+void type_print(Text *t, Type type);            /* f32[rows 64,784]*S */
+bool type_parse(const char **s, Type *type);    /* the inverse; *s moves behind it */
+bool dtype_parse(const char *name, size_t n, DType *d);
+
+/* ---- op.c: the readers of ops.def and attrs.def that everybody needs ------------------------------ */
+
+typedef enum Op {
+#define OP(name, doc) OP_##name,
+#include "ir/ops.def"
+  OP_COUNT
+} Op;
+
+typedef enum AttrKey {
+#define ATTR(name, kind, doc) AT_##name,
+#include "ir/attrs.def"
+#undef ATTR
+  AT_COUNT
+} AttrKey;
+
+typedef enum AttrKind { ATTR_INT, ATTR_FLOAT, ATTR_BOOL, ATTR_TEXT, ATTR_INTS } AttrKind;
+
+typedef enum OpFlags {
+  F_EW = 1, F_COMM = 2, F_VIEW = 4, F_REDUCE = 8, F_RANDOM = 16, F_STATE = 32, F_REGION = 64
+} OpFlags;
+
+typedef enum ArgKind { ARG_END, ARG_IN, ARG_OPT, ARG_REST, ARG_OUT, ARG_RESTOUT, ARG_ATTR } ArgKind;
+typedef struct OpArg {
+  ArgKind kind;
+  const char *name;
+  int key; /* AttrKey of an ARG_ATTR */
+} OpArg;
+
+extern const char *const op_name[OP_COUNT], *const op_doc[OP_COUNT];
+extern const OpArg *const op_args[OP_COUNT]; /* ends with ARG_END */
+extern const uint8_t op_flags[OP_COUNT];
+extern const char *const attr_name[AT_COUNT];
+extern const uint8_t attr_kind[AT_COUNT];
+
+typedef enum Form { FORM_none, FORM_map, FORM_reduce, FORM_gemm } Form;
+extern const uint8_t op_form[OP_COUNT];
+extern const char *const form_name[4];
+
+bool op_find(const char *name, size_t n, Op *op);
+int op_results(Op op);                /* fixed number of results, -1: any */
+bool op_arity_ok(Op op, uint32_t operands);
+
+/* ---- graph.c ------------------------------------------------------------------------------------- */
+
+typedef uint32_t NodeId, ValueId, BlockId;
+#define NO_ID UINT32_MAX
+
+typedef struct Attr {
+  AttrKey key;
+  uint32_t n; /* of ints */
+  union {
+    int64_t i;
+    double f;
+    const char *s;
+    const int64_t *ints;
+  };
+} Attr;
+
+typedef struct Node {
+  Op op;
+  Loc loc;
+  BlockId block; /* where it stands */
+  uint32_t nops, nres, nattrs, nblocks;
+  ValueId *ops;
+  ValueId res; /* the first of nres consecutive ids */
+  Attr *attrs; /* sorted by key */
+  BlockId *blocks;
+} Node;
+
+typedef struct Value {
+  Type type;
+  NodeId node;    /* that defines it; NO_ID: argument of `block` */
+  BlockId block;
+  uint32_t index; /* among the node's results or the block's arguments */
+} Value;
+
+typedef VEC(ValueId) ValueIds;
+typedef VEC(NodeId) NodeIds;
+
+typedef struct Block {
+  NodeId owner; /* NO_ID: body of an entry */
+  ValueIds args;
+  NodeIds nodes; /* operands before users */
+  ValueIds results;
+} Block;
+
+typedef enum StateKind { STATE_param, STATE_state, STATE_moment, STATE_counter, STATE_derived } StateKind;
+typedef struct State { /* order of kinds: mp_state_kind */
+  const char *path;    /* interned: "net.0.weight", "net.0.weight:m" */
+  StateKind kind;
+  Type type;
+  Loc loc;
+  const char *master;  /* path of the parameter that a derived or moment state belongs to */
+  bool no_decay;       /* decay(false) */
+} State;
+
+typedef enum ArgRole { ARG_input, ARG_state, ARG_hyper, ARG_seed } ArgRole;
+typedef enum ResRole {
+  RES_state,  /* name: path */
+  RES_loss,   /* sum of a loss over real rows; gradients start here */
+  RES_metric, /* sum of a metric */
+  RES_weight, /* total weight of the loss or metric of this name */
+  RES_grad,   /* between grad and optimize: gradient of the parameter of this path */
+  RES_ok,     /* i1: everything finite, the step commits */
+  RES_fault,  /* i1: an index was out of range */
+  RES_nonfinite, /* i1: the update of the state `name` is not finite */
+  RES_value   /* result of an infer function */
+} ResRole;
+extern const char *const state_kind_name[5], *const arg_role_name[4], *const res_role_name[9];
+
+/* Arguments and results of an entry, beside its block's lists: role and name of each. */
+typedef struct Port {
+  uint8_t role; /* ArgRole or ResRole */
+  const char *name;
+  Loc loc;
+} Port;
+
+typedef enum EntryKind { ENTRY_init, ENTRY_step, ENTRY_eval, ENTRY_infer, ENTRY_fit, ENTRY_derive } EntryKind;
+extern const char *const entry_kind_name[6];
+
+typedef struct Entry {
+  const char *name;
+  EntryKind kind;
+  int64_t batch; /* rows of a full batch, 0: none */
+  BlockId body;
+  VEC(Port) args, results;
+  Loc loc;
+} Entry;
+
+typedef struct Hyper {
+  const char *name;  /* "lr", "steps" */
+  double value;      /* NaN: follows its schedule */
+  const char *shown; /* "linear(0.001, to: 0)" */
+} Hyper;
+
+/* What the train block says beyond the computation. */
+typedef struct Train {
+  const char *optimizer; /* NULL: none; "sgd", "adam", "adamw" */
+  VEC(Attr) settings;    /* lr, lr_to, betas, … */
+  const char *precision; /* "f32", "bf16" */
+  int64_t steps, epochs; /* 0: not given */
+  Loc optimizer_loc, precision_loc;
+} Train;
+
+typedef struct Graph {
+  Arena *arena; /* everything below lives in it */
+  Strings *strings;
+  const char *name, *source;
+  VEC(Node) nodes;
+  VEC(Value) values;
+  VEC(Block) blocks;
+  VEC(State) states;
+  VEC(Entry) entries;
+  VEC(Hyper) hypers;
+  Train train;
+} Graph;
+
+Graph *graph_new(Arena *arena, Strings *strings, const char *name, const char *source);
+BlockId graph_add_block(Graph *g, NodeId owner);
+ValueId graph_add_arg(Graph *g, BlockId block, Type type);
+/* Appends to the end of `block`.  types: of the results; attrs are copied and sorted. */
+NodeId graph_add_node(Graph *g, BlockId block, Op op, Loc loc, uint32_t nops, const ValueId *ops,
+                      uint32_t nres, const Type *types, uint32_t nattrs, const Attr *attrs);
+uint32_t graph_add_entry(Graph *g, const char *name, EntryKind kind, int64_t batch, Loc loc);
+ValueId graph_add_entry_arg(Graph *g, uint32_t entry, ArgRole role, const char *name, Type t, Loc loc);
+void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *name, ValueId v, Loc loc);
+ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role, const char *name); /* or NO_ID */
+ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const char *name);
+State *graph_state(const Graph *g, const char *path); /* NULL: none */
+int graph_entry_find(const Graph *g, EntryKind kind); /* first of the kind, -1: none */
+
+static inline Type value_type(const Graph *g, ValueId v) { return g->values.at[v].type; }
+static inline Node *value_node(const Graph *g, ValueId v) { /* NULL: an argument */
+  NodeId n = g->values.at[v].node;
+  return n == NO_ID ? NULL : &g->nodes.at[n];
+}
+const Attr *node_attr(const Node *n, AttrKey key); /* NULL: not there */
+int64_t node_int(const Node *n, AttrKey key, int64_t otherwise);
+double node_float(const Node *n, AttrKey key, double otherwise);
+bool node_bool(const Node *n, AttrKey key); /* absent: false */
+const char *node_text(const Node *n, AttrKey key, const char *otherwise);
+void node_set_attr(Graph *g, NodeId n, Attr a); /* replaces one of the same key */
+
+Attr attr_int(AttrKey key, int64_t i);
+Attr attr_bool(AttrKey key, bool b);
+Attr attr_float(AttrKey key, double f);
+Attr attr_text(AttrKey key, const char *s);
+Attr attr_ints(AttrKey key, uint32_t n, const int64_t *ints);
+
+/* A copy of the graph in another arena (for evaluation before and after a pass). */
+Graph *graph_clone(const Graph *g, Arena *arena);
+/* Every use of `from` in the block (and blocks inside) and its results becomes `to`. */
+void graph_replace_uses(Graph *g, BlockId block, ValueId from, ValueId to);
+/* map[v] is v's replacement, or NO_ID to keep it (map has one element a value); chains are followed. */
+void graph_apply_map(Graph *g, BlockId block, const ValueId *map);
+/* The copy of node n at the end of `block`, operands through map (NO_ID: unchanged); results entered
+ * in map.  Blocks are copied too. */
+NodeId graph_copy_node(Graph *g, NodeId n, BlockId block, ValueId *map);
+
+/* ---- build.c: nodes with inferred types; an error in the operands is an internal error ---------------- */
+
+typedef struct Builder {
+  Graph *g;
+  BlockId block;
+  Loc loc; /* of what is built */
+} Builder;
+
+ValueId build(Builder *b, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs, const Attr *attrs);
+ValueId build_typed(Builder *b, Op op, Type t, uint32_t nops, const ValueId *ops, uint32_t nattrs,
+                    const Attr *attrs); /* ops whose SHAPE is `given` */
+ValueId build1(Builder *b, Op op, ValueId x);
+ValueId build2(Builder *b, Op op, ValueId x, ValueId y);
+ValueId build_select(Builder *b, ValueId c, ValueId x, ValueId y);
+ValueId build_constant(Builder *b, Type t, double value); /* a rank-0 constant, broadcast to t */
+ValueId build_like(Builder *b, ValueId v, double value);  /* constant of v's type */
+ValueId build_cast(Builder *b, ValueId x, DType d);       /* x itself where it has the type */
+ValueId build_iota(Builder *b, Type t, int axis);
+ValueId build_reduce(Builder *b, Op op, ValueId x, uint32_t naxes, const int64_t *axes);
+ValueId build_reduce_last(Builder *b, Op op, ValueId x);  /* over the last axis */
+ValueId build_reduce_all(Builder *b, Op op, ValueId x);   /* to rank 0 */
+/* x's axes become axes[i] of the result type t. */
+ValueId build_broadcast(Builder *b, ValueId x, Type t, const int64_t *axes);
+ValueId build_broadcast_leading(Builder *b, ValueId x, Type t); /* x's axes are t's first ones */
+ValueId build_splat(Builder *b, ValueId scalar, Type t);        /* rank 0 to t's dims */
+ValueId build_reshape(Builder *b, ValueId x, Type t);
+ValueId build_transpose(Builder *b, ValueId x, const int64_t *perm);
+ValueId build_matmul(Builder *b, ValueId a, ValueId c, bool ta, bool tb);
+enum { K_CHUNK = 256 };
+
+/* ---- shape.c, unit.c, verify.c ---------------------------------------------------------------------- */
+
+/* Infers the results' types (all but `given` rules).  false: *why says what is wrong with the operands. */
+bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
+                 const Attr *attrs, Type *types, Text *why);
+bool shape_is_given(Op op);
+/* Exponent of S of a result from those of the operands. */
+bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, int *unit, Text *why);
+bool unit_is_any(const Graph *g, ValueId v); /* a literal zero (constant or its broadcast) has every unit */
+
+/* Invariants are listed on top of verify.c.  Returns the number of violations; the first is in *why. */
+uint32_t graph_verify(const Graph *g, Text *why);
+
+/* ---- print.c, parse.c: print(parse(print(g))) = print(g) ------------------------------------------------ */
+
+typedef struct PrintOptions {
+  bool locs; /* append the source place of each node */
+} PrintOptions;
+
+void graph_print(const Graph *g, Text *out, PrintOptions o);
+void node_print(const Graph *g, NodeId n, Text *out); /* one line, for messages */
+Graph *graph_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source); /* NULL: errors */
+
+/* Ours, not the user's: names pass and node on stderr and ends the process with 70. */
+_Noreturn void ice(const Graph *g, NodeId n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,92 @@
+/* op.c: the columns of ops.def and attrs.def that everybody reads, as tables by op. */
+#include "ir/ir.h"
+
+#include <string.h>
+
+const char *const op_name[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] = #name,
+#include "ir/ops.def"
+};
+
+const char *const op_doc[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] = doc,
+#include "ir/ops.def"
+};
+
+const OpArg *const op_args[OP_COUNT] = {
+#define IN(n) {ARG_IN, #n, 0},
+#define OPT(n) {ARG_OPT, #n, 0},
+#define REST(n) {ARG_REST, #n, 0},
+#define OUT(n) {ARG_OUT, #n, 0},
+#define RESTOUT(n) {ARG_RESTOUT, #n, 0},
+#define A(n) {ARG_ATTR, #n, AT_##n},
+#define OP(name, doc) [OP_##name] =
+#define ARGS(...) (const OpArg[]){__VA_ARGS__ {ARG_END, NULL, 0}},
+#include "ir/ops.def"
+#undef IN
+#undef OPT
+#undef REST
+#undef OUT
+#undef RESTOUT
+#undef A
+};
+
+const uint8_t op_flags[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] =
+#define FLAGS(f) f,
+#include "ir/ops.def"
+};
+
+const uint8_t op_form[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] =
+#define FORM(form) FORM_##form,
+#include "ir/ops.def"
+};
+
+const char *const form_name[4] = {"none", "map", "reduce", "gemm"};
+
+const char *const attr_name[AT_COUNT] = {
+#define ATTR(name, kind, doc) #name,
+#include "ir/attrs.def"
+#undef ATTR
+};
+
+const uint8_t attr_kind[AT_COUNT] = {
+#define ATTR(name, kind, doc) ATTR_##kind,
+#include "ir/attrs.def"
+#undef ATTR
+};
+
+const char *const state_kind_name[5] = {"param", "state", "moment", "counter", "derived"};
+const char *const arg_role_name[4] = {"input", "state", "hyper", "seed"};
+const char *const res_role_name[9] = {"state", "loss",  "metric",    "weight", "grad",
+                                      "ok",    "fault", "nonfinite", "value"};
+const char *const entry_kind_name[6] = {"init", "step", "eval", "infer", "fit", "derive"};
+
+bool op_find(const char *name, size_t n, Op *op) {
+  for (int i = 0; i < OP_COUNT; i++)
+    if (strlen(op_name[i]) == n && !memcmp(op_name[i], name, n)) {
+      *op = (Op)i;
+      return true;
+    }
+  return false;
+}
+
+int op_results(Op op) {
+  int n = 0;
+  for (const OpArg *a = op_args[op]; a->kind != ARG_END; a++) {
+    if (a->kind == ARG_RESTOUT) return -1;
+    n += a->kind == ARG_OUT;
+  }
+  return n;
+}
+
+bool op_arity_ok(Op op, uint32_t operands) {
+  uint32_t least = 0, most = 0;
+  for (const OpArg *a = op_args[op]; a->kind != ARG_END; a++) {
+    if (a->kind == ARG_REST) return operands >= least;
+    least += a->kind == ARG_IN;
+    most += a->kind == ARG_IN || a->kind == ARG_OPT;
+  }
+  return operands >= least && operands <= most;
+}

@@ -1,0 +1,196 @@
+/* shape.c: the result types of a node from its operands; one rule serves many ops (column SHAPE).
+ *
+ * The tag `rows` goes where its axis goes: elementwise ops pass it on (an untagged operand, say a
+ * broadcast constant, agrees with any), a reduction over it drops it, a matmul takes it from the
+ * axis of the result.  A rule says in *why what is wrong; nobody else checks operand shapes.
+ */
+#include "ir/ir.h"
+
+#include <string.h>
+
+typedef struct Shape {
+  const Graph *g;
+  Op op;
+  uint32_t nops;
+  const ValueId *ops;
+  uint32_t nattrs;
+  const Attr *attrs;
+  Type *res;
+  Text *why;
+} Shape;
+
+static Type operand(const Shape *s, uint32_t i) { return value_type(s->g, s->ops[i]); }
+
+static const Attr *attr(const Shape *s, AttrKey key) {
+  for (uint32_t i = 0; i < s->nattrs; i++)
+    if (s->attrs[i].key == key) return &s->attrs[i];
+  return NULL;
+}
+
+static bool flag(const Shape *s, AttrKey key) {
+  const Attr *a = attr(s, key);
+  return a && a->i;
+}
+
+static bool refuse(const Shape *s, const char *what) {
+  text_printf(s->why, "%s: %s", op_name[s->op], what);
+  for (uint32_t i = 0; i < s->nops; i++) {
+    text_add(s->why, i ? ", " : " (");
+    type_print(s->why, operand(s, i));
+  }
+  if (s->nops) text_add(s->why, ")");
+  return false;
+}
+
+/* Dims of operands from..nops-1 agree; *t is the first with the tag that any of them has. */
+static bool join_dims(const Shape *s, uint32_t from, Type *t) {
+  *t = operand(s, from);
+  for (uint32_t i = from + 1; i < s->nops; i++) {
+    Type u = operand(s, i);
+    if (!type_same_dims(*t, u)) return refuse(s, "operands of different dims");
+    if (t->rows >= 0 && u.rows >= 0 && t->rows != u.rows)
+      return refuse(s, "operands whose real rows lie on different axes");
+    if (u.rows >= 0) t->rows = u.rows;
+  }
+  return true;
+}
+
+static bool same_dtype(const Shape *s, uint32_t from) {
+  for (uint32_t i = from + 1; i < s->nops; i++)
+    if (operand(s, i).dtype != operand(s, from).dtype)
+      return refuse(s, "operands of different element types");
+  return true;
+}
+
+static bool shape_given(Shape *s) { return refuse(s, "type must be given"); }
+
+static bool shape_same(Shape *s) { return same_dtype(s, 0) && join_dims(s, 0, s->res); }
+
+static bool shape_to(Shape *s, DType d) {
+  if (!shape_same(s)) return false;
+  s->res->dtype = (uint8_t)d;
+  return true;
+}
+
+static bool shape_int_to_f32(Shape *s) {
+  if (operand(s, 0).dtype != DT_i32) return refuse(s, "wants i32");
+  return shape_to(s, DT_f32);
+}
+
+static bool shape_compare(Shape *s) { return shape_to(s, DT_i1); }
+static bool shape_test(Shape *s) { return shape_to(s, DT_i1); }
+
+static bool shape_select(Shape *s) {
+  Type c = operand(s, 0);
+  if (c.dtype != DT_i1) return refuse(s, "condition must be i1");
+  if (!same_dtype(s, 1) || !join_dims(s, 0, s->res)) return false;
+  s->res->dtype = operand(s, 1).dtype;
+  return true;
+}
+
+static bool shape_commit(Shape *s) {
+  if (operand(s, 0).dtype != DT_i1 || operand(s, 0).rank != 0) return refuse(s, "ok must be i1[]");
+  if (!same_dtype(s, 1)) return false;
+  return join_dims(s, 1, s->res);
+}
+
+static bool shape_transpose(Shape *s) {
+  const Attr *perm = attr(s, AT_perm);
+  Type x = operand(s, 0), t = x;
+  if (!perm || perm->n != x.rank) return refuse(s, "perm must name every axis");
+  uint32_t seen = 0;
+  for (int i = 0; i < x.rank; i++) {
+    int64_t p = perm->ints[i];
+    if (p < 0 || p >= x.rank || (seen >> p & 1)) return refuse(s, "perm is not a permutation");
+    seen |= 1u << p;
+    t.dim[i] = x.dim[p];
+    if (p == x.rows) t.rows = (int8_t)i;
+  }
+  *s->res = t;
+  return true;
+}
+
+static bool shape_reduce(Shape *s) {
+  const Attr *axes = attr(s, AT_axes);
+  Type x = operand(s, 0), t = type_scalar((DType)x.dtype);
+  if (!axes || !axes->n) return refuse(s, "axes must name at least one axis");
+  uint32_t gone = 0;
+  for (uint32_t i = 0; i < axes->n; i++) {
+    int64_t a = axes->ints[i];
+    if (a < 0 || a >= x.rank || gone >> a) return refuse(s, "axes must ascend and exist");
+    gone |= 1u << a;
+  }
+  for (int i = 0; i < x.rank; i++) {
+    if (gone >> i & 1) continue;
+    if (i == x.rows) t.rows = (int8_t)t.rank;
+    t.dim[t.rank++] = x.dim[i];
+  }
+  *s->res = t;
+  return true;
+}
+
+static bool shape_matmul(Shape *s) {
+  Type a = operand(s, 0), b = operand(s, 1);
+  if (a.rank != 2 || b.rank != 2) return refuse(s, "wants operands of rank 2");
+  int am = flag(s, AT_ta), bn = !flag(s, AT_tb); /* axis of a that is m, of b that is n */
+  if (a.dim[!am] != b.dim[!bn]) return refuse(s, "inner sizes differ");
+  if ((a.dtype != DT_f32 && a.dtype != DT_bf16) || (b.dtype != DT_f32 && b.dtype != DT_bf16))
+    return refuse(s, "wants f32 or bf16 operands");
+  Type t = type_make(DT_f32, 2, (int64_t[]){a.dim[am], b.dim[bn]});
+  if (a.rows == am) t.rows = 0;
+  else if (b.rows == bn) t.rows = 1;
+  if (s->nops == 3) {
+    Type acc = operand(s, 2);
+    if (acc.dtype != DT_f32 || !type_same_dims(acc, t)) return refuse(s, "accumulator must be f32[m, n]");
+  }
+  *s->res = t;
+  return true;
+}
+
+/* x[…, n], index[…] -> […] */
+static bool shape_gather(Shape *s) {
+  Type x = operand(s, 0), i = operand(s, 1), t = x;
+  if (!x.rank || i.rank != x.rank - 1 || i.dtype != DT_i32)
+    return refuse(s, "wants x[…, n] and i32 indices […]");
+  t.rank--;
+  t.dim[t.rank] = 0;
+  if (!type_same_dims(t, i)) return refuse(s, "one index for each row is wanted");
+  if (t.rows == t.rank) return refuse(s, "the last axis holds the batch");
+  if (i.rows >= 0 && t.rows < 0) t.rows = i.rows;
+  *s->res = t;
+  return true;
+}
+
+static bool shape_argmax(Shape *s) {
+  Type x = operand(s, 0);
+  if (!x.rank) return refuse(s, "wants at least one axis");
+  if (x.rows == x.rank - 1) x.rows = -1;
+  x.dim[--x.rank] = 0;
+  x.dtype = DT_i32;
+  *s->res = x;
+  return true;
+}
+
+static bool shape_loop(Shape *s) { return refuse(s, "type must be given"); }
+static bool shape_kernel(Shape *s) { return refuse(s, "type must be given"); }
+
+static bool (*const shape_rule[OP_COUNT])(Shape *) = {
+#define OP(name, doc) [OP_##name] =
+#define SHAPE(rule) shape_##rule,
+#include "ir/ops.def"
+};
+
+bool shape_is_given(Op op) {
+  return shape_rule[op] == shape_given || shape_rule[op] == shape_loop || shape_rule[op] == shape_kernel;
+}
+
+bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
+                 const Attr *attrs, Type *types, Text *why) {
+  Shape s = {g, op, nops, ops, nattrs, attrs, types, why};
+  if (!op_arity_ok(op, nops)) return refuse(&s, "wrong number of operands");
+  if (!shape_rule[op](&s)) return false;
+  int unit = 0;
+  if (!unit_infer(g, op, nops, ops, &unit, why)) return false;
+  types->unit = (int8_t)unit;
+  return true;
+}
