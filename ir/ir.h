@@ -287,17 +287,26 @@ enum { K_CHUNK = 256 };
 bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
                  const Attr *attrs, Type *types, Text *why);
 bool shape_is_given(Op op);
-/* Exponent of S of a result from those of the operands. */
+/* Exponent of S of a result from those of the operands; comes in as stated (a constant keeps it). */
 bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, int *unit, Text *why);
 bool unit_is_any(const Graph *g, ValueId v); /* a literal zero (constant or its broadcast) has every unit */
+/* The value v's elements come from: through reshapes and the borders of kernels; with `moved`, through
+ * every view and cast. */
+ValueId value_origin(const Graph *g, ValueId v, bool moved);
 
 /* Invariants are listed on top of verify.c.  Returns the number of violations; the first is in *why. */
 uint32_t graph_verify(const Graph *g, Text *why);
+uint32_t graph_verify_diag(const Graph *g, Diag *diag); /* each as an error at its place */
+/* verify_op.c: what column VERIFY says of the node; does a kernel keep the rules of its form
+ * (program.h)?  The graph is sound in structure. */
+bool node_check(const Graph *g, NodeId n, Text *why);
+bool kernel_check(const Graph *g, NodeId kernel, Text *why);
 
 /* ---- print.c, parse.c: print(parse(print(g))) = print(g) ------------------------------------------------ */
 
 typedef struct PrintOptions {
-  bool locs; /* append the source place of each node */
+  bool locs;        /* append the source place of each node */
+  const Diag *diag; /* names of the sources; NULL: their numbers are printed */
 } PrintOptions;
 
 void graph_print(const Graph *g, Text *out, PrintOptions o);

@@ -1,0 +1,44 @@
+/* cpu.h: Program to machine code, through LLVM.  What tools see of codegen/cpu.
+ *
+ * One Program gives one module: a function a distinct kernel, one an entry, the constant tables of
+ * runtime/model.h, and one exported symbol, NAME_get_api.  It calls nothing but the runtime's
+ * symbols of calls.def.
+ */
+#ifndef CODEGEN_CPU_CPU_H
+#define CODEGEN_CPU_CPU_H
+
+#include "ir/program.h"
+#include "ir/target.h"
+
+/* What -mcpu says: an instruction-set level, whose features the code may use and a context checks
+ * for, and the processor it is scheduled for. */
+typedef struct CpuTarget CpuTarget;
+
+/* name: a level ("x86-64-v3", "x86-64-v4", "generic"), an LLVM processor name (the best level it
+ * has, tuned for it), "native", or NULL, the default level of this architecture.  NULL if LLVM or
+ * we do not know it: *why says so. */
+const CpuTarget *cpu_target(Arena *arena, const char *name, const char **why);
+const Target *cpu_target_info(const CpuTarget *t); /* for the passes */
+
+typedef enum CpuOutput { CPU_OBJECT, CPU_ASM, CPU_LL } CpuOutput;
+
+typedef struct CpuOptions {
+  const char *name;        /* prefix of the exported symbol, a C identifier; desc->name */
+  const char *source_hash; /* desc->source_hash */
+  const char *compiler;    /* desc->compiler: "mpcc 0.1.0" */
+  const Diag *sources;     /* names for the places in faults; may be NULL */
+  int opt;                 /* 0 … 3; the bits of the results do not depend on it */
+  bool with_main;          /* also int main(int, char **), which hands over to mp_cli */
+  CpuOutput output;
+} CpuOptions;
+
+typedef struct CpuCode {
+  const char *at; /* in the arena; NUL-terminated behind `size` */
+  size_t size;
+} CpuCode;
+
+/* false: LLVM refused (*why); that is our mistake, not the user's. */
+bool cpu_compile(const Program *p, const CpuTarget *t, const CpuOptions *o, Arena *arena,
+                 CpuCode *code, const char **why);
+
+#endif

@@ -1,0 +1,52 @@
+/* gemm.h: the matrix-product kernel form on the CPU.  Private to codegen/cpu. */
+#ifndef CODEGEN_CPU_GEMM_H
+#define CODEGEN_CPU_GEMM_H
+
+#include <llvm-c/Core.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the target's vectors look like; filled from -mcpu by cpu_target. */
+typedef struct VecInfo {
+  unsigned f32_lanes;   /* lanes of a full vector: 4 (NEON), 8 (AVX2), 16 (AVX-512) */
+  unsigned vector_regs; /* 16 (AVX2), 32 (AVX-512, NEON) */
+} VecInfo;
+
+typedef enum GemmElem { GEMM_F32, GEMM_BF16 } GemmElem;
+
+typedef struct GemmSpec GemmSpec;
+
+/* Consumes C[row, col … col+lanes) (f32, <lanes x float>; lanes == 1: a plain float): applies the
+ * expression that rides on the store and stores.  row and col are i64 values.  Called at emission
+ * time, possibly several times; the builder stands where the code must go and the callback may
+ * leave it in another block. */
+typedef void GemmStore(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef col,
+                       unsigned lanes, LLVMValueRef value);
+
+/* Produces the accumulator operand's C[row, col … col+lanes), or NULL for none (+0). */
+typedef LLVMValueRef GemmInit(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef col,
+                              unsigned lanes);
+
+struct GemmSpec {
+  int64_t m, n, k, k_chunk;
+  GemmElem a, b;    /* storage of the operands */
+  bool ta, tb;      /* a is [k, m] instead of [m, k]; b is [n, k] instead of [k, n] */
+  int64_t lda, ldb; /* elements between rows of the stored matrices */
+  VecInfo vec;
+  GemmStore *store;
+  GemmInit *init; /* may be NULL */
+  void *ctx;
+};
+
+/* Emits, at the builder's place inside a kernel function, this thread's share of C = A·B:
+ * tid and threads are i32, a and b pointers, scratch this thread's private memory of at least
+ * gemm_scratch_bytes(spec), on a cache line for speed.  Vectors are read up to 64 bytes past the
+ * end of a and of b, whatever lies there; nothing is written past anything.  The code contains at
+ * most two copies of the vector store and one of the scalar.  Leaves the builder behind the loops.
+ */
+void gemm_emit(const GemmSpec *spec, LLVMBuilderRef b, LLVMValueRef tid, LLVMValueRef threads,
+               LLVMValueRef a_ptr, LLVMValueRef b_ptr, LLVMValueRef scratch);
+
+uint64_t gemm_scratch_bytes(const GemmSpec *spec);
+
+#endif

@@ -1,0 +1,182 @@
+/* kernel.c: one function a distinct kernel.
+ *
+ *   void kernel(i32 tid, i32 threads, i64 rows, ptr scratch, ptr operand…, ptr result…)
+ *
+ * Equal layers have equal kernels, so a kernel's key is a text of all that its code depends on:
+ * form, types, nodes and attributes with values numbered from the block's start, the batch, and for
+ * each pointer how it is aligned and whether its bytes overlap others (a state is written where it
+ * is read).  Same key, same function.
+ */
+#include "codegen/cpu/emit.h"
+
+#include <string.h>
+
+/* ---- pointers ------------------------------------------------------------------------------------ */
+
+typedef struct Pointer {
+  uint64_t at, end;
+  uint8_t space;
+  bool written;
+} Pointer;
+
+static Pointer pointer_of(const Module *m, ValueId v, bool written) {
+  Buffer b = m->p->buffer[v];
+  uint64_t bytes = 0;
+  type_bytes(value_type(m->g, v), &bytes);
+  return (Pointer){b.at, b.at + bytes, b.space, written};
+}
+
+static bool overlap(const Pointer *a, const Pointer *b) {
+  return a->space == b->space && a->at < b->end && b->at < a->end;
+}
+
+static bool shares(const Pointer *p, uint32_t n, uint32_t i) {
+  for (uint32_t j = 0; j < n; j++)
+    if (j != i && (p[i].written || p[j].written) && overlap(&p[i], &p[j])) return true;
+  return false;
+}
+
+/* What the function may know of a pointer; a letter of the key. */
+typedef struct Knows {
+  bool alone;
+  unsigned align;
+} Knows;
+
+static Knows *pointers(const Module *m, const Node *n) {
+  uint32_t count = n->nops + n->nres;
+  Pointer *p = NEW_ARRAY(m->arena, Pointer, count);
+  Knows *k = NEW_ARRAY(m->arena, Knows, count);
+  for (uint32_t i = 0; i < n->nops; i++) p[i] = pointer_of(m, n->ops[i], false);
+  for (uint32_t i = 0; i < n->nres; i++) p[n->nops + i] = pointer_of(m, n->res + i, true);
+  for (uint32_t i = 0; i < count; i++) {
+    k[i].alone = !shares(p, count, i);
+    for (k[i].align = BUFFER_ALIGN; p[i].at % k[i].align; k[i].align /= 2) {}
+  }
+  return k;
+}
+
+/* ---- the key -------------------------------------------------------------------------------------- */
+
+static uint32_t number_of(const Graph *g, const Block *b, ValueId v) {
+  for (uint32_t i = 0; i < b->args.len; i++)
+    if (b->args.at[i] == v) return i;
+  for (uint32_t i = 0; i < b->nodes.len; i++)
+    if (g->nodes.at[b->nodes.at[i]].res == v) return b->args.len + i;
+  ice(g, b->owner, "cpu: a kernel reads a value from outside");
+}
+
+static void key_attrs(Text *t, const Node *n) {
+  for (uint32_t i = 0; i < n->nattrs; i++) {
+    const Attr *a = &n->attrs[i];
+    text_printf(t, " %s", attr_name[a->key]);
+    if (attr_kind[a->key] == ATTR_FLOAT) text_printf(t, "=%a", a->f);
+    else if (attr_kind[a->key] == ATTR_TEXT) text_printf(t, "=%s", a->s);
+    else if (attr_kind[a->key] == ATTR_INTS)
+      for (uint32_t j = 0; j < a->n; j++) text_printf(t, ",%lld", (long long)a->ints[j]);
+    else text_printf(t, "=%lld", (long long)a->i);
+  }
+}
+
+static void key_type(Text *t, Type type) {
+  type.unit = 0;
+  text_add(t, ":");
+  type_print(t, type);
+}
+
+static void key_nodes(Text *t, const Graph *g, const Block *b) {
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    text_printf(t, "\n%s", op_name[n->op]);
+    key_attrs(t, n);
+    for (uint32_t j = 0; j < n->nops; j++) text_printf(t, " %u", number_of(g, b, n->ops[j]));
+    key_type(t, value_type(g, n->res));
+  }
+}
+
+static const char *kernel_key(Module *m, const Node *n, const Knows *knows, int64_t batch) {
+  const Graph *g = m->g;
+  const Block *b = &g->blocks.at[n->blocks[0]];
+  Text t = {.arena = m->arena};
+  text_printf(&t, "%s batch %lld", node_text(n, AT_form, ""), (long long)batch);
+  for (uint32_t i = 0; i < n->nops + n->nres; i++)
+    text_printf(&t, " %c%u", knows[i].alone ? 'a' : 's', knows[i].align);
+  for (uint32_t i = 0; i < b->args.len; i++) key_type(&t, value_type(g, b->args.at[i]));
+  key_nodes(&t, g, b);
+  for (uint32_t i = 0; i < b->results.len; i++)
+    text_printf(&t, "\nresult %u", number_of(g, b, b->results.at[i]));
+  return intern(&m->keys, t.at, t.len);
+}
+
+/* ---- the function ------------------------------------------------------------------------------------ */
+
+static LLVMValueRef declare(Module *m, const Node *n, const Knows *knows) {
+  uint32_t count = 4 + n->nops + n->nres;
+  LLVMTypeRef *t = NEW_ARRAY(m->arena, LLVMTypeRef, count);
+  t[0] = t[1] = m->i32;
+  t[2] = m->i64;
+  for (uint32_t i = 3; i < count; i++) t[i] = m->ptr;
+  const char *name = arena_printf(m->arena, "%s.%u", node_text(n, AT_form, "kernel"), m->kernels.len);
+  LLVMValueRef fn = LLVMAddFunction(m->mod, name, LLVMFunctionType(m->none, t, count, false));
+  LLVMSetLinkage(fn, LLVMInternalLinkage);
+  module_attributes(m, fn);
+  for (uint32_t i = 3; i < count; i++) {
+    Knows of = i == 3 ? (Knows){true, BUFFER_ALIGN} : knows[i - 4];
+    module_add_attribute(m, fn, i + 1, "align", of.align);
+    if (of.alone) module_add_attribute(m, fn, i + 1, "noalias", 0);
+  }
+  return fn;
+}
+
+static void begin(Kernel *k) {
+  Module *m = k->m;
+  LLVMBasicBlockRef root = LLVMAppendBasicBlockInContext(m->ctx, k->fn, "root");
+  k->block = LLVMAppendBasicBlockInContext(m->ctx, k->fn, "body");
+  LLVMPositionBuilderAtEnd(k->b, root);
+  k->tid32 = LLVMGetParam(k->fn, 0);
+  k->threads32 = LLVMGetParam(k->fn, 1);
+  k->tid = LLVMBuildZExt(k->b, k->tid32, m->i64, "tid");
+  k->threads = LLVMBuildZExt(k->b, k->threads32, m->i64, "threads");
+  k->rows = LLVMGetParam(k->fn, 2);
+  k->scratch = LLVMGetParam(k->fn, 3);
+  k->before[ROOT] = LLVMBuildBr(k->b, k->block);
+  k->scope = BODY;
+  LLVMPositionBuilderAtEnd(k->b, k->block);
+}
+
+typedef void EmitForm(Kernel *k);
+static EmitForm *const emit_form[] = {
+    [FORM_map] = emit_map, [FORM_reduce] = emit_reduce, [FORM_gemm] = emit_product};
+
+static Form form_of(const Module *m, const Node *n) {
+  for (int f = FORM_map; f <= FORM_gemm; f++)
+    if (!strcmp(node_text(n, AT_form, ""), form_name[f])) return (Form)f;
+  ice(m->g, (NodeId)(n - m->g->nodes.at), "cpu: no such kernel form");
+}
+
+static LLVMValueRef emit(Module *m, const Node *n, const Knows *knows, int64_t batch) {
+  Kernel k = {.m = m, .g = m->g, .node = n, .body = &m->g->blocks.at[n->blocks[0]], .batch = batch};
+  Form form = form_of(m, n);
+  if (form == FORM_gemm) {
+    uint64_t bytes = product_scratch(&k);
+    if (bytes > m->scratch_bytes) m->scratch_bytes = bytes;
+  }
+  k.fn = declare(m, n, knows);
+  k.b = LLVMCreateBuilderInContext(m->ctx);
+  begin(&k);
+  emit_form[form](&k);
+  k_go(&k, k.scope);
+  LLVMBuildRetVoid(k.b);
+  LLVMDisposeBuilder(k.b);
+  return k.fn;
+}
+
+LLVMValueRef kernel_function(Module *m, NodeId launch, int64_t batch) {
+  const Node *n = &m->g->nodes.at[launch];
+  const Knows *knows = pointers(m, n);
+  const char *key = kernel_key(m, n, knows, batch);
+  for (uint32_t i = 0; i < m->kernels.len; i++)
+    if (m->kernels.at[i].key == key) return m->kernels.at[i].fn;
+  LLVMValueRef fn = emit(m, n, knows, batch);
+  vec_push(m->arena, &m->kernels, (KernelFn){key, fn});
+  return fn;
+}

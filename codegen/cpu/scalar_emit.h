@@ -1,0 +1,20 @@
+/* scalar_emit.h: a scalar program as LLVM instructions.  Private to codegen/cpu. */
+#ifndef CODEGEN_CPU_SCALAR_EMIT_H
+#define CODEGEN_CPU_SCALAR_EMIT_H
+
+#include "ir/scalar.h"
+
+#include <llvm-c/Core.h>
+
+/* Emits p at the builder's place, straight-line.  lanes == 1: plain float, i32, i1; otherwise
+ * vectors of that many lanes (at most 64), i1 ones included.  args[p->nargs], results[p->nres]. The
+ * function around it has the attribute "denormal-fp-math"="preserve-sign,preserve-sign" and runs
+ * under DAZ and FTZ; then every lane has the bits of scalar_run (any NaN for any NaN), at any -O
+ * level. */
+void scalar_emit(LLVMBuilderRef b, const SProg *p, unsigned lanes, const LLVMValueRef *args,
+                 LLVMValueRef *results);
+
+/* The LLVM type of a value of `type` in so many lanes. */
+LLVMTypeRef scalar_llvm_type(LLVMContextRef c, SType type, unsigned lanes);
+
+#endif

@@ -1,0 +1,34 @@
+/* frontend.h: from the text of a .mp file to a syntax tree, and from there to a Graph.
+ *
+ * Whatever the text, the user is told what is wrong with carets and nothing crashes; time and
+ * memory grow linearly with the text.
+ */
+#ifndef FRONTEND_H
+#define FRONTEND_H
+
+#include "ir/ir.h"
+
+typedef struct Ast Ast; /* frontend/ast.h */
+
+/* ---- parse.c: the tree (AST_FILE) of a source that diag_source knows; NULL after an error --- */
+Ast *frontend_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source);
+
+/* ---- ast.c: as an indented s-expression, an item or statement a line (--emit=ast) ---------- */
+void ast_print(Text *out, const Ast *ast);
+
+/* ---- sema.c: the graph of a file: entries init, train_step and eval; NULL after an error ------- */
+
+typedef struct Define { /* -D name=value */
+  const char *name, *value;
+} Define;
+
+typedef struct FrontendOptions {
+  const char *name, *source; /* of the graph: "mlp", "examples/mlp.mp" */
+  const Define *defines;
+  uint32_t ndefines;
+} FrontendOptions;
+
+Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *file,
+                        const FrontendOptions *options);
+
+#endif

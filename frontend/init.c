@@ -1,0 +1,140 @@
+/* init.c: the entry `init`: every parameter from its initializer.
+ *
+ * A draw's key is the run's seed and the site, a hash of "init" and the parameter's path; so a
+ * parameter's start does not depend on what else the model holds.  fan_in is the product of all
+ * axes but the first (a weight is [out, in]), fan_out the first.
+ */
+#include "frontend/sema.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct Init {
+  Sema *s;
+  const Param *p;
+  const Ast *call;
+  uint32_t n;
+  double arg[2];   /* positional numbers */
+  double fan;      /* as the `fan:` argument chooses */
+  double fan_in, fan_out;
+} Init;
+
+static ValueId constant(const Init *i, double v) { return build_constant(&i->s->b, i->p->type, v); }
+
+static ValueId draw(const Init *i, Op op) {
+  Sema *s = i->s;
+  uint64_t site = hash_bytes(i->p->path, strlen(i->p->path), hash_bytes("init", 4, 0));
+  ValueId seed[2];
+  for (int k = 0; k < 2; k++) {
+    const char *word = k ? "hi" : "lo";
+    seed[k] = graph_entry_arg(s->g, s->entry, ARG_seed, word);
+    if (seed[k] == NO_ID)
+      seed[k] = graph_add_entry_arg(s->g, s->entry, ARG_seed, word, type_scalar(DT_i32), (Loc){0});
+  }
+  Attr a = attr_int(AT_site, (int64_t)(site >> 1));
+  return build_typed(&s->b, op, i->p->type, 2, seed, 1, &a);
+}
+
+/* shift + scale · draw */
+static ValueId affine(const Init *i, Op op, double shift, double scale) {
+  ValueId v = build2(&i->s->b, OP_mul, draw(i, op), constant(i, scale));
+  return shift == 0 ? v : build2(&i->s->b, OP_add, v, constant(i, shift));
+}
+
+static ValueId symmetric(const Init *i, double bound) { return affine(i, OP_uniform, -bound, 2 * bound); }
+
+static ValueId init_zeros(const Init *i) { return constant(i, 0); }
+static ValueId init_ones(const Init *i) { return constant(i, 1); }
+static ValueId init_full(const Init *i) { return constant(i, i->arg[0]); }
+static ValueId init_normal(const Init *i) { return affine(i, OP_normal, i->arg[0], i->arg[1]); }
+static ValueId init_uniform(const Init *i) { return affine(i, OP_uniform, i->arg[0], i->arg[1] - i->arg[0]); }
+static ValueId init_he_normal(const Init *i) { return affine(i, OP_normal, 0, sqrt(2 / i->fan)); }
+static ValueId init_he_uniform(const Init *i) { return symmetric(i, sqrt(6 / i->fan)); }
+static ValueId init_xavier_uniform(const Init *i) { return symmetric(i, sqrt(6 / (i->fan_in + i->fan_out))); }
+
+/* he_*: He et al. 2015 for relu; xavier_*: Glorot and Bengio 2010. */
+static const struct { const char *name; uint32_t args; bool fan; ValueId (*build)(const Init *); } table[] = {
+    {"zeros", 0, false, init_zeros},         {"ones", 0, false, init_ones},
+    {"full", 1, false, init_full},           {"normal", 2, false, init_normal},
+    {"uniform", 2, false, init_uniform},     {"he_normal", 0, true, init_he_normal},
+    {"he_uniform", 0, true, init_he_uniform}, {"xavier_uniform", 0, false, init_xavier_uniform},
+};
+enum { INITS = sizeof table / sizeof *table };
+
+static int find_init(Sema *s, const Ast *callee) {
+  const char *names[INITS];
+  for (int i = 0; i < INITS; i++) {
+    names[i] = table[i].name;
+    if (callee->kind == AST_NAME && !strcmp(callee->name, names[i])) return i;
+  }
+  if (callee->kind == AST_NAME && !strcmp(callee->name, "orthogonal")) {
+    sema_later(s, callee->loc, "`orthogonal`");
+    return -1;
+  }
+  const char *near = callee->kind == AST_NAME ? nearest_name(callee->name, names, INITS) : NULL;
+  diag_error(s->diag, ast_start(callee), "an initializer is wanted: zeros, ones, full, normal, uniform, "
+             "he_normal, he_uniform, xavier_uniform%s%s%s", near ? "; `" : "", near ? near : "", near ? "`?" : "");
+  return -1;
+}
+
+static void find_fans(Init *i) {
+  const Type *t = &i->p->type;
+  i->fan_in = i->fan_out = 1;
+  for (int k = 0; k < t->rank; k++) *(k ? &i->fan_in : &i->fan_out) *= (double)t->dim[k];
+  i->fan = i->fan_in;
+}
+
+static bool take_fan(Init *i, const Ast *arg) {
+  Val v = eval_expr(i->s, i->p->scope, arg->kid[ARG_VALUE], false);
+  bool in = v.kind == VAL_STRING && !strcmp(v.s, "in"), out = v.kind == VAL_STRING && !strcmp(v.s, "out");
+  if (!in && !out) diag_error(i->s->diag, arg->loc, "fan is \"in\" or \"out\"");
+  if (out) i->fan = i->fan_out;
+  return in || out;
+}
+
+static bool take_args(Init *i, int which) {
+  const Ast *args = i->call->kid[CALL_ARGS];
+  for (uint32_t k = 0; k < args->len; k++) {
+    const Ast *a = args->kid[k];
+    if (a->kind == AST_ARG && table[which].fan && !strcmp(a->name, "fan")) {
+      if (!take_fan(i, a)) return false;
+      continue;
+    }
+    if (a->kind == AST_ARG || i->n == table[which].args) {
+      diag_error(i->s->diag, ast_start(a), "%s takes %u number%s", table[which].name, (unsigned)table[which].args,
+                 table[which].args == 1 ? "" : "s");
+      return false;
+    }
+    if (!eval_float(i->s, i->p->scope, a, "the argument", &i->arg[i->n++])) return false;
+  }
+  if (i->n == table[which].args) return true;
+  diag_error(i->s->diag, ast_start(i->call), "%s takes %u number%s, not %u", table[which].name,
+             (unsigned)table[which].args, table[which].args == 1 ? "" : "s", (unsigned)i->n);
+  return false;
+}
+
+static ValueId init_param(Sema *s, const Param *p) {
+  Init i = {.s = s, .p = p, .call = p->init};
+  s->b.loc = ast_start(p->init);
+  if (p->init->kind != AST_CALL) {
+    diag_error(s->diag, ast_start(p->init), "an initializer is called: zeros(), normal(0, 0.02)");
+    return NO_ID;
+  }
+  int which = find_init(s, p->init->kid[CALL_CALLEE]);
+  find_fans(&i);
+  if (which < 0 || !take_args(&i, which)) return NO_ID;
+  if (table[which].fan && p->type.rank < 2) {
+    diag_error(s->diag, ast_start(p->init), "%s needs two axes at least", table[which].name);
+    return NO_ID;
+  }
+  return table[which].build(&i);
+}
+
+void init_entry(Sema *s) {
+  s->entry = graph_add_entry(s->g, "init", ENTRY_init, 0, s->model_ast->loc);
+  s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
+  for (uint32_t i = 0; i < s->params.len; i++) {
+    ValueId v = init_param(s, s->params.at[i]);
+    if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, s->params.at[i]->path, v, s->params.at[i]->loc);
+  }
+}

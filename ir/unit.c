@@ -1,0 +1,152 @@
+/* unit.c: how the loss scale S goes through an op (column UNIT of ops.def; docs/precision.md).
+ *
+ * A type carries the exponent e of S that its values are multiplied by.  The backward pass is
+ * linear in the seed, so every cotangent has exponent 1 until it is unscaled, and a scaled gradient
+ * that strays into an optimizer, a clip or a metric is a type error instead of a wrong number.
+ *
+ *   any       as stated: only who makes a constant knows what it stands for
+ *   none      operands without scale, result without scale (exp, log, softmax, …)
+ *   same      operands of one exponent, which is the result's (add, max, sum, …)
+ *   product   exponents add            quotient  they subtract           root  it halves
+ *   compare   operands of one exponent, result without scale             drop  result without scale
+ *   select    as `same` over x and y   matmul    product, the accumulator has it too
+ *   first     the first operand's      region    checked where the block is
+ *
+ * A literal zero has every exponent, and is looked at only where exponents disagree.
+ */
+#include "ir/ir.h"
+
+enum { MAX_UNIT = 100 }; /* as type_parse reads it */
+
+typedef struct Units {
+  const Graph *g;
+  Op op;
+  uint32_t nops;
+  const ValueId *ops;
+  int *unit;
+  Text *why;
+} Units;
+
+/* One step back from v, or NO_ID: out of a kernel's body, into it, through a view or cast. */
+static ValueId one_back(const Graph *g, ValueId v, bool moved) {
+  Value x = g->values.at[v];
+  if (x.node == NO_ID) {
+    NodeId owner = g->blocks.at[x.block].owner;
+    const Node *k = owner == NO_ID ? NULL : &g->nodes.at[owner];
+    return k && k->op == OP_kernel && x.index < k->nops ? k->ops[x.index] : NO_ID;
+  }
+  const Node *n = &g->nodes.at[x.node];
+  if (n->op == OP_kernel && n->nblocks) {
+    const Block *b = &g->blocks.at[n->blocks[0]];
+    return x.index < b->results.len ? b->results.at[x.index] : NO_ID;
+  }
+  bool moves = (op_flags[n->op] & F_VIEW) || n->op == OP_cast || n->op == OP_cast_policy;
+  return n->op == OP_reshape || (moved && moves) ? n->ops[0] : NO_ID;
+}
+
+ValueId value_origin(const Graph *g, ValueId v, bool moved) {
+  for (ValueId from; (from = one_back(g, v, moved)) != NO_ID;) v = from;
+  return v;
+}
+
+bool unit_is_any(const Graph *g, ValueId v) {
+  const Node *n = value_node(g, value_origin(g, v, true));
+  return n && n->op == OP_constant && node_float(n, AT_value, 1) == 0;
+}
+
+static int unit_of(const Units *u, uint32_t i) { return value_type(u->g, u->ops[i]).unit; }
+
+static bool refuse(const Units *u, const char *what) {
+  text_printf(u->why, "%s: %s", op_name[u->op], what);
+  for (uint32_t i = 0; i < u->nops; i++) {
+    text_add(u->why, i ? ", " : " (");
+    type_print(u->why, value_type(u->g, u->ops[i]));
+  }
+  if (u->nops) text_add(u->why, ")");
+  return false;
+}
+
+/* The one exponent of operands from..nops-1 that are not literal zeros. */
+static bool agree(const Units *u, uint32_t from) {
+  bool equal = true, known = false;
+  *u->unit = unit_of(u, from);
+  for (uint32_t i = from; i < u->nops; i++) equal = equal && unit_of(u, i) == *u->unit;
+  for (uint32_t i = from; !equal && i < u->nops; i++) {
+    if (unit_is_any(u->g, u->ops[i])) continue;
+    if (known && unit_of(u, i) != *u->unit) return refuse(u, "operands of different loss scale");
+    *u->unit = unit_of(u, i);
+    known = true;
+  }
+  return true;
+}
+
+static bool unit_any(const Units *u) {
+  (void)u;
+  return true;
+}
+
+static bool unit_none(const Units *u) {
+  for (uint32_t i = 0; i < u->nops; i++)
+    if (unit_of(u, i) != 0 && !unit_is_any(u->g, u->ops[i]))
+      return refuse(u, "operand must not carry the loss scale");
+  *u->unit = 0;
+  return true;
+}
+
+static bool unit_same(const Units *u) { return agree(u, 0); }
+
+static bool unit_product(const Units *u) {
+  *u->unit = unit_of(u, 0) + unit_of(u, 1);
+  return true;
+}
+
+static bool unit_quotient(const Units *u) {
+  *u->unit = unit_of(u, 0) - unit_of(u, 1);
+  return true;
+}
+
+static bool unit_root(const Units *u) {
+  *u->unit = unit_of(u, 0) / 2;
+  return unit_of(u, 0) % 2 == 0 || refuse(u, "root of an odd power of the loss scale");
+}
+
+static bool unit_drop(const Units *u) {
+  *u->unit = 0;
+  return true;
+}
+
+static bool unit_compare(const Units *u) { return agree(u, 0) && unit_drop(u); }
+
+static bool unit_select(const Units *u) {
+  if (unit_of(u, 0) != 0) return refuse(u, "condition must not carry the loss scale");
+  return agree(u, 1);
+}
+
+static bool unit_matmul(const Units *u) {
+  unit_product(u);
+  if (u->nops < 3 || unit_of(u, 2) == *u->unit || unit_is_any(u->g, u->ops[2])) return true;
+  return refuse(u, "accumulator of another loss scale than the product");
+}
+
+static bool unit_first(const Units *u) {
+  *u->unit = unit_of(u, 0);
+  for (uint32_t i = 1; i < u->nops; i++)
+    if (unit_of(u, i) != 0) return refuse(u, "index must not carry the loss scale");
+  return true;
+}
+
+static bool unit_region(const Units *u) { return unit_any(u); }
+
+static bool (*const unit_rule[OP_COUNT])(const Units *) = {
+#define OP(name, doc) [OP_##name] =
+#define UNIT(rule) unit_##rule,
+#include "ir/ops.def"
+};
+
+/* *unit comes in as stated: rules `any` and `region` leave it so. */
+bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, int *unit, Text *why) {
+  Units u = {g, op, nops, ops, unit, why};
+  if (!unit_rule[op](&u)) return false;
+  return (*unit >= -MAX_UNIT && *unit <= MAX_UNIT) ||
+         refuse(&u, "power of the loss scale out of range");
+}

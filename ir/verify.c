@@ -1,0 +1,507 @@
+/* verify.c: the invariants of a Graph, checked after the frontend and after every pass.
+ *
+ * Structure
+ *  1. Every id is in range.  A node stands once, in the block it names; its results name it.  A
+ *     block is the body of one entry, or owned by one node, which it names; its arguments name it.
+ *  2. A use comes after its definition, in the same block or, inside a loop's body, in a block
+ *     around it.  A kernel's body sees its arguments alone.
+ *  3. Blocks are nested at most 32 deep.
+ *  4. Operands and results are as many as ARGS says.  Region ops own one block, others none.
+ *  5. Attributes are those of ARGS, sorted, each once.  Only those of kind BOOL (then false) and
+ *     `part` (until `schedule`) may be absent.
+ * Types
+ *  6. Element type exists, rank <= 8, dims >= 0, bytes < 2^46.
+ *  7. The axis `rows` exists; its size is a multiple of the entry's batch; no batch, no such axis.
+ *  8. Result types are those of shape_infer, where the op's SHAPE is not `given`.
+ *  9. The loss scale of results is that of unit_infer; a literal zero may state any.
+ * 10. What column VERIFY says of the op: verify_op.c; for kernels the rules of their form.
+ * States
+ * 11. Paths are unique; types carry no rows and no loss scale.
+ * 12. A moment or derived copy names a parameter as its master.
+ * Entries
+ * 13. Names are unique.  Each argument and each result has a port; of a role and name there is one.
+ * 14. A port of role `state` names a state and has its type; `hyper` a hyperparameter, f32[];
+ *     `seed` is an integer of rank 0.
+ * 15. loss, metric and weight are numbers of rank 0, and a loss has its weight; ok, fault,
+ * nonfinite are i1[]; grad names a parameter and has its dims, in f32.
+ * 16. Only a gradient leaves an entry with the loss scale.
+ * Transaction (docs/precision.md)
+ * 17. What a step gives as a state is the state's own argument, or commit(ok, new, old) with old
+ * that argument and ok the entry's result of that role, seen through reshapes and kernels.  A
+ * derived copy may be a cast or view of such.  Counters named below are exempt: a skipped step must
+ * not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of kind `state`
+ * bare.
+ * 18. A step that writes a parameter writes its derived copies, under the same ok.
+ *
+ * Each group is looked at only where the ones before it hold.
+ */
+#include "ir/ir.h"
+
+#include <string.h>
+
+enum { MAX_NESTING = 32 };
+
+static const char *const exempt[] = {"attempt", "skipped",    "cursor",    "scale",
+                                     "clean",   "hysteresis", "saturated", "watched"};
+
+typedef struct Verifier {
+  const Graph *g;
+  Diag *diag; /* or */
+  Text *why;
+  uint32_t count;
+  Arena scratch;
+  const Entry *entry;             /* at hand */
+  bool *placed, *owned, *defined; /* by NodeId, BlockId, ValueId */
+} Verifier;
+
+/* ---- reports -------------------------------------------------------------------------------- */
+
+static void say(Verifier *v, Loc loc, NodeId n, const char *what) {
+  Text node = {.arena = &v->scratch};
+  v->count++;
+  if (v->diag && loc.line) {
+    diag_error(v->diag, loc, "%s", what);
+    return;
+  }
+  if (!v->diag && v->count > 1) return;
+  if (v->entry) text_printf(&node, "@%s: ", v->entry->name ? v->entry->name : "?");
+  if (n != NO_ID) {
+    text_add(&node, "`");
+    node_print(v->g, n, &node);
+    text_add(&node, "`: ");
+  }
+  text_add(&node, what);
+  if (v->diag) diag_error(v->diag, loc, "%s", node.at);
+  else text_add(v->why, node.at);
+}
+
+static bool report(Verifier *v, Loc loc, NodeId n, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+static bool report(Verifier *v, Loc loc, NodeId n, const char *fmt, ...) {
+  Text t = {.arena = &v->scratch};
+  va_list ap;
+  va_start(ap, fmt);
+  text_vprintf(&t, fmt, ap);
+  va_end(ap);
+  say(v, loc, n, t.at);
+  return false;
+}
+
+#define node_report(v, id, ...) report((v), (v)->g->nodes.at[id].loc, (id), __VA_ARGS__)
+
+/* ---- structure: 1 to 5 ---------------------------------------------------------------------- */
+
+static bool check_arity(Verifier *v, NodeId id) {
+  const Node *n = &v->g->nodes.at[id];
+  int results = op_results(n->op);
+  uint32_t blocks = (op_flags[n->op] & F_REGION) != 0;
+  if (!op_arity_ok(n->op, n->nops)) return node_report(v, id, "wrong number of operands");
+  if (results >= 0 && n->nres != (uint32_t)results)
+    return node_report(v, id, "wrong number of results");
+  if (n->nblocks != blocks)
+    return node_report(v, id, "%s owns %u block%s", op_name[n->op], (unsigned)blocks,
+                       &"s"[blocks == 1]);
+  return true;
+}
+
+static bool may_be_absent(int key) { return attr_kind[key] == ATTR_BOOL || key == AT_part; }
+
+static bool check_attrs(Verifier *v, NodeId id) {
+  const Node *n = &v->g->nodes.at[id];
+  uint32_t known = 0;
+  for (const OpArg *a = op_args[n->op]; a->kind != ARG_END; a++) {
+    if (a->kind != ARG_ATTR) continue;
+    const Attr *at = node_attr(n, (AttrKey)a->key);
+    if (!at && !may_be_absent(a->key))
+      return node_report(v, id, "attribute `%s` is missing", a->name);
+    if (at && attr_kind[a->key] == ATTR_TEXT && !at->s)
+      return node_report(v, id, "attribute `%s` is empty", a->name);
+    known += at != NULL;
+  }
+  for (uint32_t i = 1; i < n->nattrs; i++)
+    if (n->attrs[i].key <= n->attrs[i - 1].key)
+      return node_report(v, id, "attributes are not sorted");
+  return known == n->nattrs ||
+         node_report(v, id, "an attribute that %s does not have", op_name[n->op]);
+}
+
+/* Whether a use in `block` may see what `home` defines. */
+static bool sees(const Graph *g, BlockId block, BlockId home) {
+  while (block != home) {
+    NodeId owner = g->blocks.at[block].owner;
+    if (owner == NO_ID || g->nodes.at[owner].op == OP_kernel) return false;
+    block = g->nodes.at[owner].block;
+  }
+  return true;
+}
+
+static bool check_use(Verifier *v, BlockId block, ValueId x, Loc loc, NodeId n) {
+  const Graph *g = v->g;
+  if (x >= g->values.len) return report(v, loc, n, "a value that does not exist");
+  if (!v->defined[x]) return report(v, loc, n, "a value is used before it is defined");
+  NodeId by = g->values.at[x].node;
+  BlockId home = by == NO_ID ? g->values.at[x].block : g->nodes.at[by].block;
+  return sees(g, block, home) || report(v, loc, n, "a value of another block is not seen here");
+}
+
+static bool check_block(Verifier *v, BlockId id, NodeId owner, Loc loc, int depth);
+
+static bool check_node(Verifier *v, BlockId block, NodeId id, int depth) {
+  const Graph *g = v->g;
+  const Node *n = &g->nodes.at[id];
+  bool ok = check_arity(v, id) && check_attrs(v, id);
+  for (uint32_t i = 0; i < n->nops; i++) ok = check_use(v, block, n->ops[i], n->loc, id) && ok;
+  if (n->nres > g->values.len || n->res > g->values.len - n->nres)
+    return node_report(v, id, "results that do not exist");
+  for (uint32_t i = 0; i < n->nblocks; i++)
+    ok = check_block(v, n->blocks[i], id, n->loc, depth + 1) && ok;
+  for (uint32_t i = 0; i < n->nres; i++) {
+    const Value *r = &g->values.at[n->res + i];
+    if (r->node != id || r->index != i)
+      return node_report(v, id, "result %u names another node", (unsigned)i);
+    v->defined[n->res + i] = true;
+  }
+  return ok;
+}
+
+static bool check_args(Verifier *v, BlockId id, Loc loc) {
+  const Block *b = &v->g->blocks.at[id];
+  for (uint32_t i = 0; i < b->args.len; i++) {
+    const Value *a = b->args.at[i] < v->g->values.len ? &v->g->values.at[b->args.at[i]] : NULL;
+    if (!a || a->node != NO_ID || a->block != id || a->index != i)
+      return report(v, loc, b->owner, "argument %u of a block names another", (unsigned)i);
+    v->defined[b->args.at[i]] = true;
+  }
+  return true;
+}
+
+static bool place(Verifier *v, BlockId block, NodeId id, Loc loc) {
+  const Graph *g = v->g;
+  if (id >= g->nodes.len || g->nodes.at[id].op >= OP_COUNT)
+    return report(v, loc, NO_ID, "a block holds a node that does not exist");
+  if (v->placed[id] || g->nodes.at[id].block != block)
+    return node_report(v, id, "the node stands in two blocks, or names another");
+  return v->placed[id] = true;
+}
+
+static bool check_block(Verifier *v, BlockId id, NodeId owner, Loc loc, int depth) {
+  const Graph *g = v->g;
+  if (id >= g->blocks.len || v->owned[id] || g->blocks.at[id].owner != owner)
+    return report(v, loc, owner, "a block that does not exist or has another owner");
+  if (depth > MAX_NESTING)
+    return report(v, loc, owner, "blocks are nested more than %d deep", MAX_NESTING);
+  const Block *b = &g->blocks.at[id];
+  v->owned[id] = true;
+  bool ok = check_args(v, id, loc);
+  for (uint32_t i = 0; i < b->nodes.len; i++)
+    ok = place(v, id, b->nodes.at[i], loc) && check_node(v, id, b->nodes.at[i], depth) && ok;
+  for (uint32_t i = 0; i < b->results.len; i++)
+    ok = check_use(v, id, b->results.at[i], loc, owner) && ok;
+  return ok;
+}
+
+/* ---- types: 6 to 10 ------------------------------------------------------------------------- */
+
+static bool check_type(Verifier *v, Type t, Loc loc, NodeId n) {
+  uint64_t bytes;
+  if (t.dtype >= DT_COUNT || t.rank > MAX_RANK || !type_bytes(t, &bytes))
+    return report(v, loc, n, "a type that does not exist or is too large");
+  if (t.rows == -1) return true;
+  if (t.rows < 0 || t.rows >= t.rank)
+    return report(v, loc, n, "`rows` is on an axis that does not exist");
+  int64_t batch = v->entry ? v->entry->batch : 0;
+  if (batch <= 0) return report(v, loc, n, "`rows` where there is no batch");
+  return t.dim[t.rows] % batch == 0 ||
+         report(v, loc, n, "the axis `rows` is no multiple of the batch of %lld", (long long)batch);
+}
+
+static bool check_values(Verifier *v, uint32_t n, const ValueId *values, Loc loc, NodeId owner) {
+  bool ok = true;
+  for (uint32_t i = 0; i < n; i++)
+    ok = check_type(v, value_type(v->g, values[i]), loc, owner) && ok;
+  return ok;
+}
+
+static bool mismatch(Verifier *v, NodeId id, Type stated, Type inferred) {
+  Text t = {.arena = &v->scratch};
+  text_printf(&t, "%s: the operands give ", op_name[v->g->nodes.at[id].op]);
+  type_print(&t, inferred);
+  text_add(&t, ", not ");
+  type_print(&t, stated);
+  return node_report(v, id, "%s", t.at);
+}
+
+static bool check_inferred(Verifier *v, NodeId id) {
+  const Graph *g = v->g;
+  const Node *n = &g->nodes.at[id];
+  Text why = {.arena = &v->scratch};
+  if (op_flags[n->op] & F_REGION) return true;
+  Type stated = value_type(g, n->res), inferred = stated;
+  int unit = stated.unit;
+  bool given = shape_is_given(n->op);
+  if (given ? !unit_infer(g, n->op, n->nops, n->ops, &unit, &why)
+            : !shape_infer(g, n->op, n->nops, n->ops, n->nattrs, n->attrs, &inferred, &why))
+    return node_report(v, id, "%s", why.at);
+  if (given) inferred.unit = (int8_t)unit;
+  if (type_equal(stated, inferred)) return true;
+  int8_t own = inferred.unit;
+  inferred.unit = stated.unit;
+  if (type_equal(stated, inferred) && unit_is_any(g, n->res)) return true;
+  inferred.unit = own;
+  return mismatch(v, id, stated, inferred);
+}
+
+/* 6 and 7 of a block's values, before anything is inferred from them. */
+static bool check_types(Verifier *v, BlockId id, Loc loc) {
+  const Block *b = &v->g->blocks.at[id];
+  bool ok = check_values(v, b->args.len, b->args.at, loc, b->owner);
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &v->g->nodes.at[b->nodes.at[i]];
+    for (uint32_t k = 0; k < n->nres; k++)
+      ok = check_type(v, value_type(v->g, n->res + k), n->loc, b->nodes.at[i]) && ok;
+    for (uint32_t k = 0; k < n->nblocks; k++) ok = check_types(v, n->blocks[k], n->loc) && ok;
+  }
+  return ok;
+}
+
+static void check_rules(Verifier *v, BlockId id) {
+  const Block *b = &v->g->blocks.at[id];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    NodeId nid = b->nodes.at[i];
+    const Node *n = &v->g->nodes.at[nid];
+    Text why = {.arena = &v->scratch};
+    uint32_t before = v->count;
+    for (uint32_t k = 0; k < n->nblocks; k++) check_rules(v, n->blocks[k]);
+    if (v->count != before || !check_inferred(v, nid)) continue;
+    if (!node_check(v->g, nid, &why)) node_report(v, nid, "%s", why.at);
+  }
+}
+
+/* ---- states: 11, 12 ------------------------------------------------------------------------- */
+
+static const State *find_state(const Graph *g, const char *path) {
+  return path ? graph_state(g, path) : NULL;
+}
+
+static bool check_state(Verifier *v, const State *s) {
+  if (!s->path || !*s->path) return report(v, s->loc, NO_ID, "a state without a path");
+  if (graph_state(v->g, s->path) != s)
+    return report(v, s->loc, NO_ID, "a second state \"%s\"", s->path);
+  if (!check_type(v, s->type, s->loc, NO_ID)) return false;
+  if (s->type.unit) return report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
+  if (s->kind != STATE_moment && s->kind != STATE_derived) return true;
+  const State *master = find_state(v->g, s->master);
+  return (master && master->kind == STATE_param) ||
+         report(v, s->loc, NO_ID, "state \"%s\" must name a parameter as its master", s->path);
+}
+
+/* ---- entries: 13 to 16 ---------------------------------------------------------------------- */
+
+static bool is_scalar(Type t, char kind) { return t.rank == 0 && dtype_kind[t.dtype] == kind; }
+static bool is_number(Type t) { return t.rank == 0 && dtype_kind[t.dtype] != 'b'; }
+
+static bool check_state_port(Verifier *v, const Port *p, Type t) {
+  const State *s = find_state(v->g, p->name);
+  if (!s) return report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
+  return type_equal(s->type, t) ||
+         report(v, p->loc, NO_ID, "state \"%s\" has another type", p->name);
+}
+
+static bool check_arg(Verifier *v, const Port *p, Type t) {
+  switch ((ArgRole)p->role) {
+  case ARG_input: return true;
+  case ARG_state: return check_state_port(v, p, t);
+  case ARG_seed:
+    return is_scalar(t, 'i') || report(v, p->loc, NO_ID, "a seed must be an integer of rank 0");
+  case ARG_hyper: break;
+  }
+  bool found = false;
+  for (uint32_t i = 0; i < v->g->hypers.len; i++)
+    found |= !strcmp(v->g->hypers.at[i].name, p->name);
+  if (!found) return report(v, p->loc, NO_ID, "there is no hyperparameter \"%s\"", p->name);
+  return type_equal(t, type_scalar(DT_f32)) ||
+         report(v, p->loc, NO_ID, "a hyperparameter must be f32[]");
+}
+
+static bool check_grad(Verifier *v, const Port *p, Type t) {
+  const State *s = find_state(v->g, p->name);
+  if (!s || s->kind != STATE_param)
+    return report(v, p->loc, NO_ID, "there is no parameter \"%s\"", p->name);
+  return (t.dtype == DT_f32 && t.rows < 0 && type_same_dims(t, s->type)) ||
+         report(v, p->loc, NO_ID, "the gradient of \"%s\" must have its dims, in f32", p->name);
+}
+
+static bool has_result(const Entry *e, ResRole role, const char *name) {
+  for (uint32_t i = 0; i < e->results.len; i++)
+    if (e->results.at[i].role == role && (!name || !strcmp(e->results.at[i].name, name)))
+      return true;
+  return false;
+}
+
+static bool check_result(Verifier *v, const Port *p, Type t) {
+  if (t.unit && p->role != RES_grad)
+    return report(v, p->loc, NO_ID, "%s \"%s\" leaves the entry with the loss scale",
+                  res_role_name[p->role], p->name);
+  switch ((ResRole)p->role) {
+  case RES_state: return check_state_port(v, p, t);
+  case RES_grad: return check_grad(v, p, t);
+  case RES_value: return true;
+  case RES_loss:
+    if (!has_result(v->entry, RES_weight, p->name))
+      return report(v, p->loc, NO_ID, "loss \"%s\" has no weight", p->name);
+    break;
+  case RES_nonfinite:
+    if (!find_state(v->g, p->name))
+      return report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
+    return is_scalar(t, 'b') || report(v, p->loc, NO_ID, "nonfinite must be i1[]");
+  case RES_ok:
+  case RES_fault:
+    return is_scalar(t, 'b') || report(v, p->loc, NO_ID, "%s must be i1[]", res_role_name[p->role]);
+  case RES_metric:
+  case RES_weight: break;
+  }
+  return is_number(t) ||
+         report(v, p->loc, NO_ID, "%s must be a number of rank 0", res_role_name[p->role]);
+}
+
+/* Each port: named, of a role that exists, no second one like it. */
+static bool check_unique(Verifier *v, uint32_t n, const Port *ports, uint32_t roles) {
+  for (uint32_t i = 0; i < n; i++) {
+    const Port *p = &ports[i];
+    if (!p->name || p->role >= roles)
+      return report(v, p->loc, NO_ID, "a port without name or role");
+    for (uint32_t k = 0; k < i; k++)
+      if (ports[k].role == p->role && !strcmp(ports[k].name, p->name))
+        return report(v, p->loc, NO_ID, "a second port of this role and name");
+  }
+  return true;
+}
+
+static bool check_ports(Verifier *v, const Entry *e) {
+  const Block *b = &v->g->blocks.at[e->body];
+  bool ok = true;
+  if (e->args.len != b->args.len || e->results.len != b->results.len)
+    return report(v, e->loc, NO_ID, "arguments or results without a port");
+  if (!check_unique(v, e->args.len, e->args.at, 4) ||
+      !check_unique(v, e->results.len, e->results.at, 9))
+    return false;
+  for (uint32_t i = 0; i < e->args.len; i++)
+    ok = check_arg(v, &e->args.at[i], value_type(v->g, b->args.at[i])) && ok;
+  for (uint32_t i = 0; i < e->results.len; i++)
+    ok = check_result(v, &e->results.at[i], value_type(v->g, b->results.at[i])) && ok;
+  return ok;
+}
+
+/* ---- transaction: 17, 18 -------------------------------------------------------------------- */
+
+static bool is_exempt(const State *s) {
+  for (size_t i = 0; s->kind == STATE_counter && i < sizeof exempt / sizeof *exempt; i++)
+    if (!strcmp(s->path, exempt[i])) return true;
+  return false;
+}
+
+static uint32_t entry_index(const Verifier *v) { return (uint32_t)(v->entry - v->g->entries.at); }
+
+/* The commit behind a state's result, or NULL. */
+static const Node *find_commit(const Verifier *v, const State *s, ValueId result) {
+  const Node *n = value_node(v->g, value_origin(v->g, result, s->kind == STATE_derived));
+  return n && n->op == OP_commit ? n : NULL;
+}
+
+static bool check_committed(Verifier *v, const Port *p, ValueId result) {
+  const Graph *g = v->g;
+  const State *s = graph_state(g, p->name);
+  const Node *n = find_commit(v, s, result);
+  ValueId old = graph_entry_arg(g, entry_index(v), ARG_state, p->name);
+  ValueId ok = graph_entry_result(g, entry_index(v), RES_ok, NULL);
+  if (is_exempt(s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
+  if (!n && ok == NO_ID && s->kind == STATE_state) return true;
+  if (!n) return report(v, p->loc, NO_ID, "state \"%s\" changes without a commit", p->name);
+  if (ok != NO_ID && value_origin(g, n->ops[0], false) != value_origin(g, ok, false))
+    return report(v, p->loc, NO_ID, "state \"%s\" commits under another predicate than `ok`",
+                  p->name);
+  if (s->kind == STATE_derived) return true;
+  return value_origin(g, n->ops[2], false) == old ||
+         report(v, p->loc, NO_ID, "state \"%s\" falls back on a value that is not its old one",
+                p->name);
+}
+
+/* The derived copies of what p writes. */
+static bool check_copies(Verifier *v, const Port *p, ValueId result) {
+  const Graph *g = v->g;
+  const Node *master = find_commit(v, graph_state(g, p->name), result);
+  for (uint32_t i = 0; master && i < g->states.len; i++) {
+    const State *s = &g->states.at[i];
+    if (s->kind != STATE_derived || strcmp(s->master, p->name)) continue;
+    ValueId copy = graph_entry_result(g, entry_index(v), RES_state, s->path);
+    if (copy == NO_ID)
+      return report(v, p->loc, NO_ID, "\"%s\" is written, its copy \"%s\" is not", p->name,
+                    s->path);
+    const Node *n = find_commit(v, s, copy);
+    if (!n || value_origin(g, n->ops[0], false) != value_origin(g, master->ops[0], false))
+      return report(v, p->loc, NO_ID, "copy \"%s\" is written under another predicate than \"%s\"",
+                    s->path, p->name);
+  }
+  return true;
+}
+
+static bool check_transaction(Verifier *v, const Entry *e) {
+  const Block *b = &v->g->blocks.at[e->body];
+  bool ok = true;
+  for (uint32_t i = 0; e->kind == ENTRY_step && i < e->results.len; i++) {
+    const Port *p = &e->results.at[i];
+    if (p->role != RES_state) continue;
+    ok = check_committed(v, p, b->results.at[i]) && check_copies(v, p, b->results.at[i]) && ok;
+  }
+  return ok;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static bool check_name(Verifier *v, const Entry *e) {
+  if (!e->name || e->batch < 0 || (unsigned)e->kind > ENTRY_derive)
+    return report(v, e->loc, NO_ID, "an entry without name or kind, or with a negative batch");
+  for (const Entry *other = v->g->entries.at; other < e; other++)
+    if (!strcmp(other->name, e->name))
+      return report(v, e->loc, NO_ID, "a second entry @%s", e->name);
+  return true;
+}
+
+static void check_entries(Verifier *v, bool (*check)(Verifier *, const Entry *)) {
+  for (uint32_t i = 0; i < v->g->entries.len; i++) {
+    v->entry = &v->g->entries.at[i];
+    check(v, v->entry);
+  }
+  v->entry = NULL;
+}
+
+static bool check_structure(Verifier *v, const Entry *e) {
+  return check_name(v, e) && check_block(v, e->body, NO_ID, e->loc, 0);
+}
+
+static bool check_body(Verifier *v, const Entry *e) {
+  if (check_types(v, e->body, e->loc)) check_rules(v, e->body);
+  return true;
+}
+
+static uint32_t verify(Verifier *v) {
+  const Graph *g = v->g;
+  v->placed = NEW_ARRAY(&v->scratch, bool, g->nodes.len);
+  v->owned = NEW_ARRAY(&v->scratch, bool, g->blocks.len);
+  v->defined = NEW_ARRAY(&v->scratch, bool, g->values.len);
+  check_entries(v, check_structure);
+  if (!v->count) {
+    for (uint32_t i = 0; i < g->states.len; i++) check_state(v, &g->states.at[i]);
+    check_entries(v, check_body);
+  }
+  if (!v->count) check_entries(v, check_ports);
+  if (!v->count) check_entries(v, check_transaction);
+  arena_free(&v->scratch);
+  return v->count;
+}
+
+uint32_t graph_verify(const Graph *g, Text *why) { return verify(&(Verifier){.g = g, .why = why}); }
+
+uint32_t graph_verify_diag(const Graph *g, Diag *diag) {
+  return verify(&(Verifier){.g = g, .diag = diag});
+}

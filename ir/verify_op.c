@@ -1,0 +1,322 @@
+/* verify_op.c: what the generic checks of verify.c cannot say about one node: column VERIFY of
+ * ops.def, and the rules a kernel keeps by its form (ir/program.h), which codegen relies on and
+ * `group` asks about.  The structure is sound: ids, arity and attributes were checked before.
+ */
+#include "ir/ir.h"
+
+#include <string.h>
+
+typedef struct Check {
+  const Graph *g;
+  const Node *n;
+  Text *why;
+} Check;
+
+static bool refuse(const Check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static bool refuse(const Check *c, const char *fmt, ...) {
+  va_list ap;
+  text_printf(c->why, "%s: ", op_name[c->n->op]);
+  va_start(ap, fmt);
+  text_vprintf(c->why, fmt, ap);
+  va_end(ap);
+  return false;
+}
+
+static Type in(const Check *c, uint32_t i) { return value_type(c->g, c->n->ops[i]); }
+static Type out(const Check *c) { return value_type(c->g, c->n->res); }
+static char kind(Type t) { return dtype_kind[t.dtype]; }
+
+static bool all_of_kind(const Check *c, char wanted, const char *what) {
+  for (uint32_t i = 0; i < c->n->nops; i++)
+    if (kind(in(c, i)) != wanted) return refuse(c, "operands must be %s", what);
+  return true;
+}
+
+/* ---- sources and scalars -------------------------------------------------------------------- */
+
+static bool verify_none(const Check *c) { return c != NULL; }
+static bool verify_floats(const Check *c) { return all_of_kind(c, 'f', "floats"); }
+static bool verify_bools(const Check *c) { return all_of_kind(c, 'b', "i1"); }
+
+static bool verify_numbers(const Check *c) {
+  for (uint32_t i = 0; i < c->n->nops; i++)
+    if (kind(in(c, i)) == 'b') return refuse(c, "operands must be numbers");
+  return true;
+}
+
+static bool verify_integers(const Check *c) {
+  for (uint32_t i = 0; i < c->n->nops; i++)
+    if (kind(in(c, i)) != 'i' || dtype_bytes[in(c, i).dtype] != 4)
+      return refuse(c, "operands must be integers of 32 bits");
+  return true;
+}
+
+static bool verify_axis(const Check *c) {
+  int64_t axis = node_int(c->n, AT_axis, -1);
+  if (kind(out(c)) == 'b') return refuse(c, "result must be numbers");
+  return (axis >= 0 && axis < out(c).rank) ||
+         refuse(c, "axis %lld of %d", (long long)axis, out(c).rank);
+}
+
+static bool verify_random(const Check *c) {
+  if (kind(out(c)) != 'f') return refuse(c, "draws are floats");
+  for (uint32_t i = 0; i < c->n->nops; i++)
+    if (in(c, i).rank || kind(in(c, i)) != 'i')
+      return refuse(c, "the seed must be two integers of rank 0");
+  return true;
+}
+
+/* ---- views and casts ------------------------------------------------------------------------ */
+
+/* Elements before the axis of the real rows: they must stay in front of it. */
+static int64_t before_rows(Type t) {
+  int64_t n = 1;
+  for (int i = 0; i < t.rows; i++) n *= t.dim[i];
+  return n;
+}
+
+static bool verify_reshape(const Check *c) {
+  Type x = in(c, 0), y = out(c);
+  if (x.dtype != y.dtype) return refuse(c, "must keep the element type");
+  if (type_count(x) != type_count(y)) return refuse(c, "must keep the number of elements");
+  if ((x.rows < 0) != (y.rows < 0)) return refuse(c, "must keep the tag of the real rows");
+  return before_rows(x) == before_rows(y) || refuse(c, "moves the axis of the real rows");
+}
+
+static bool verify_broadcast(const Check *c) {
+  Type x = in(c, 0), y = out(c);
+  const Attr *axes = node_attr(c->n, AT_axes);
+  uint32_t taken = 0;
+  if (x.dtype != y.dtype) return refuse(c, "must keep the element type");
+  if (axes->n != x.rank) return refuse(c, "axes must name a place for each axis");
+  for (int i = 0; i < x.rank; i++) {
+    int64_t to = axes->ints[i];
+    if (to < 0 || to >= y.rank || (taken >> to & 1)) return refuse(c, "axes must exist and differ");
+    if (x.dim[i] != y.dim[to] && x.dim[i] != 1)
+      return refuse(c, "axis %d of size %lld cannot become %lld", i, (long long)x.dim[i],
+                    (long long)y.dim[to]);
+    if (i == x.rows && to != y.rows) return refuse(c, "loses the tag of the real rows");
+    taken |= 1u << to;
+  }
+  return true;
+}
+
+static bool verify_cast(const Check *c) {
+  Type x = in(c, 0), y = out(c);
+  return (type_same_dims(x, y) && x.rows == y.rows) || refuse(c, "must keep dims and rows");
+}
+
+static bool verify_rows(const Check *c) {
+  return in(c, 0).rows >= 0 || refuse(c, "no axis of the operand is tagged `rows`");
+}
+
+/* ---- contraction, indexing ------------------------------------------------------------------ */
+
+static bool verify_matmul(const Check *c) {
+  return node_int(c->n, AT_k_chunk, 0) > 0 || refuse(c, "k_chunk must be positive");
+}
+
+static bool verify_gather(const Check *c) {
+  Type x = in(c, 0);
+  if (x.rank && x.dim[x.rank - 1] == 0) return refuse(c, "no element to choose from");
+  return c->n->op == OP_gather || kind(x) == 'f' || refuse(c, "operands must be floats");
+}
+
+static bool verify_one_hot(const Check *c) {
+  Type i = in(c, 0), y = out(c);
+  if (kind(i) != 'i') return refuse(c, "indices must be integers");
+  if (y.rank != i.rank + 1 || y.rows != i.rows)
+    return refuse(c, "wants one more axis, behind the index'");
+  y.rank--;
+  return type_same_dims(y, i) || refuse(c, "wants one more axis, behind the index'");
+}
+
+static bool verify_rows_inner(const Check *c) {
+  Type x = in(c, 0);
+  if (kind(x) == 'b' || (c->n->op == OP_softmax && kind(x) != 'f'))
+    return refuse(c, "operand must be %s", c->n->op == OP_softmax ? "floats" : "numbers");
+  if (!x.rank || x.rows == x.rank - 1)
+    return refuse(c, "wants a last axis that does not hold the batch");
+  return x.dim[x.rank - 1] > 0 || refuse(c, "the last axis is empty");
+}
+
+static bool verify_commit(const Check *c) {
+  return type_equal(in(c, 1), in(c, 2)) || refuse(c, "the new state has another type than the old");
+}
+
+/* ---- loop ----------------------------------------------------------------------------------- */
+
+/* What iteration i sees of x[i], or gives of it: t without its first axis. */
+static bool slice(Type *t, int64_t trip) {
+  if (!t->rank || t->dim[0] != trip || t->rows == 0) return false;
+  for (int i = 1; i < t->rank; i++) t->dim[i - 1] = t->dim[i];
+  t->dim[--t->rank] = 0;
+  t->rows -= t->rows > 0;
+  return true;
+}
+
+static bool loop_args(const Check *c, const Block *b, int64_t trip, int64_t carries,
+                      int64_t slices) {
+  if (b->args.len != c->n->nops + 1)
+    return refuse(c, "the block wants the index and %u arguments", (unsigned)c->n->nops);
+  Type index = value_type(c->g, b->args.at[0]);
+  if (index.rank || kind(index) != 'i') return refuse(c, "the index must be an integer of rank 0");
+  for (uint32_t i = 0; i < c->n->nops; i++) {
+    Type t = in(c, i);
+    if (i >= carries && i < carries + slices && !slice(&t, trip))
+      return refuse(c, "operand %u cannot be cut into %lld", (unsigned)i, (long long)trip);
+    if (!type_equal(t, value_type(c->g, b->args.at[i + 1])))
+      return refuse(c, "argument %u of the block has another type", (unsigned)i + 1);
+  }
+  return true;
+}
+
+static bool loop_results(const Check *c, const Block *b, int64_t trip, int64_t carries) {
+  if (b->results.len != c->n->nres || c->n->nres < carries)
+    return refuse(c, "the block must give the carries, and each result");
+  for (uint32_t i = 0; i < c->n->nres; i++) {
+    Type t = value_type(c->g, c->n->res + i), given = value_type(c->g, b->results.at[i]);
+    if (i < carries && !type_equal(t, in(c, i)))
+      return refuse(c, "carry %u changes its type", (unsigned)i);
+    if (i >= carries && !slice(&t, trip))
+      return refuse(c, "result %u is not %lld slices", (unsigned)i, (long long)trip);
+    if (!type_equal(t, given))
+      return refuse(c, "result %u of the block has another type", (unsigned)i);
+  }
+  return true;
+}
+
+static bool verify_loop(const Check *c) {
+  int64_t trip = node_int(c->n, AT_trip, -1), carries = node_int(c->n, AT_carries, -1),
+          slices = node_int(c->n, AT_slices, -1);
+  const Block *b = &c->g->blocks.at[c->n->blocks[0]];
+  if (trip < 0 || carries < 0 || slices < 0)
+    return refuse(c, "trip, carries, slices must not be negative");
+  if (carries > c->n->nops || slices > c->n->nops - carries)
+    return refuse(c, "more carries and slices than operands");
+  return loop_args(c, b, trip, carries, slices) && loop_results(c, b, trip, carries);
+}
+
+/* ---- kernel --------------------------------------------------------------------------------- */
+
+typedef struct Kernel {
+  Check c;
+  const Block *body;
+  Form form;
+  const Node *anchor; /* first reduction, or the matmul */
+} Kernel;
+
+static bool kernel_form(Kernel *k) {
+  const char *form = node_text(k->c.n, AT_form, "");
+  for (int i = FORM_map; i <= FORM_gemm; i++)
+    if (!strcmp(form, form_name[i])) k->form = (Form)i;
+  return k->form || refuse(&k->c, "unknown form `%s`", form);
+}
+
+static bool kernel_borders(const Kernel *k) {
+  const Node *n = k->c.n;
+  const Graph *g = k->c.g;
+  if (k->body->args.len != n->nops)
+    return refuse(&k->c, "the block wants an argument for each operand");
+  if (!n->nres || k->body->results.len != n->nres)
+    return refuse(&k->c, "the block must give each result, and one at least");
+  for (uint32_t i = 0; i < n->nops; i++)
+    if (!type_equal(in(&k->c, i), value_type(g, k->body->args.at[i])))
+      return refuse(&k->c, "argument %u of the block has another type than the operand",
+                    (unsigned)i);
+  for (uint32_t i = 0; i < n->nres; i++)
+    if (!type_equal(value_type(g, n->res + i), value_type(g, k->body->results.at[i])))
+      return refuse(&k->c, "result %u of the block has another type", (unsigned)i);
+  return true;
+}
+
+static const Node *body_node(const Kernel *k, uint32_t i) {
+  return &k->c.g->nodes.at[k->body->nodes.at[i]];
+}
+
+/* Each node is of form map or of the kernel's; the first of the latter is the anchor. */
+static bool kernel_nodes(Kernel *k) {
+  for (uint32_t i = 0; i < k->body->nodes.len; i++) {
+    const Node *n = body_node(k, i);
+    if (op_form[n->op] == FORM_map) continue;
+    if (op_form[n->op] != k->form)
+      return refuse(&k->c, "%s cannot be in a kernel of form %s", op_name[n->op],
+                    form_name[k->form]);
+    if (!k->anchor) k->anchor = n;
+    else if (k->form == FORM_gemm) return refuse(&k->c, "a gemm has one matmul only");
+  }
+  return k->anchor || k->form == FORM_map ||
+         refuse(&k->c, "nothing in it is of form %s", form_name[k->form]);
+}
+
+static bool kernel_results_are(const Kernel *k, Type a, Type b) {
+  for (uint32_t i = 0; i < k->body->results.len; i++) {
+    Type t = value_type(k->c.g, k->body->results.at[i]);
+    if (!type_same_dims(t, a) && !type_same_dims(t, b))
+      return refuse(&k->c, "result %u has dims that the form does not give", (unsigned)i);
+  }
+  return true;
+}
+
+static bool kernel_map(const Kernel *k) {
+  Type space = value_type(k->c.g, k->body->results.at[0]);
+  return kernel_results_are(k, space, space);
+}
+
+/* Axes in a row from the first, leaving one at least, or in a row to the last. */
+static bool one_run(const Attr *axes, int rank) {
+  for (uint32_t i = 1; i < axes->n; i++)
+    if (axes->ints[i] != axes->ints[0] + i) return false;
+  return axes->ints[0] == 0 || axes->ints[axes->n - 1] == rank - 1;
+}
+
+static bool same_axes(const Attr *a, const Attr *b) {
+  return a->n == b->n && !memcmp(a->ints, b->ints, a->n * sizeof *a->ints);
+}
+
+static bool kernel_reduce(const Kernel *k) {
+  const Attr *axes = node_attr(k->anchor, AT_axes);
+  Type space = value_type(k->c.g, k->anchor->ops[0]);
+  if (!one_run(axes, space.rank))
+    return refuse(&k->c, "reduces neither the leading nor the trailing axes");
+  for (uint32_t i = 0; i < k->body->nodes.len; i++) {
+    const Node *n = body_node(k, i);
+    if (op_form[n->op] != FORM_reduce) continue;
+    if (!type_same_dims(space, value_type(k->c.g, n->ops[0])))
+      return refuse(&k->c, "its reductions have operands of different dims");
+    if (!same_axes(axes, node_attr(n, AT_axes)))
+      return refuse(&k->c, "its reductions go over different axes");
+  }
+  return kernel_results_are(k, space, value_type(k->c.g, k->anchor->res));
+}
+
+static bool kernel_gemm(const Kernel *k) {
+  for (uint32_t i = 0; i < k->anchor->nops; i++)
+    if (k->c.g->values.at[k->anchor->ops[i]].node != NO_ID)
+      return refuse(&k->c, "the matmul must read arguments of the block directly");
+  Type c = value_type(k->c.g, k->anchor->res);
+  return kernel_results_are(k, c, c);
+}
+
+static bool verify_kernel(const Check *c) {
+  static bool (*const rules[])(const Kernel *) = {
+      [FORM_map] = kernel_map, [FORM_reduce] = kernel_reduce, [FORM_gemm] = kernel_gemm};
+  Kernel k = {.c = *c, .body = &c->g->blocks.at[c->n->blocks[0]]};
+  return kernel_form(&k) && kernel_borders(&k) && kernel_nodes(&k) && rules[k.form](&k);
+}
+
+bool kernel_check(const Graph *g, NodeId kernel, Text *why) {
+  return verify_kernel(&(Check){g, &g->nodes.at[kernel], why});
+}
+
+/* ---- the column ----------------------------------------------------------------------------- */
+
+static bool (*const verify_rule[OP_COUNT])(const Check *) = {
+#define OP(name, doc) [OP_##name] =
+#define VERIFY(rule) verify_##rule,
+#include "ir/ops.def"
+};
+
+bool node_check(const Graph *g, NodeId n, Text *why) {
+  return verify_rule[g->nodes.at[n].op](&(Check){g, &g->nodes.at[n], why});
+}

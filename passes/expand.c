@@ -1,0 +1,99 @@
+/* expand.c: composite ops become simpler ones (ref/expand.h: the evaluator means the same by them),
+ * and reductions take a form that a kernel has (program.h): over a trailing run of axes, or over a
+ * leading run that leaves some.
+ *
+ *   over a trailing run and others    the trailing run first, then the rest
+ *   over axes in the middle           transposed to the front
+ *
+ * Both are what the evaluator does anyway (ref/reduce.c): the trailing run is the contiguous axis
+ * and goes first, the other reduced axes are rows, row-major.  So every bit stays.
+ */
+#include "ref/expand.h"
+#include "passes/pass.h"
+
+typedef struct Replaced {
+  ValueId from, to;
+} Replaced;
+
+typedef struct Split {
+  Graph *g;
+  Arena *scratch;
+  VEC(Replaced) done;
+} Split;
+
+/* How many of the reduced axes are the last ones of x; the first ones. */
+static uint32_t trailing_run(uint32_t n, const int64_t *axes, int rank) {
+  uint32_t run = 0;
+  while (run < n && axes[n - 1 - run] == rank - 1 - (int64_t)run) run++;
+  return run;
+}
+
+static uint32_t leading_run(uint32_t n, const int64_t *axes) {
+  uint32_t run = 0;
+  while (run < n && axes[run] == (int64_t)run) run++;
+  return run;
+}
+
+static bool has_form(uint32_t n, const int64_t *axes, int rank) {
+  uint32_t tail = trailing_run(n, axes, rank);
+  return tail == n || (!tail && leading_run(n, axes) == n);
+}
+
+static ValueId to_front(Builder *b, ValueId x, uint32_t n, const int64_t *axes) {
+  int64_t perm[MAX_RANK];
+  uint32_t reduced = 0, kept = n;
+  for (int i = 0; i < value_type(b->g, x).rank; i++)
+    if (reduced < n && axes[reduced] == i) perm[reduced++] = i;
+    else perm[kept++] = i;
+  return build_transpose(b, x, perm);
+}
+
+static ValueId reduce(Builder *b, Op op, ValueId x, uint32_t n, const int64_t *axes) {
+  static const int64_t first[MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+  int rank = value_type(b->g, x).rank;
+  uint32_t tail = trailing_run(n, axes, rank);
+  if (has_form(n, axes, rank)) return build_reduce(b, op, x, n, axes);
+  if (!tail) return build_reduce(b, op, to_front(b, x, n, axes), n, first);
+  return reduce(b, op, build_reduce(b, op, x, tail, axes + n - tail), n - tail, axes);
+}
+
+static bool wants_split(const Graph *g, const Node *n) {
+  if (!(op_flags[n->op] & F_REDUCE)) return false;
+  const Attr *axes = node_attr(n, AT_axes);
+  return !has_form(axes->n, axes->ints, value_type(g, n->ops[0]).rank);
+}
+
+/* Lists the nodes anew: a reduction gives way to its parts. */
+static void split_block(Split *s, BlockId id) {
+  Graph *g = s->g;
+  NodeIds old = g->blocks.at[id].nodes;
+  g->blocks.at[id].nodes = (NodeIds){0};
+  for (uint32_t i = 0; i < old.len; i++) {
+    Node n = g->nodes.at[old.at[i]];
+    Builder b = {.g = g, .block = id, .loc = n.loc};
+    for (uint32_t k = 0; k < n.nblocks; k++) split_block(s, n.blocks[k]);
+    if (!wants_split(g, &n)) {
+      vec_push(g->arena, &g->blocks.at[id].nodes, old.at[i]);
+      continue;
+    }
+    const Attr *axes = node_attr(&n, AT_axes);
+    ValueId v = reduce(&b, n.op, n.ops[0], axes->n, axes->ints);
+    vec_push(s->scratch, &s->done, (Replaced){n.res, v});
+  }
+}
+
+static bool split_reductions(Graph *g, Arena *scratch) {
+  Split s = {.g = g, .scratch = scratch};
+  for (uint32_t i = 0; i < g->entries.len; i++) split_block(&s, g->entries.at[i].body);
+  ValueId *map = NEW_ARRAY(scratch, ValueId, g->values.len);
+  for (uint32_t v = 0; v < g->values.len; v++) map[v] = NO_ID;
+  for (uint32_t i = 0; i < s.done.len; i++) map[s.done.at[i].from] = s.done.at[i].to;
+  for (uint32_t i = 0; i < g->entries.len; i++) graph_apply_map(g, g->entries.at[i].body, map);
+  return s.done.len > 0;
+}
+
+bool pass_expand(Graph *g, PassCtx *c) {
+  bool changed = false;
+  expand_graph(g, c->arena, &changed);
+  return split_reductions(g, c->arena) || changed;
+}

@@ -1,0 +1,172 @@
+/* grad.c: reverse mode.  To every entry of kind step it adds, for each parameter among its
+ * arguments, the gradient of the sum of its losses as a result of role grad.
+ *
+ * A value is *reached* when a path of float values that some rule can differentiate leads to it
+ * from a parameter.  Each loss starts with cotangent 1 (f32).  Nodes are visited from last to
+ * first; a node whose result has a cotangent hands one on to each reached operand by its rule
+ * (vjp.c), in operand order, and what arrives at a value is added to what was there: so the sum
+ * over the uses of a value runs from its last use to its first, operands left to right within a
+ * node.  That order is part of the meaning.  Only values on a path from a parameter to a loss get a
+ * cotangent.
+ *
+ * Padding rows: the cotangent of a masked sum is masked where it starts (vjp_sum), every rule is
+ * linear in it, and forward values of padding rows are finite where the data is, so they stay zero
+ * and nothing further on needs a mask.
+ */
+#include "passes/pass.h"
+
+bool grad_wants(const Grad *r, uint32_t i) { return r->reached[r->b.g->nodes.at[r->node].ops[i]]; }
+
+/* What has no batch, a parameter say, cannot be told by rows: an elementwise op of the two has no
+ * gradient, unless a broadcast along the batch stands between. */
+static bool lies_along_batch(Grad *r, const Node *n, ValueId x, ValueId cot) {
+  const Graph *g = r->b.g;
+  if (value_type(g, cot).rows < 0 || value_type(g, x).rows >= 0) return false;
+  diag_error(r->c->diag, n->loc,
+             "`%s` has no gradient here: one operand's axis %d is the batch, the "
+             "other's only has its size",
+             op_name[n->op], value_type(g, cot).rows);
+  return true;
+}
+
+void grad_give(Grad *r, uint32_t i, ValueId cot) {
+  const Node *n = &r->b.g->nodes.at[r->node];
+  ValueId x = n->ops[i];
+  if (lies_along_batch(r, n, x, cot)) return;
+  r->cot[x] = r->cot[x] == NO_ID ? cot : build2(&r->b, OP_add, r->cot[x], cot);
+}
+
+void vjp_stop(Grad *r) {
+  ice(r->b.g, r->node, "grad: a cotangent behind an op that stops gradients");
+}
+
+/* Each node is asked once, so each is reported once; its operands get nothing. */
+void vjp_nondiff(Grad *r) {
+  const Node *n = &r->b.g->nodes.at[r->node];
+  diag_error(r->c->diag, n->loc,
+             "`%s` has no gradient, and it lies between a parameter and the loss", op_name[n->op]);
+}
+
+static bool is_float(const Graph *g, ValueId v) {
+  return dtype_kind[value_type(g, v).dtype] == 'f';
+}
+
+static bool is_trained(const Graph *g, const Port *p) {
+  if (p->role != ARG_state) return false;
+  const State *s = graph_state(g, p->name);
+  return s && s->kind == STATE_param;
+}
+
+static bool *find_reached(const Graph *g, const Entry *e, Arena *scratch) {
+  bool *reached = NEW_ARRAY(scratch, bool, g->values.len);
+  const Block *body = &g->blocks.at[e->body];
+  for (uint32_t i = 0; i < e->args.len; i++)
+    if (is_trained(g, &e->args.at[i])) reached[body->args.at[i]] = true;
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &g->nodes.at[body->nodes.at[i]];
+    bool any = false;
+    for (uint32_t k = 0; k < n->nops; k++) any = any || reached[n->ops[k]];
+    if (!any || vjp_rule[n->op] == vjp_stop) continue;
+    for (uint32_t k = 0; k < n->nres; k++) reached[n->res + k] = is_float(g, n->res + k);
+  }
+  return reached;
+}
+
+/* With several weighed losses the seed of loss i becomes S · N_r / N_i (docs/precision.md): a
+ * scalar too, which the rule of the loss's sum broadcasts. */
+static uint32_t seed_losses(Grad *r, const Entry *e) {
+  uint32_t losses = 0;
+  for (uint32_t i = 0; i < e->results.len; i++) {
+    if (e->results.at[i].role != RES_loss) continue;
+    ValueId loss = r->b.g->blocks.at[e->body].results.at[i];
+    losses++;
+    if (!r->reached[loss]) continue;
+    r->b.loc = e->results.at[i].loc;
+    ValueId one = build_constant(&r->b, type_scalar(DT_f32), 1);
+    r->cot[loss] = r->cot[loss] == NO_ID ? one : build2(&r->b, OP_add, r->cot[loss], one);
+  }
+  return losses;
+}
+
+static void visit(Grad *r, NodeId id) {
+  Graph *g = r->b.g;
+  const Node *n = &g->nodes.at[id];
+  bool asked = false;
+  for (uint32_t i = 0; i < n->nres; i++) asked = asked || r->cot[n->res + i] != NO_ID;
+  if (!asked) return;
+  r->node = id;
+  r->dy = r->cot[n->res];
+  r->b.loc = n->loc;
+  vjp_rule[n->op](r);
+}
+
+/* Where the float path that starts at v ends: the first node, in program order, that takes a
+ * reached value of v's and gives none. */
+static const Node *find_dead_end(const Graph *g, const Block *body, uint32_t nodes, ValueId v,
+                                 Arena *scratch) {
+  bool *from_v = NEW_ARRAY(scratch, bool, g->values.len);
+  from_v[v] = true;
+  for (uint32_t i = 0; i < nodes; i++) {
+    const Node *n = &g->nodes.at[body->nodes.at[i]];
+    bool any = false;
+    for (uint32_t k = 0; k < n->nops; k++) any = any || from_v[n->ops[k]];
+    if (!any) continue;
+    if (vjp_rule[n->op] == vjp_stop || !is_float(g, n->res)) return n;
+    for (uint32_t k = 0; k < n->nres; k++) from_v[n->res + k] = true;
+  }
+  return NULL;
+}
+
+static void report_unreached(Grad *r, const Entry *e, uint32_t nodes, const char *path, ValueId v) {
+  const Graph *g = r->b.g;
+  const Node *end = find_dead_end(g, &g->blocks.at[e->body], nodes, v, r->c->arena);
+  Loc loc = graph_state(g, path)->loc;
+  if (!end) {
+    diag_error(r->c->diag, loc, "no gradient reaches %s: the loss does not depend on it", path);
+    return;
+  }
+  diag_error(r->c->diag, loc,
+             "no gradient reaches %s: every way to the loss ends at an int or bool", path);
+  diag_note(r->c->diag, end->loc, "here: `%s` has no gradient", op_name[end->op]);
+}
+
+static void add_results(Grad *r, uint32_t entry, uint32_t nodes) {
+  Graph *g = r->b.g;
+  for (uint32_t i = 0; i < g->entries.at[entry].args.len; i++) {
+    const Entry *e = &g->entries.at[entry];
+    Port p = e->args.at[i];
+    ValueId v = g->blocks.at[e->body].args.at[i];
+    if (!is_trained(g, &p)) continue;
+    if (r->cot[v] == NO_ID) {
+      report_unreached(r, e, nodes, p.name, v);
+      continue;
+    }
+    graph_add_entry_result(g, entry, RES_grad, p.name, r->cot[v], p.loc);
+  }
+}
+
+static void differentiate(Graph *g, uint32_t entry, PassCtx *c) {
+  const Entry *e = &g->entries.at[entry];
+  Grad r = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c};
+  r.reached = find_reached(g, e, c->arena);
+  r.cot = NEW_ARRAY(c->arena, ValueId, g->values.len);
+  for (uint32_t i = 0; i < g->values.len; i++) r.cot[i] = NO_ID;
+  uint32_t nodes = g->blocks.at[e->body].nodes.len;
+  if (!seed_losses(&r, e)) {
+    diag_error(c->diag, e->loc, "step `%s` has no loss to train for", e->name);
+    return;
+  }
+  uint32_t errors = c->diag->errors;
+  for (uint32_t i = nodes; i-- > 0;) visit(&r, g->blocks.at[e->body].nodes.at[i]);
+  if (c->diag->errors == errors) add_results(&r, entry, nodes);
+}
+
+bool pass_grad(Graph *g, PassCtx *c) {
+  bool changed = false;
+  for (uint32_t i = 0; i < g->entries.len; i++) {
+    if (g->entries.at[i].kind != ENTRY_step) continue;
+    differentiate(g, i, c);
+    changed = true;
+  }
+  return changed;
+}

@@ -1,0 +1,93 @@
+/* kernel.c: edits of kernel nodes that several passes make: another operand or result, a cast or a
+ * copy as a kernel of its own. */
+#include "passes/pass.h"
+
+#include <string.h>
+
+ValueId view_source(const Graph *g, ValueId v) {
+  for (Node *n; (n = value_node(g, v)) && n->op == OP_reshape;) v = n->ops[0];
+  return v;
+}
+
+static BlockId body_of(const Graph *g, NodeId k) { return g->nodes.at[k].blocks[0]; }
+
+bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest) {
+  const Block *b = &g->blocks.at[body_of(g, k)];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    for (uint32_t j = 0; j < n->nops; j++)
+      if (n->ops[j] == v && of_interest(n, j)) return true;
+  }
+  for (uint32_t i = 0; i < b->results.len; i++)
+    if (b->results.at[i] == v) return true;
+  return false;
+}
+
+void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse *of_interest) {
+  Block *b = &g->blocks.at[body_of(g, k)];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    Node *n = &g->nodes.at[b->nodes.at[i]];
+    for (uint32_t j = 0; j < n->nops; j++)
+      if (n->ops[j] == from && of_interest(n, j)) n->ops[j] = to;
+  }
+}
+
+void kernel_move_last_first(Graph *g, BlockId block) {
+  NodeIds *n = &g->blocks.at[block].nodes;
+  NodeId last = n->at[n->len - 1];
+  memmove(n->at + 1, n->at, (n->len - 1) * sizeof *n->at);
+  n->at[0] = last;
+}
+
+ValueId kernel_add_operand(Graph *g, NodeId k, ValueId v) {
+  Node *n = &g->nodes.at[k];
+  ValueId *ops = NEW_ARRAY(g->arena, ValueId, n->nops + 1);
+  if (n->nops) memcpy(ops, n->ops, n->nops * sizeof *ops);
+  ops[n->nops++] = v;
+  n->ops = ops;
+  return graph_add_arg(g, body_of(g, k), value_type(g, v));
+}
+
+/* Results of a node are consecutive values: a kernel with one more is another node in its place. */
+ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
+  Node old = g->nodes.at[k];
+  vec_push(g->arena, &g->blocks.at[old.blocks[0]].results, inside);
+  ValueId first = g->values.len;
+  for (uint32_t i = 0; i <= old.nres; i++) {
+    ValueId from = i < old.nres ? old.res + i : inside;
+    Value v = {.type = value_type(g, from), .node = k, .block = old.block, .index = i};
+    vec_push(g->arena, &g->values, v);
+  }
+  g->nodes.at[k].res = first;
+  g->nodes.at[k].nres++;
+  for (uint32_t i = 0; i < old.nres; i++) graph_replace_uses(g, old.block, old.res + i, first + i);
+  return first + old.nres;
+}
+
+static NodeId map_kernel(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t) {
+  BlockId body = graph_add_block(g, NO_ID);
+  for (uint32_t i = 0; i < nops; i++) graph_add_arg(g, body, value_type(g, ops[i]));
+  Attr form = attr_text(AT_form, form_name[FORM_map]);
+  NodeId k = graph_add_node(g, block, OP_kernel, loc, nops, ops, 1, &t, 1, &form);
+  g->nodes.at[k].nblocks = 1;
+  g->nodes.at[k].blocks = arena_copy(g->arena, &body, sizeof body);
+  g->blocks.at[body].owner = k;
+  return k;
+}
+
+ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {
+  Type t = type_with(value_type(g, x), to);
+  NodeId k = map_kernel(g, block, loc, 1, &x, t);
+  BlockId body = body_of(g, k);
+  ValueId arg = g->blocks.at[body].args.at[0];
+  NodeId cast = graph_add_node(g, body, OP_cast_policy, loc, 1, &arg, 1, &t, 0, NULL);
+  vec_push(g->arena, &g->blocks.at[body].results, g->nodes.at[cast].res);
+  return g->nodes.at[k].res;
+}
+
+ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x) {
+  NodeId k = map_kernel(g, block, loc, 1, &x, value_type(g, x));
+  BlockId body = body_of(g, k);
+  vec_push(g->arena, &g->blocks.at[body].results, g->blocks.at[body].args.at[0]);
+  return g->nodes.at[k].res;
+}

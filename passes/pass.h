@@ -1,0 +1,137 @@
+/* pass.h: the passes between the frontend's graph and a Program, and the driver that wraps each of
+ * them the same way.
+ *
+ * A pass is one file, one row of passes.def, one function that says whether it changed anything, and
+ * lit tests.  A mistake of the user's is reported through diag with its place; the pass then returns
+ * and the driver stops.  A mistake of ours is an ice.
+ */
+#ifndef PASSES_PASS_H
+#define PASSES_PASS_H
+
+#include "ir/ir.h"
+#include "ir/program.h"
+#include "ir/scalar.h"
+#include "ir/target.h"
+
+/* ---- pass.c -------------------------------------------------------------------------------- */
+
+typedef enum PassId {
+#define PASS(name, meaning, needs, gives, keeps, optional) PASS_##name,
+#include "passes/passes.def"
+  PASS_COUNT
+} PassId;
+
+typedef enum PassKeeps { KEEP_bits, KEEP_old, KEEP_others, KEEP_none } PassKeeps;
+
+/* What evaluation before and after a pass is to agree on is passes.def's column `keeps`.  False ends
+ * the pipeline; who checks has said why. */
+typedef bool PassCheck(void *user, const char *pass, PassKeeps keeps, const Graph *before,
+                       const Graph *after);
+
+typedef struct PassOptions {
+  const char *print_after; /* --print-ir-after=a,b: passes, or NULL */
+  const char *print_before;
+  bool print_after_all;
+  const char *stop_after;  /* --stop-after=P */
+  const char *disable;     /* --disable=a,b */
+  bool time, roundtrip;    /* --time-passes, --roundtrip-each */
+  FILE *out;               /* where dumps and times go; NULL: stderr */
+  PassCheck *check;
+  void *check_user;
+} PassOptions;
+
+typedef struct PassCtx {
+  Arena *arena; /* scratch: emptied after each pass */
+  Diag *diag;
+  const Target *target;
+  const PassOptions *options;
+  const Scalars *scalars; /* set by passes_run; outlives the scratch */
+} PassCtx;
+
+/* The passes that make a Program's graph of the frontend's, in order. */
+extern const char passes_default[];
+
+/* check.c: a PassCheck that evaluates both graphs on random arguments; user: the Diag. */
+bool pass_check_values(void *user, const char *pass, PassKeeps keeps, const Graph *before,
+                       const Graph *after);
+
+/* Runs the passes of the list ("grad, optimize").  False: diag has errors.  *g may become another
+ * graph in the same arena (roundtrip). */
+bool passes_run(Graph **g, const char *list, PassCtx *c);
+
+/* Every option's list of passes names passes that exist (and, to disable, optional ones); a name
+ * that does not is a diag error.  passes_run has called it. */
+bool passes_check_options(PassCtx *c);
+
+/* One line a pass, for --help. */
+void passes_describe(Text *out);
+
+#define PASS(name, meaning, needs, gives, keeps, optional) bool pass_##name(Graph *g, PassCtx *c);
+#include "passes/passes.def"
+
+/* plan.c: what is left is a list of launches over offsets; g belongs to the Program. */
+Program *plan_make(Graph *g, PassCtx *c);
+void plan_print(const Program *p, Text *out);
+
+/* ---- grad.c: the frame of reverse mode; vjp.c: the rules of column VJP --------------------- */
+
+typedef struct Grad {
+  Builder b;           /* appends to the entry's body, at the place of the node in hand */
+  PassCtx *c;
+  const bool *reached; /* by forward value: a float path leads from a parameter to it */
+  ValueId *cot;        /* by forward value: its cotangent so far, or NO_ID */
+  NodeId node;         /* the node in hand */
+  ValueId dy;          /* cotangent of its result */
+} Grad;
+
+/* Whether operand i of the node in hand has a use for a cotangent; grad_give adds one. */
+bool grad_wants(const Grad *r, uint32_t i);
+void grad_give(Grad *r, uint32_t i, ValueId cot);
+
+typedef void Vjp(Grad *r);
+extern Vjp *const vjp_rule[OP_COUNT];
+void vjp_stop(Grad *r);    /* no gradient flows: integers, comparisons, draws */
+void vjp_nondiff(Grad *r); /* an error where one is asked for */
+
+/* ---- optimize.c: the guarded step; optim_*.c: the formulas --------------------------------- */
+
+typedef struct Update { /* of one parameter */
+  Builder b;
+  const Train *train;
+  ValueId p, g;       /* value and unscaled gradient */
+  ValueId lr, t;      /* f32[]: learning rate; number of this step, from 1 */
+  bool decay;         /* weight decay applies */
+  ValueId old[2], new[2], new_p; /* moments in the order of Optimizer; in, out */
+} Update;
+
+typedef struct Optimizer {
+  const char *name;
+  const char *moment[2]; /* suffixes of the states it keeps for each parameter */
+  void (*update)(Update *u);
+  bool (*keeps)(const Train *t, int moment); /* NULL: always */
+} Optimizer;
+
+extern const Optimizer optim_sgd, optim_adam, optim_adamw;
+
+/* A setting of the optimizer as f64; as a constant of u's parameter's dims. */
+double train_setting(const Train *t, AttrKey key, double otherwise);
+ValueId update_constant(Update *u, double value);
+ValueId update_splat(Update *u, ValueId scalar);
+
+/* ---- kernel.c: edits of kernel nodes ------------------------------------------------------- */
+
+typedef bool KernelUse(const Node *n, uint32_t operand);
+
+/* Does the body use v in a way that is of interest, or yield it? */
+bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest);
+void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse *of_interest);
+void kernel_move_last_first(Graph *g, BlockId block);
+ValueId kernel_add_operand(Graph *g, NodeId k, ValueId v);     /* the new argument */
+ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside); /* the new result */
+/* Kernels of their own, at the end of `block`: x cast by policy; a copy of x. */
+ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to);
+ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x);
+/* The value in memory that a chain of views shows. */
+ValueId view_source(const Graph *g, ValueId v);
+
+#endif

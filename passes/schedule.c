@@ -1,0 +1,49 @@
+/* schedule.c: how threads share each kernel.
+ *
+ * Attribute `part`: 0, the threads share out the leading part of the index space; -1, one thread
+ * does it all, because sharing costs more than it saves.  The cost table is one for all CPUs, so
+ * that a build is the same everywhere.  No choice made here changes a bit.
+ */
+#include "passes/pass.h"
+
+/* A barrier costs about a microsecond; an element of a map about a tenth of a nanosecond and more. */
+enum { SHARED_FROM = 4096 };
+
+/* Elements that the kernel goes over, times the inner length for a matmul. */
+static int64_t work(const Graph *g, const Node *k) {
+  const Block *b = &g->blocks.at[k->blocks[0]];
+  int64_t most = 0;
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    int64_t size = type_count(value_type(g, n->res));
+    if (op_flags[n->op] & F_REDUCE) size = type_count(value_type(g, n->ops[0]));
+    if (n->op == OP_matmul) size *= value_type(g, n->ops[0]).dim[node_bool(n, AT_ta) ? 0 : 1];
+    if (size > most) most = size;
+  }
+  return most;
+}
+
+/* A reduction to nothing but one row cannot be shared without changing its order. */
+static bool one_row(const Graph *g, const Node *k) {
+  const Block *b = &g->blocks.at[k->blocks[0]];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    if (op_flags[n->op] & F_REDUCE) return type_count(value_type(g, n->res)) <= 1;
+  }
+  return false;
+}
+
+bool pass_schedule(Graph *g, PassCtx *ctx) {
+  (void)ctx;
+  for (uint32_t e = 0; e < g->entries.len; e++) {
+    const Block *b = &g->blocks.at[g->entries.at[e].body];
+    for (uint32_t i = 0; i < b->nodes.len; i++) {
+      NodeId id = b->nodes.at[i];
+      const Node *k = &g->nodes.at[id];
+      if (k->op != OP_kernel) continue;
+      bool alone = work(g, k) < SHARED_FROM || one_row(g, k);
+      node_set_attr(g, id, attr_int(AT_part, alone ? -1 : 0));
+    }
+  }
+  return true;
+}

@@ -1,0 +1,144 @@
+/* expand.c: composite ops as graphs of simpler ones.
+ *
+ * A rule `expand_NAME` appends nodes and gives the value that replaces the node's result, of its
+ * very type.  The arithmetic is f32 whatever the operands are stored in; casts are added where they
+ * differ.
+ */
+#include "ref/expand.h"
+
+typedef ValueId ExpandRule(Builder *b, const Node *n, Type result);
+
+static ValueId exp_shifted(Builder *b, ValueId x, ValueId max) {
+  ValueId m = build_broadcast_leading(b, max, value_type(b->g, x));
+  return build1(b, OP_exp, build2(b, OP_sub, x, m));
+}
+
+static ValueId expand_softmax(Builder *b, const Node *n, Type result) {
+  ValueId x = build_cast(b, n->ops[0], DT_f32);
+  ValueId e = exp_shifted(b, x, build_reduce_last(b, OP_reduce_max, x));
+  ValueId s = build_reduce_last(b, OP_sum, e);
+  ValueId y = build2(b, OP_div, e, build_broadcast_leading(b, s, value_type(b->g, x)));
+  return build_cast(b, y, (DType)result.dtype);
+}
+
+/* log s lies in [0, log n] and max - z[target] is one rounding of a number ≥ 0: nothing cancels. */
+static ValueId expand_cross_entropy(Builder *b, const Node *n, Type result) {
+  ValueId target = n->ops[1], z = build_cast(b, n->ops[0], DT_f32);
+  ValueId max = build_reduce_last(b, OP_reduce_max, z);
+  ValueId log_sum = build1(b, OP_log, build_reduce_last(b, OP_sum, exp_shifted(b, z, max)));
+  ValueId below = build2(b, OP_sub, max, build2(b, OP_gather, z, target));
+  return build_cast(b, build2(b, OP_add, below, log_sum), (DType)result.dtype);
+}
+
+/* The smallest index that holds the maximum.  If there is a NaN the maximum is one, equals nothing,
+ * and the index of the first NaN is left.  Others count as the last index, so it is always in
+ * range. */
+static ValueId expand_argmax(Builder *b, const Node *n, Type result) {
+  ValueId x = n->ops[0];
+  Type t = value_type(b->g, x);
+  ValueId max = build_broadcast_leading(b, build_reduce_last(b, OP_reduce_max, x), t);
+  ValueId hit = build2(b, OP_eq, x, max);
+  if (dtype_kind[t.dtype] == 'f') hit = build2(b, OP_or, hit, build2(b, OP_ne, x, x));
+  Type index = type_with(t, DT_i32);
+  index.unit = 0;
+  int last = t.rank - 1;
+  ValueId other = build_constant(b, index, (double)(t.dim[last] - 1));
+  ValueId i = build_select(b, hit, build_iota(b, index, last), other);
+  return build_cast(b, build_reduce_last(b, OP_reduce_min, i), (DType)result.dtype);
+}
+
+static ValueId expand_one_hot(Builder *b, const Node *n, Type result) {
+  Type index = type_with(result, DT_i32);
+  index.unit = 0;
+  ValueId i = build_broadcast_leading(b, build_cast(b, n->ops[0], DT_i32), index);
+  ValueId hit = build2(b, OP_eq, build_iota(b, index, result.rank - 1), i);
+  return build_select(b, hit, build_constant(b, result, 1), build_constant(b, result, 0));
+}
+
+/* The row-major index, by arithmetic: a flat iota would need a reshape, which ends a kernel, so a
+ * dropout mask could not be drawn where it is used. */
+static ValueId element_index(Builder *b, Type t) {
+  ValueId index = t.rank ? build_iota(b, t, 0) : build_constant(b, t, 0);
+  for (int axis = 1; axis < t.rank; axis++) {
+    ValueId before = build2(b, OP_mul, index, build_constant(b, t, (double)t.dim[axis]));
+    index = build2(b, OP_add, before, build_iota(b, t, axis));
+  }
+  return index;
+}
+
+/* Philox counts the elements in row-major order, so the draws do not depend on the dims. */
+static ValueId expand_draw(Builder *b, const Node *n, Type result, Op from_bits) {
+  uint64_t site = (uint64_t)node_int(n, AT_site, 0);
+  Type t = type_with(result, DT_i32);
+  t.unit = 0;
+  ValueId word[5] = {element_index(b, t)};
+  for (int i = 0; i < 2; i++) {
+    word[1 + i] = build_splat(b, build_cast(b, n->ops[i], DT_i32), t);
+    word[3 + i] = build_constant(b, t, (double)(int32_t)(uint32_t)(site >> 32 * i));
+  }
+  ValueId y = build1(b, from_bits, build(b, OP_philox, 5, word, 0, NULL));
+  return build_cast(b, y, (DType)result.dtype);
+}
+
+static ValueId expand_uniform(Builder *b, const Node *n, Type result) {
+  return expand_draw(b, n, result, OP_bits_to_uniform);
+}
+
+static ValueId expand_normal(Builder *b, const Node *n, Type result) {
+  return expand_draw(b, n, result, OP_bits_to_normal);
+}
+
+#define expand_none NULL
+
+static ExpandRule *const expand_rule[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] =
+#define EXPAND(rule) expand_##rule,
+#include "ir/ops.def"
+};
+
+bool expand_is_composite(Op op) { return expand_rule[op] != NULL; }
+
+ValueId expand_node(Builder *b, NodeId id) {
+  Node n = b->g->nodes.at[id]; /* a copy: the array moves */
+  return expand_rule[n.op](b, &n, value_type(b->g, n.res));
+}
+
+/* ---- a whole graph --------------------------------------------------------------------------- */
+
+typedef struct Replaced {
+  ValueId from, to;
+} Replaced;
+
+typedef struct Expansion {
+  Graph *g;
+  Arena *scratch;
+  VEC(Replaced) done;
+} Expansion;
+
+/* Lists the nodes anew: a composite gives way to what it stands for, so operands stay before users.
+ */
+static void expand_block(Expansion *x, BlockId block) {
+  NodeIds old = x->g->blocks.at[block].nodes;
+  x->g->blocks.at[block].nodes = (NodeIds){0};
+  for (uint32_t i = 0; i < old.len; i++) {
+    Node n = x->g->nodes.at[old.at[i]];
+    for (uint32_t k = 0; k < n.nblocks; k++) expand_block(x, n.blocks[k]);
+    if (expand_is_composite(n.op)) {
+      Builder b = {x->g, block, n.loc};
+      vec_push(x->scratch, &x->done, (Replaced){n.res, expand_node(&b, old.at[i])});
+    } else {
+      vec_push(x->g->arena, &x->g->blocks.at[block].nodes, old.at[i]);
+    }
+  }
+}
+
+const ValueId *expand_graph(Graph *g, Arena *scratch, bool *changed) {
+  Expansion x = {.g = g, .scratch = scratch};
+  for (uint32_t i = 0; i < g->entries.len; i++) expand_block(&x, g->entries.at[i].body);
+  ValueId *map = NEW_ARRAY(scratch, ValueId, g->values.len);
+  for (uint32_t v = 0; v < g->values.len; v++) map[v] = NO_ID;
+  for (uint32_t i = 0; i < x.done.len; i++) map[x.done.at[i].from] = x.done.at[i].to;
+  for (uint32_t i = 0; i < g->entries.len; i++) graph_apply_map(g, g->entries.at[i].body, map);
+  *changed = x.done.len > 0;
+  return map;
+}

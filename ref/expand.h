@@ -1,0 +1,18 @@
+/* expand.h: composite ops as graphs of simpler ones (column EXPAND).  The pass `expand` and the
+ * evaluator share it, so both mean the same. */
+#ifndef REF_EXPAND_H
+#define REF_EXPAND_H
+
+#include "ir/ir.h"
+
+bool expand_is_composite(Op op);
+
+/* Appends what a composite node stands for to the builder's block; the value that replaces its
+ * result. */
+ValueId expand_node(Builder *b, NodeId n);
+
+/* Every composite node of every entry is replaced where it stands and leaves its block.  Gives the
+ * map of replaced values (NO_ID: not replaced), one element a value of the expanded graph. */
+const ValueId *expand_graph(Graph *g, Arena *scratch, bool *changed);
+
+#endif

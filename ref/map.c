@@ -1,0 +1,74 @@
+/* map.c: elementwise ops by their scalar programs (column SCALAR), and casts.
+ *
+ * In exact mode every element goes through the f32 or the i32 program as a bit pattern; narrow
+ * floats are widened before and rounded after.  In f64 mode elements that are not integers go
+ * through the op's f64 function.  The last operand decides: it is data where the first is a
+ * condition.
+ */
+#include "ref/cells.h"
+
+static const uint16_t program_f32[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] =
+#define SCALAR(f32, i32, f64) SC_##f32,
+#include "ir/ops.def"
+};
+
+static const uint16_t program_i32[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] =
+#define SCALAR(f32, i32, f64) SC_##i32,
+#include "ir/ops.def"
+};
+
+Fn fn_find(const Eval *e, const Node *n, DType operand) {
+  Fn f = {.scalars = e->scalars};
+  char kind = dtype_kind[operand];
+  if (eval_wide(e) && kind != 'i') f.f64 = f64_fn[n->op];
+  uint16_t id = kind == 'f' ? program_f32[n->op] : program_i32[n->op];
+  if (id != SC_none) f.prog = &e->scalars->prog[id];
+  if (!f.f64 && !f.prog) eval_refuse(e, n, "no scalar program for these element types");
+  return f;
+}
+
+Elem fn_load(const Fn *f, const Tensor *x, int64_t i) {
+  return f->f64 ? (Elem){.f = tensor_get(x, i)} : (Elem){.bits = tensor_get_bits(x, i)};
+}
+
+void fn_store(const Fn *f, Tensor *y, int64_t i, Elem v) {
+  if (f->f64) tensor_set(f->scalars, y, i, v.f);
+  else tensor_set_bits(f->scalars, y, i, (SType)f->prog->res_type[0], v.bits);
+}
+
+Elem fn_apply(const Fn *f, const Elem *x, uint32_t n) {
+  uint32_t bits[SCALAR_ARGS], results[SCALAR_RESULTS];
+  double numbers[SCALAR_ARGS];
+  for (uint32_t k = 0; k < n; k++) {
+    if (f->f64) numbers[k] = x[k].f;
+    else bits[k] = x[k].bits;
+  }
+  if (f->f64) return (Elem){.f = f->f64(numbers)};
+  scalar_run(f->prog, bits, results);
+  return (Elem){.bits = results[0]};
+}
+
+void eval_map(Eval *e, const Node *n) {
+  Tensor *y = eval_output(e, n, 0);
+  Fn f = fn_find(e, n, (DType)eval_operand(e, n, n->nops - 1)->type.dtype);
+  if (f.prog && f.prog->nargs != n->nops)
+    eval_refuse(e, n, "its scalar program takes other operands");
+  for (int64_t i = 0; i < type_count(y->type); i++) {
+    Elem x[SCALAR_ARGS];
+    for (uint32_t k = 0; k < n->nops; k++) x[k] = fn_load(&f, eval_operand(e, n, k), i);
+    fn_store(&f, y, i, fn_apply(&f, x, n->nops));
+  }
+}
+
+/* Between integers modulo the width; else by value, which a double holds exactly. */
+void eval_cast(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0);
+  Tensor *y = eval_output(e, n, 0);
+  char from = dtype_kind[x->type.dtype], to = dtype_kind[y->type.dtype];
+  for (int64_t i = 0; i < type_count(y->type); i++) {
+    if (from != 'f' && to == 'i') tensor_set_bits(e->scalars, y, i, S_I32, tensor_get_bits(x, i));
+    else tensor_set(e->scalars, y, i, tensor_get(x, i));
+  }
+}

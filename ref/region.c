@@ -1,0 +1,55 @@
+/* region.c: nodes that own blocks. */
+#include "ref/cells.h"
+
+#include <string.h>
+
+/* A slice, or the whole: `index` counts in pieces of `to`. */
+static void copy_piece(Tensor *to, const Tensor *from, int64_t index) {
+  size_t size = tensor_bytes(to);
+  if (size) memcpy(to->data, (const char *)from->data + (size_t)index * size, size);
+}
+
+/* Block arguments: index, carries, slices, invariants.  Results: carries, then what is stacked. */
+static void bind_iteration(Eval *e, const Node *n, const Block *b, int64_t i) {
+  uint32_t carries = (uint32_t)node_int(n, AT_carries, 0);
+  uint32_t slices = carries + (uint32_t)node_int(n, AT_slices, 0);
+  tensor_set(e->scalars, eval_ensure(e, b->args.at[0]), 0, (double)i);
+  for (uint32_t k = 0; k < n->nops; k++) {
+    const Tensor *from = k < carries ? eval_output(e, n, k) : eval_operand(e, n, k);
+    copy_piece(eval_ensure(e, b->args.at[k + 1]), from, k >= carries && k < slices ? i : 0);
+  }
+}
+
+static void take_iteration(Eval *e, const Node *n, const Block *b, int64_t i) {
+  uint32_t carries = (uint32_t)node_int(n, AT_carries, 0);
+  for (uint32_t k = 0; k < n->nres; k++) {
+    const Tensor *from = &e->value[b->results.at[k]];
+    size_t size = tensor_bytes(from), at = k < carries ? 0 : (size_t)i * size;
+    if (size) memcpy((char *)eval_output(e, n, k)->data + at, from->data, size);
+  }
+}
+
+/* Carries go from iteration to iteration in the node's results, where the last ones stay. */
+void eval_loop(Eval *e, const Node *n) {
+  const Block *b = &e->g->blocks.at[n->blocks[0]];
+  int64_t trip = node_int(n, AT_trip, 0), carries = node_int(n, AT_carries, 0);
+  for (uint32_t k = 0; k < carries; k++) copy_piece(eval_output(e, n, k), eval_operand(e, n, k), 0);
+  for (int64_t i = 0; i < trip; i++) {
+    bind_iteration(e, n, b, i);
+    eval_block(e, n->blocks[0]);
+    take_iteration(e, n, b, i);
+  }
+}
+
+void eval_kernel(Eval *e, const Node *n) {
+  const Block *b = &e->g->blocks.at[n->blocks[0]];
+  for (uint32_t k = 0; k < n->nops; k++)
+    copy_piece(eval_ensure(e, b->args.at[k]), eval_operand(e, n, k), 0);
+  eval_block(e, n->blocks[0]);
+  for (uint32_t k = 0; k < n->nres; k++)
+    copy_piece(eval_output(e, n, k), &e->value[b->results.at[k]], 0);
+}
+
+void eval_composite(Eval *e, const Node *n) {
+  eval_refuse(e, n, "a composite op was left in the graph");
+}

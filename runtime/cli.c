@@ -1,0 +1,121 @@
+/* cli.c: `main` of a training program: opens data and model, restores or starts, runs a command.
+ *
+ * Data is opened before the context: a file that does not fit is refused before memory is spent.
+ */
+#include "runtime/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int cli_ctx_error(const CliRun *r) {
+  return cli_error(r->args, CLI_FAILED, "%s", r->api->error(r->ctx));
+}
+
+static void print_note(void *user, const char *line) {
+  fprintf(stderr, "%s: %s\n", ((const CliArgs *)user)->program, line);
+}
+
+/* ---- opening ---- */
+
+static int open_ctx(CliRun *r) {
+  mp_error err;
+  mp_options o = {.struct_size = sizeof o,
+                  .threads = r->args->threads > 1024 ? -1 : (int)r->args->threads,
+                  .log = print_note,
+                  .user = (void *)r->args};
+  return r->api->create(&o, &r->ctx, &err) ? cli_error(r->args, CLI_FAILED, "%s", err.text)
+                                           : CLI_OK;
+}
+
+static int open_train(CliRun *r) {
+  int entry = -1;
+  for (uint32_t i = 0; i < r->desc->n_entries; i++) {
+    if (r->desc->entries[i].kind != MP_STEP) continue;
+    if (entry >= 0)
+      return cli_error(r->args, CLI_FAILED, "%s has several steps: drive them from C",
+                       r->desc->name);
+    entry = (int)i;
+  }
+  if (entry < 0) return cli_error(r->args, CLI_FAILED, "%s has no training step", r->desc->name);
+  if (!cli_open_meter(&r->of_step, r->desc, entry) || !cli_open_meter(&r->window, r->desc, entry))
+    return cli_error(r->args, CLI_FAILED, "no memory");
+  return cli_open_feed(&r->train, r->args, "--data", &r->args->data, r->desc, entry);
+}
+
+static int restore(CliRun *r) {
+  const CliArgs *a = r->args;
+  if (!a->resume)
+    return r->api->init(r->ctx, a->seed < 0 ? 0 : (uint64_t)a->seed) ? cli_ctx_error(r) : CLI_OK;
+  if (r->api->load(r->ctx, a->resume, NULL)) return cli_ctx_error(r);
+  if (a->seed >= 0 && (uint64_t)a->seed != r->ctx->seed)
+    cli_note(a, "--seed %lld does nothing: the run goes on with its own, %llu", (long long)a->seed,
+             (unsigned long long)r->ctx->seed);
+  return CLI_OK;
+}
+
+static int set_hyper(CliRun *r, const char *name, const char *text) {
+  char *end;
+  double value = strtod(text, &end);
+  if (!strcmp(name, "steps"))
+    return cli_error(r->args, CLI_USAGE, "--set steps: the run's length is --steps N");
+  if (!*text || *end)
+    return cli_error(r->args, CLI_USAGE, "--set %s: '%s' is not a number", name, text);
+  return r->api->hyper(r->ctx, name, value)
+             ? cli_error(r->args, CLI_USAGE, "%s", r->api->error(r->ctx))
+             : CLI_OK;
+}
+
+static int set_hypers(CliRun *r) {
+  const CliPairs *set = &r->args->set;
+  int status = CLI_OK;
+  for (uint32_t i = 0; i < set->len && !status; i++)
+    status = set_hyper(r, set->at[i].name, set->at[i].value);
+  return status;
+}
+
+static void close_run(CliRun *r) {
+  cli_close_feed(&r->train);
+  cli_close_feed(&r->eval);
+  cli_close_meter(&r->of_step);
+  cli_close_meter(&r->window);
+  cli_close_meter(&r->of_eval);
+  if (r->ctx) r->api->destroy(r->ctx);
+}
+
+/* ---- commands ---- */
+
+static int command_train(CliRun *r) {
+  int status = open_train(r);
+  if (!status) status = cli_open_eval(r);
+  if (!status) status = open_ctx(r);
+  if (!status) status = restore(r);
+  if (!status) status = set_hypers(r);
+  return status ? status : cli_train(r);
+}
+
+static int command_eval(CliRun *r) {
+  int status = cli_open_eval(r);
+  if (!status) status = open_ctx(r);
+  if (!status) status = restore(r);
+  if (!status) status = cli_open_progress(&r->progress, r->args, 0, 0);
+  return status ? status : cli_run_eval(r);
+}
+
+static int run_command(const CliArgs *a, const mp_model *model) {
+  CliRun r = {.args = a, .desc = model->desc, .api = mp_get_api(model, MP_ABI)};
+  int status = a->command == CLI_TRAIN ? command_train(&r) : command_eval(&r);
+  int closed = cli_close_progress(&r.progress);
+  close_run(&r);
+  return status ? status : closed;
+}
+
+int mp_cli(const mp_model *model, int argc, char **argv) {
+  CliArgs a;
+  int status = cli_parse(&a, argc, argv);
+  if (!status && a.help) cli_print_help(&a, model->desc);
+  else if (!status && a.command == CLI_INFO) cli_print_info(model);
+  else if (!status) status = run_command(&a, model);
+  cli_free_args(&a);
+  bool lost = fflush(stdout) || ferror(stdout); /* a full disk behind our output */
+  return lost && !status ? CLI_FAILED : status;
+}

@@ -1,0 +1,133 @@
+/* cli.h: the program around a model: what the files of libmpcc_cli.a share.
+ *
+ * Only this library prints.  It drives the model through its mp_api like any host would; from rt.h
+ * it takes data sets, shuffling, paths, and the context's cursor (the loader's place, saved with
+ * the state).
+ */
+#ifndef RUNTIME_CLI_H
+#define RUNTIME_CLI_H
+
+#include <stdio.h>
+
+#include "runtime/rt.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_SIGNAL = 128 /* + its number */ };
+
+/* ---- args.c: the command line ------------------------------------------------------------------
+ */
+
+typedef enum CliCommand { CLI_TRAIN = 1, CLI_EVAL = 2, CLI_INFO = 4 } CliCommand;
+
+typedef struct CliPairs { /* NAME=VALUE, …; the name is empty where none was given */
+  struct {
+    char name[64];
+    const char *value;
+  } * at;
+  uint32_t len;
+} CliPairs;
+
+typedef struct CliArgs {
+  const char *program;
+  CliCommand command;
+  CliPairs data, eval_data, set;
+  int64_t steps, epochs, every, eval_every, print_every; /* 0: not given */
+  int64_t keep, threads, seed;                           /* seed -1: not given */
+  const char *save, *resume, *log;
+  int quiet, help;
+} CliArgs;
+
+int cli_parse(CliArgs *a, int argc, char **argv); /* says itself what is wrong */
+void cli_free_args(CliArgs *a);
+void cli_print_flags(FILE *out, int commands);
+
+/* To stderr, "train: error: …"; returns status. */
+int cli_error(const CliArgs *a, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void cli_note(const CliArgs *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- help.c: the model's own tables as text ----------------------------------------------------
+ */
+
+void cli_print_help(const CliArgs *a, const mp_desc *d);
+void cli_print_info(const mp_model *m);
+
+/* ---- feed.c: data files as batches of an entry --------------------------------------------------
+ */
+
+typedef struct CliFeed {
+  const mp_entry_desc *entry;
+  uint32_t index; /* of the entry */
+  mp_source *sources;
+  uint8_t **batch; /* of each input, `batch` rows */
+  uint32_t n;
+  int64_t rows; /* of the data set */
+} CliFeed;
+
+int cli_open_feed(CliFeed *f, const CliArgs *a, const char *flag, const CliPairs *files,
+                  const mp_desc *d, int entry);
+void cli_feed_row(const CliFeed *f, int64_t row, int64_t slot);
+int cli_bind_feed(const CliFeed *f, const mp_api *api, mp_ctx *ctx, int64_t rows);
+void cli_close_feed(CliFeed *f);
+
+/* ---- meter.c: sums of metrics, lines about them
+ * -------------------------------------------------- */
+
+typedef struct CliMeter { /* sum and weight of each output of an entry */
+  const mp_entry_desc *entry;
+  uint32_t index;
+  double *sums;
+} CliMeter;
+
+bool cli_open_meter(CliMeter *m, const mp_desc *d, int entry);
+void cli_clear_meter(CliMeter *m);
+void cli_add_to_meter(CliMeter *m, const mp_api *api, mp_ctx *ctx); /* the totals of the context */
+void cli_meter_text(const CliMeter *m, mp_text *t);                 /* "  loss 0.4  accuracy 0.9" */
+void cli_meter_json(const CliMeter *m, mp_text *t);                 /* ",\"loss\":0.4,…" */
+void cli_close_meter(CliMeter *m);
+
+/* ---- progress.c: where the run stands
+ * ------------------------------------------------------------- */
+
+typedef struct CliProgress {
+  const CliArgs *args;
+  FILE *log;
+  bool terminal;
+  double start, shown; /* seconds */
+  int64_t total, first_step, rows, shown_rows;
+} CliProgress;
+
+typedef struct CliStep {
+  int64_t step, epoch, rows, skipped; /* skipped: so far */
+  bool committed;
+} CliStep;
+
+double cli_seconds(void);
+int cli_open_progress(CliProgress *p, const CliArgs *a, int64_t first_step, int64_t total);
+void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step);
+void cli_show_step(CliProgress *p, const CliStep *s,
+                   CliMeter *window); /* empties it if it prints */
+void cli_log_eval(CliProgress *p, int64_t step, int64_t rows, const CliMeter *m);
+void cli_print_eval(const CliProgress *p, int64_t rows, const CliMeter *m);
+void cli_print_done(const CliProgress *p, const CliStep *last);
+int cli_close_progress(CliProgress *p);
+
+/* ---- train.c, eval.c, cli.c
+ * --------------------------------------------------------------------------------- */
+
+typedef struct CliRun {
+  const CliArgs *args;
+  const mp_desc *desc;
+  const mp_api *api;
+  mp_ctx *ctx;
+  CliFeed train, eval;
+  CliMeter of_step, window, of_eval;
+  CliProgress progress;
+} CliRun;
+
+int cli_ctx_error(const CliRun *r);      /* says what the context says; returns CLI_FAILED */
+int64_t cli_steps_done(const CliRun *r); /* attempted, skipped ones too */
+int cli_open_eval(CliRun *r);            /* nothing to do without --eval-data */
+int cli_run_eval(CliRun *r);             /* the same; prints and logs the means */
+int cli_train(CliRun *r);
+
+#endif

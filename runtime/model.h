@@ -1,0 +1,78 @@
+/* model.h: what a compiled model hands to the runtime: constant tables written by codegen (as LLVM
+ * constants, by walking model.def's field order) and one function an entry.  Nothing here is
+ * public; mpcc_rt.h is.
+ *
+ * Memory of a context:  state  - parameters, moments, counters, derived copies; regions by kind
+ *                       arena  - inputs, hyperparameters, temporaries, outputs of one entry's run
+ *                       scratch - private to a thread (packed panels)
+ * An entry's function is called by every thread of the team with its own tid; it runs its share of
+ * each kernel and meets the others in mp_barrier where a kernel reads what another thread wrote.
+ */
+#ifndef RUNTIME_MODEL_H
+#define RUNTIME_MODEL_H
+
+#include "runtime/mpcc_rt.h"
+
+typedef struct mp_team mp_team;
+
+/* Generated code reads these fields by position: keep the order in step with calls.def. */
+typedef struct mp_frame {
+  char *state;
+  char *arena;
+  char *scratch; /* thread t's part starts at scratch + t * scratch_stride */
+  uint64_t scratch_stride;
+  int64_t rows; /* real rows of this batch, 1 … batch */
+  mp_team *team;
+} mp_frame;
+
+typedef void mp_entry_fn(const mp_frame *frame, int32_t tid, int32_t threads);
+
+/* Where in the arena or state an entry's arguments and results live. */
+typedef struct mp_entry_code {
+  mp_entry_fn *run;
+  const uint64_t *input_at; /* arena offset of each input, batch rows long */
+  const uint64_t *hyper_at; /* arena offset of the f32 of each hyper; UINT64_MAX: unused */
+  const uint64_t *output_at; /* arena offset of each output */
+  uint64_t seed_at;          /* arena offset of u32[2], the run's seed; UINT64_MAX: unused */
+} mp_entry_code;
+
+typedef struct mp_model {
+  const mp_desc *desc;
+  const mp_api *api; /* constant: the API rows of calls.def; `create` is the model's own thunk */
+  const mp_entry_code *code; /* one for each of desc->entries */
+  const uint64_t *state_at;  /* state offset of each of desc->states */
+  uint64_t scratch_bytes;    /* a thread */
+  const char *cpu;           /* level the code was compiled for: "x86-64-v3", "native:…" */
+  const char *cpu_flag;      /* the flag that would build for a lower one, for the error message */
+  const char *const *cpu_features; /* LLVM names without '+', then NULL; all must be present */
+} mp_model;
+
+/* The one exported symbol of a model calls this with its table: model->api, or NULL if too new. */
+const mp_api *mp_get_api(const mp_model *model, uint32_t max_abi);
+
+/* What a model's own `create` calls: int create(o, c, e) { return mp_create(&model, o, c, e); } */
+int mp_create(const mp_model *model, const mp_options *options, mp_ctx **out, mp_error *error);
+
+/* The other entries of every model's `api` (calls.def says which goes where). */
+int mp_init(mp_ctx *ctx, uint64_t seed);
+int mp_bind(mp_ctx *ctx, uint32_t entry, uint32_t input, const void *data, size_t bytes);
+int mp_run_entry(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result *result);
+int mp_get(mp_ctx *ctx, const char *path, mp_view *view);
+int mp_set(mp_ctx *ctx, const char *path, const mp_view *view);
+int mp_output(mp_ctx *ctx, uint32_t entry, uint32_t output, mp_view *view);
+int mp_hyper(mp_ctx *ctx, const char *name, double value);
+int mp_save(mp_ctx *ctx, const char *path);
+int mp_load_path(mp_ctx *ctx, const char *path, const mp_load *how);
+int mp_save_to(mp_ctx *ctx, mp_write_fn write, void *user);
+int mp_load_from(mp_ctx *ctx, mp_read_fn read, void *user);
+void mp_cancel(mp_ctx *ctx);
+const char *mp_error_text(const mp_ctx *ctx);
+void mp_destroy(mp_ctx *ctx);
+
+/* Called by generated code inside an entry. */
+void mp_barrier(mp_team *team);
+
+/* `main` of an executable is this; it lives in libmpcc_cli.a, which libraries do not link. */
+int mp_cli(const mp_model *model, int argc, char **argv);
+
+#endif

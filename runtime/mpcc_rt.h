@@ -1,0 +1,229 @@
+/* mpcc_rt.h: the C ABI of a compiled model (C99, also C++).  See docs/abi.md.
+ *
+ * A library exports one symbol, NAME_get_api.  Code and `desc` are immutable and shared between
+ * contexts; a context serves one thread at a time (cancel alone may come from any); two contexts
+ * are independent.  The library never exits, aborts or prints.  Errors are negative codes; error()
+ * says what happened, with op and source line where there is one.
+ */
+#ifndef MPCC_RT_H
+#define MPCC_RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MP_ABI 1u
+
+enum { MP_MAX_RANK = 8 };
+
+/* One name a line, in the order of ir's DType. */
+typedef enum mp_dtype {
+  MP_F32,
+  MP_BF16,
+  MP_F16,
+  MP_F8E4M3FN,
+  MP_F8E5M2,
+  MP_F8E8M0,
+  MP_I64,
+  MP_I32,
+  MP_U32,
+  MP_U16,
+  MP_U8,
+  MP_I1 /* one byte, 0 or 1 */
+} mp_dtype;
+
+typedef enum mp_status {
+  MP_OK = 0,
+  MP_E_ARG = -1, /* a bad argument: unknown name, wrong size, rows out of range */
+  MP_E_MEMORY = -2,
+  MP_E_CPU = -3,       /* this CPU lacks an instruction set the library was compiled for */
+  MP_E_IO = -4,        /* a file could not be read or written */
+  MP_E_FORMAT = -5,    /* a file is damaged or does not fit the model */
+  MP_E_INDEX = -6,     /* a run-time index was out of range; nothing was committed */
+  MP_E_NONFINITE = -7, /* an update became non-finite; the state must not be saved */
+  MP_E_CANCELLED = -8
+} mp_status;
+
+/* A tensor in DLPack's layout (DLTensor), so that NumPy and others read it without a copy. */
+typedef struct mp_view {
+  void *data;
+  struct { /* {1, 0}: CPU */
+    int32_t device_type, device_id;
+  } device;
+  int32_t ndim;
+  struct { /* code 0 int, 1 uint, 2 float, 4 bfloat, 6 bool; 10, 12, 14: fp8 e4m3fn, e5m2, e8m0 */
+    uint8_t code, bits;
+    uint16_t lanes;
+  } dtype;
+  int64_t *shape;   /* valid as long as the library is loaded */
+  int64_t *strides; /* NULL: compact, row-major */
+  uint64_t byte_offset;
+} mp_view;
+
+typedef struct mp_tensor {
+  const char *name; /* "images", "net.0.weight" */
+  int32_t dtype;    /* mp_dtype */
+  int32_t ndim;
+  int64_t dims[MP_MAX_RANK];
+} mp_tensor;
+
+typedef enum mp_state_kind {
+  MP_PARAM,   /* f32 master weight */
+  MP_STATE,   /* state of a module */
+  MP_MOMENT,  /* state of an optimizer: "net.0.weight:m" */
+  MP_COUNTER, /* step, attempt, skipped */
+  MP_DERIVED  /* low or packed copy of a parameter; rebuilt by `derive`, never saved */
+} mp_state_kind;
+
+typedef struct mp_state_desc {
+  mp_tensor tensor;
+  int32_t kind;   /* mp_state_kind */
+  int32_t master; /* index of the state that a derived one copies, else -1 */
+} mp_state_desc;
+
+typedef enum mp_output_role {
+  MP_OUT_VALUE,  /* a result of an infer function */
+  MP_OUT_SUM,    /* f32[]: sum over real rows of a loss or metric; its MP_OUT_WEIGHT is next */
+  MP_OUT_WEIGHT, /* f32[]: the weight that the sum is to be divided by */
+  MP_OUT_OK,     /* i1[]: everything was finite and the step committed */
+  MP_OUT_FAULT_INDEX,    /* i1[]: a run-time index was out of range, at `where` */
+  MP_OUT_FAULT_NONFINITE /* i1[]: the update of `name` became non-finite */
+} mp_output_role;
+
+typedef struct mp_output_desc {
+  mp_tensor tensor;
+  int32_t role;      /* mp_output_role */
+  const char *where; /* "model.mp:12:8: cross_entropy" for faults, else NULL */
+} mp_output_desc;
+
+typedef enum mp_entry_kind { MP_INIT, MP_STEP, MP_EVAL, MP_INFER, MP_FIT, MP_DERIVE } mp_entry_kind;
+
+typedef struct mp_entry_desc {
+  const char *name; /* "train_step" */
+  int32_t kind;     /* mp_entry_kind */
+  int64_t batch;    /* rows of a full batch; 0 where there is none */
+  uint32_t n_inputs, n_outputs;
+  const mp_tensor *inputs; /* dims[0] is the batch */
+  const mp_output_desc *outputs;
+} mp_entry_desc;
+
+typedef struct mp_hyper_desc {
+  const char *name;  /* "lr"; "steps", the length of the run that schedules see */
+  double value;      /* NaN: follows its schedule */
+  const char *shown; /* "linear(0.001, to: 0)" */
+} mp_hyper_desc;
+
+typedef struct mp_desc {
+  uint32_t abi, size;
+  const char *name, *source, *source_hash, *compiler, *target, *precision;
+  uint32_t n_entries, n_states, n_hypers;
+  const mp_entry_desc *entries;
+  const mp_state_desc *states;
+  const mp_hyper_desc *hypers;
+  uint64_t arena_bytes, state_bytes;
+  int64_t default_steps, default_epochs; /* of the train block; 0: not given */
+} mp_desc;
+
+typedef struct mp_ctx mp_ctx;
+typedef struct mp_error {
+  char text[512];
+} mp_error;
+
+typedef struct mp_options {
+  size_t struct_size;
+  int threads; /* 0: all cores this process may use */
+  void (*log)(void *user, const char *line);
+  void *(*alloc)(void *user, size_t bytes, size_t align); /* NULL: malloc */
+  void (*free)(void *user, void *p);
+  void *user;
+} mp_options;
+
+enum { MP_RUN_NEW_TOTAL = 1 }; /* this run begins a new total of the entry's metrics */
+
+typedef struct mp_run {
+  size_t struct_size;
+  int64_t rows;  /* 1 … batch */
+  uint64_t draw; /* counter of random draws of an infer entry; unused in this version */
+  uint32_t flags;
+} mp_run;
+
+typedef struct mp_result {
+  size_t struct_size;
+  int committed;       /* 0: something was not finite, nothing changed but the counters */
+  double loss, weight; /* of this run: the entry's first sum / its weight, and that weight */
+} mp_result;
+
+typedef struct mp_load {
+  size_t struct_size;
+  const char *glob;       /* NULL: everything; else parameters matching it */
+  const char *const *map; /* pairs of globs, "to", "from", …, NULL; NULL: none */
+  uint32_t flags;
+} mp_load;
+
+typedef int (*mp_write_fn)(void *user, const void *bytes, size_t n); /* 0: ok */
+typedef int (*mp_read_fn)(void *user, void *bytes, size_t n);        /* 0: ok, all n bytes */
+
+/* Every function but cancel and error returns an mp_status.  Sizes are in bytes, rows in rows. */
+typedef struct mp_api {
+  uint32_t abi, size;
+  const mp_desc *desc;
+
+  /* Checks this CPU, allocates everything, starts the threads.  options NULL: the defaults.  The
+   * error (may be NULL) says what failed; there is no context to ask then. */
+  int (*create)(const mp_options *options, mp_ctx **ctx, mp_error *error);
+
+  /* Fresh parameters from the seed; all other state is zero or what its initializer says. */
+  int (*init)(mp_ctx *, uint64_t seed);
+
+  /* `data` is borrowed until the next bind of the input and read by every run: at least rows · row
+   * bytes, compact, row-major, in the machine's byte order. */
+  int (*bind)(mp_ctx *, uint32_t entry, uint32_t input, const void *data, size_t bytes);
+
+  /* run NULL: a full batch; result may be NULL (else set its struct_size).  A step that met
+   * something not finite returns MP_OK with committed = 0.  After MP_E_NONFINITE (an update itself
+   * overflowed) steps and save refuse until init or a whole load. */
+  int (*run)(mp_ctx *, uint32_t entry, const mp_run *run, mp_result *result);
+
+  /* The state itself, no copy: read only, valid until destroy, changed by run, set, init, load. */
+  int (*get)(mp_ctx *, const char *path, mp_view *);
+
+  /* Copies in (compact CPU data of exactly the state's type and shape), subnormals become zero, and
+   * rebuilds the low copies of a parameter. */
+  int (*set)(mp_ctx *, const char *path, const mp_view *);
+
+  /* What the entry's last run produced, valid until its next run.  For MP_OUT_SUM and MP_OUT_WEIGHT
+   * it is an f64[]: the total over all committed runs since one had MP_RUN_NEW_TOTAL; a metric of a
+   * whole data set is the quotient of the two. */
+  int (*output)(mp_ctx *, uint32_t entry, uint32_t output, mp_view *);
+
+  /* Replaces the value or schedule until NaN clears it; saved with the state. */
+  int (*hyper)(mp_ctx *, const char *name, double value);
+
+  /* A directory with model.safetensors and state.safetensors, whole or not there; an older
+   * checkpoint of that name is replaced, anything else there is an error. */
+  int (*save)(mp_ctx *, const char *path);
+
+  /* Such a directory; or a directory of step-… ones (the newest whole one); or a safetensors file:
+   * with both parts, or parameters and module states only (then init first).  All or nothing: an
+   * error leaves the context as it was.  `how` must be NULL or all NULL in this version. */
+  int (*load)(mp_ctx *, const char *path, const mp_load *how);
+
+  /* Both parts as one safetensors stream. */
+  int (*save_to)(mp_ctx *, mp_write_fn, void *user);
+  int (*load_from)(mp_ctx *, mp_read_fn, void *user);
+
+  /* From any thread: the next run that has not begun returns MP_E_CANCELLED, once; one under way
+   * ends as usual, so the state is never half of anything. */
+  void (*cancel)(mp_ctx *);
+
+  const char *(*error)(const mp_ctx *); /* of the last call that failed */
+  void (*destroy)(mp_ctx *);            /* NULL is fine */
+} mp_api;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,284 @@
+/* rt.h: what the files of the runtime library share; nothing of it is public.
+ *
+ * Rules of the folder: no globals but constant tables; no printing, no exit; every function that
+ * can fail returns an mp_status (or NULL/false) and leaves one sentence in an mp_error; every size
+ * that came from a file is checked with mp_mul/mp_add before it is believed.
+ */
+#ifndef RUNTIME_RT_H
+#define RUNTIME_RT_H
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "runtime/model.h"
+
+#define MP_LEN(table) (sizeof(table) / sizeof *(table))
+
+/* ---- text.c: errors, growing text, near names ------------------------------------------------ */
+
+int mp_fail(mp_error *err, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4))); /* returns status */
+
+typedef struct mp_text { /* `failed` sticks: check it once, at the end */
+  char *at;
+  size_t len, cap;
+  bool failed;
+} mp_text;
+
+void mp_text_add(mp_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void mp_text_free(mp_text *t);
+
+bool mp_mul(uint64_t a, uint64_t b, uint64_t *out); /* false: does not fit */
+bool mp_add(uint64_t a, uint64_t b, uint64_t *out);
+
+typedef struct mp_near { /* the candidate nearest to `name`, if any is near enough to suggest */
+  const char *name, *best;
+  size_t distance;
+} mp_near;
+
+mp_near mp_near_to(const char *name);
+void mp_near_try(mp_near *n, const char *candidate);
+const char *mp_near_text(const mp_near *n, char *out,
+                         size_t size); /* "" or ", did you mean 'x'?" */
+
+/* ---- tensor.c: types, shapes, views ---------------------------------------------------------- */
+
+typedef struct mp_type {
+  const char *name;        /* as the language writes it */
+  const char *safetensors; /* as a file's header writes it */
+  uint8_t size;            /* bytes */
+  uint8_t code, bits;      /* DLPack */
+} mp_type;
+
+const mp_type *mp_type_of(int32_t dtype);
+uint64_t mp_tensor_bytes(const mp_tensor *t); /* of a model's own tensor: known to fit */
+uint64_t mp_row_bytes(const mp_tensor *t);    /* of one row of an input */
+char *mp_dims_text(const int64_t *dims, int32_t ndim, char *out, size_t size); /* "[10, 784]" */
+char *mp_tensor_text(const mp_tensor *t, char *out, size_t size);              /* "f32[10, 784]" */
+void mp_view_of(mp_view *v, const mp_tensor *t, void *data);
+void mp_flush_f32(void *data, uint64_t bytes);                   /* subnormals to zero, sign kept */
+void mp_clean_values(int32_t dtype, void *data, uint64_t bytes); /* what an entry may rely on */
+
+/* ---- memory.c -------------------------------------------------------------------------------- */
+
+typedef struct mp_memory {
+  void *(*alloc)(void *user, size_t bytes, size_t align);
+  void (*free)(void *user, void *p);
+  void *user;
+} mp_memory;
+
+mp_memory mp_memory_of(const mp_options *o);
+void *mp_alloc(const mp_memory *m, uint64_t bytes); /* zeroed, aligned to 64; NULL: none */
+void mp_free(const mp_memory *m, void *p);
+
+/* ---- cpu.c: all that depends on the machine -------------------------------------------------- */
+
+int mp_cpu_check(const mp_model *m, mp_error *err);
+int mp_cpu_count(void); /* cores this process may use */
+void mp_cpu_relax(void);
+uint64_t mp_float_enter(void); /* round to nearest, subnormals are zero; returns the old mode */
+void mp_float_leave(uint64_t old);
+
+/* ---- team.c ---------------------------------------------------------------------------------- */
+
+typedef void mp_job_fn(void *user, int32_t tid, int32_t threads);
+
+mp_team *mp_team_new(const mp_memory *m, int threads, mp_error *err);
+void mp_team_run(mp_team *t, mp_job_fn *job,
+                 void *user); /* every thread runs it; returns after all */
+int mp_team_size(const mp_team *t);
+void mp_team_free(const mp_memory *m, mp_team *t);
+
+/* ---- context.c ------------------------------------------------------------------------------- */
+
+typedef struct mp_binding {
+  const void *data;
+  size_t bytes;
+} mp_binding;
+
+typedef struct mp_cursor { /* where the loader of the training program stands; saved with the state
+                            */
+  int64_t epoch, row;      /* next row to read is the row-th of the epoch's order */
+  int64_t data_rows;       /* of the data set that this is a place in; 0: none yet */
+  int64_t total_steps;     /* length of the run; 0: not decided */
+} mp_cursor;
+
+typedef struct mp_entry_memory { /* of one entry in one context */
+  mp_binding *inputs;            /* [n_inputs] */
+  void **outputs;                /* [n_outputs], copies: the arena is shared with other entries */
+  double *totals;                /* [n_outputs] of sums and weights since the last new total */
+  bool ran;
+} mp_entry_memory;
+
+struct mp_ctx {
+  const mp_model *model;
+  mp_memory memory;
+  void (*log)(void *user, const char *line);
+  mp_team *team;
+  char *state, *arena, *scratch;
+  uint64_t scratch_stride;
+  mp_entry_memory *entries;
+  double *hypers; /* overrides; NaN: the desc's own value or schedule */
+  uint64_t seed;
+  mp_cursor cursor;
+  bool ready;                   /* init or load has happened */
+  const mp_output_desc *poison; /* the update that became non-finite: no more steps, no saving */
+  atomic_bool cancelled;
+  mp_error error;
+};
+
+void mp_note(const mp_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int mp_find_entry(const mp_desc *d, mp_entry_kind kind); /* index, or -1 */
+void mp_derive(mp_ctx *ctx); /* rebuilds the derived copies from their masters */
+
+/* ---- run.c: bind, run, output ---------------------------------------------------------------- */
+
+int mp_check_poison(mp_ctx *ctx); /* MP_E_NONFINITE, with the error that says which update it was */
+void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows); /* inputs already in the arena */
+
+/* ---- state.c: get, set ------------------------------------------------------------------------
+ */
+
+int mp_find_state(const mp_ctx *ctx, const char *path); /* index, or -1 */
+void *mp_state_data(const mp_ctx *ctx, uint32_t state);
+int mp_find_hyper(const mp_ctx *ctx, const char *name);
+int64_t mp_counter(const mp_ctx *ctx, const char *name); /* 0 if there is none */
+
+/* ---- json.c: exactly the JSON that headers need, nothing lenient ------------------------------
+ */
+
+typedef struct mp_json {
+  char *at, *end;  /* end points at a NUL */
+  const char *bad; /* what was wrong first; NULL so far */
+} mp_json;
+
+bool mp_json_take(mp_json *j, char c);   /* skips white space; true and past it if `c` is next */
+bool mp_json_expect(mp_json *j, char c); /* the same, and an error if it is not */
+char *mp_json_string(mp_json *j);        /* decoded in place, NUL-terminated; NULL: error */
+bool mp_json_u64(mp_json *j, uint64_t *out);
+bool mp_json_end(mp_json *j); /* nothing but white space is left */
+void mp_json_quote(mp_text *t, const char *s);
+
+/* ---- safetensors.c ----------------------------------------------------------------------------
+ */
+
+typedef struct mp_st_tensor {
+  char *name, *dtype;
+  int32_t ndim;
+  int64_t dims[MP_MAX_RANK];
+  uint64_t begin, end;
+} mp_st_tensor;
+
+typedef struct mp_st_note {
+  char *key, *value;
+} mp_st_note;
+
+typedef struct mp_st {
+  char *text;            /* the header, its strings decoded in place */
+  mp_st_tensor *tensors; /* ascending by begin: no holes, no overlap */
+  mp_st_tensor **by_name;
+  mp_st_note *notes; /* __metadata__, ascending by key */
+  uint32_t n_tensors, n_notes;
+  uint64_t data_bytes;
+  bool has_crc;
+} mp_st;
+
+typedef struct mp_st_item { /* one tensor to write */
+  const mp_tensor *tensor;
+  const void *data;
+} mp_st_item;
+
+/* `size` of the whole file, or UINT64_MAX for a stream.  `where` begins the error's sentence. */
+int mp_st_read_header(mp_st *st, mp_read_fn read, void *user, uint64_t size, const char *where,
+                      mp_error *err);
+const mp_st_tensor *mp_st_find(const mp_st *st, const char *name);
+const char *mp_st_note_of(const mp_st *st, const char *key); /* NULL: none */
+int mp_st_check_crc(const mp_st *st, const mp_st_tensor *t, uint32_t crc, const char *where,
+                    mp_error *err);
+void mp_st_free(mp_st *st);
+/* notes: pairs key, value, …; items in file order */
+int mp_st_write(const mp_st_item *items, uint32_t n, const mp_st_note *notes, uint32_t n_notes,
+                mp_write_fn write, void *user, mp_error *err);
+
+/* ---- file.c: files that are either whole or not there ------------------------------------------
+ */
+
+int mp_make_dirs(const char *path, mp_error *err); /* like mkdir -p, each one synced */
+int mp_sync_dir(const char *path, mp_error *err);
+typedef int mp_fill_fn(void *user, mp_write_fn write, void *sink, mp_error *err);
+int mp_write_synced(const char *path, mp_fill_fn *fill, void *user, mp_error *err);
+int mp_swap_in(const char *temp, const char *path, mp_error *err); /* also over an old directory;
+                                                    `temp` is then gone or holds the old one */
+bool mp_is_dir(const char *path);
+bool mp_is_file(const char *path);
+char *mp_path(const char *dir, const char *name); /* malloc'ed "dir/name"; NULL: no memory */
+char *mp_parent(const char *path);                /* malloc'ed; "." where there is none */
+
+typedef struct mp_reader {
+  int fd;
+  uint64_t size;
+} mp_reader;
+
+int mp_reader_open(mp_reader *r, const char *path, mp_error *err);
+int mp_reader_read(void *reader, void *bytes, size_t n); /* an mp_read_fn */
+void mp_reader_close(mp_reader *r);
+
+/* ---- checkpoint.c, save.c, load.c
+ * ------------------------------------------------------------------ */
+
+enum { MP_PART_MODEL = 1, MP_PART_STATE = 2, MP_PART_ALL = 3 };
+
+extern const char *const mp_part_names[], *const mp_part_files[]; /* by part */
+
+int mp_part_of(int32_t kind); /* of a state; 0: not saved */
+int mp_no_memory(mp_error *err);
+char *mp_checkpoint_path(const char *dir, int64_t step); /* malloc'ed, as the next */
+char *mp_checkpoint_temp(const char *parent, const char *path);
+bool mp_checkpoint_whole(const char *path);    /* both files are there */
+bool mp_checkpoint_only(const char *path);     /* no other file is there */
+void mp_checkpoint_remove(const char *path);   /* its two files and itself; errors do not matter */
+int64_t mp_checkpoint_newest(const char *dir); /* step of the newest whole one, or -1 */
+void mp_checkpoint_prune(const char *dir, int keep);
+void mp_checkpoint_clean(const char *dir); /* removes what killed savings left */
+
+/* ---- data.c, idx.c: data sets -----------------------------------------------------------------
+ */
+
+typedef struct mp_layout { /* what a file's header says */
+  uint64_t header_bytes, data_bytes;
+  int64_t rows;
+  uint32_t element; /* bytes */
+} mp_layout;
+
+typedef struct mp_source {
+  const uint8_t *at; /* rows, one after the other */
+  int64_t rows;
+  uint64_t row_bytes;
+  uint32_t swap; /* size of big-endian elements to turn round while copying; 1: none */
+  void *map;     /* a plain file is mapped, so it may be larger than memory */
+  size_t map_bytes;
+  void *heap; /* a compressed one is unpacked */
+} mp_source;
+
+enum { MP_IDX_HEADER = 4 + 4 * 255 }; /* no header is longer */
+
+int mp_idx_parse(mp_layout *l, const uint8_t *head, size_t have, const mp_tensor *want,
+                 const char *path, mp_error *err);
+int mp_source_open(mp_source *s, const char *path, const mp_tensor *want, mp_error *err);
+void mp_source_row(const mp_source *s, int64_t row, void *out);
+void mp_source_close(mp_source *s);
+
+/* ---- shuffle.c: a permutation of [0, n) without a table
+ * ------------------------------------------- */
+
+typedef struct mp_shuffle {
+  uint64_t n, mask;
+  uint32_t half; /* bits of each half of a position */
+  uint64_t keys[6];
+} mp_shuffle;
+
+mp_shuffle mp_shuffle_new(uint64_t n, uint64_t seed, uint64_t epoch);
+uint64_t mp_shuffle_at(const mp_shuffle *s, uint64_t position);
+
+#endif

@@ -1,0 +1,226 @@
+/* run.c: one call of an entry: inputs in, the team runs it, outputs and faults out.
+ *
+ * Inputs are copied into the arena, where row i beyond the last real row repeats that row: padding
+ * stays finite wherever the data is.  Outputs are copied out, because the next run, of this entry
+ * or another, reuses the arena.  Sums and weights of metrics add up in double until a run begins a
+ * new total; runs that did not commit add nothing.
+ */
+#include "runtime/rt.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct Call {
+  mp_entry_fn *run;
+  mp_frame frame;
+} Call;
+
+static void call_on_thread(void *user, int32_t tid, int32_t threads) {
+  const Call *c = user;
+  c->run(&c->frame, tid, threads);
+}
+
+/* ---- arguments ---- */
+
+static void place_hypers(mp_ctx *ctx, const mp_entry_code *code) {
+  const mp_desc *d = ctx->model->desc;
+  for (uint32_t i = 0; i < d->n_hypers; i++) {
+    if (code->hyper_at[i] == UINT64_MAX) continue;
+    float value = (float)(isnan(ctx->hypers[i]) ? d->hypers[i].value : ctx->hypers[i]);
+    mp_flush_f32(&value, sizeof value);
+    memcpy(ctx->arena + code->hyper_at[i], &value, sizeof value);
+  }
+}
+
+static void place_seed(mp_ctx *ctx, const mp_entry_code *code) {
+  uint32_t words[2] = {(uint32_t)ctx->seed, (uint32_t)(ctx->seed >> 32)};
+  if (code->seed_at != UINT64_MAX) memcpy(ctx->arena + code->seed_at, words, sizeof words);
+}
+
+void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows) {
+  const mp_entry_code *code = &ctx->model->code[entry];
+  place_hypers(ctx, code);
+  place_seed(ctx, code);
+  Call call = {code->run,
+               {.state = ctx->state,
+                .arena = ctx->arena,
+                .scratch = ctx->scratch,
+                .scratch_stride = ctx->scratch_stride,
+                .rows = rows,
+                .team = ctx->team}};
+  mp_team_run(ctx->team, call_on_thread, &call);
+}
+
+static void place_input(mp_ctx *ctx, uint32_t entry, uint32_t input, int64_t rows) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  const mp_tensor *t = &d->inputs[input];
+  uint64_t row = mp_row_bytes(t);
+  char *at = ctx->arena + ctx->model->code[entry].input_at[input];
+  memcpy(at, ctx->entries[entry].inputs[input].data, row * (uint64_t)rows);
+  mp_clean_values(t->dtype, at, row * (uint64_t)rows);
+  char *last = at + row * (uint64_t)(rows - 1);
+  for (int64_t i = rows; i < t->dims[0]; i++) memcpy(at + row * (uint64_t)i, last, row);
+}
+
+/* ---- checks ---- */
+
+int mp_check_poison(mp_ctx *ctx) {
+  const mp_output_desc *o = ctx->poison;
+  if (!o) return MP_OK;
+  return mp_fail(&ctx->error, MP_E_NONFINITE,
+                 "%s: the update of '%s' became non-finite; load a checkpoint to go on",
+                 o->where ? o->where : ctx->model->desc->name, o->tensor.name);
+}
+
+static const mp_entry_desc *find_entry(mp_ctx *ctx, uint32_t entry) {
+  const mp_desc *d = ctx->model->desc;
+  if (entry < d->n_entries) return &d->entries[entry];
+  mp_fail(&ctx->error, MP_E_ARG, "%s has no entry %u, only %u", d->name, entry, d->n_entries);
+  return NULL;
+}
+
+static int check_input(mp_ctx *ctx, const mp_entry_desc *d, const mp_tensor *t, mp_binding b,
+                       int64_t rows) {
+  uint64_t need = mp_row_bytes(t) * (uint64_t)rows;
+  if (!b.data && need)
+    return mp_fail(&ctx->error, MP_E_ARG, "%s: input '%s' is not bound", d->name, t->name);
+  if (b.bytes < need)
+    return mp_fail(&ctx->error, MP_E_ARG,
+                   "%s: input '%s': %lld rows need %llu bytes, %llu are bound", d->name, t->name,
+                   (long long)rows, (unsigned long long)need, (unsigned long long)b.bytes);
+  return MP_OK;
+}
+
+static int check_state(mp_ctx *ctx, const mp_entry_desc *d) {
+  if (d->kind == MP_INIT || d->kind == MP_DERIVE)
+    return mp_fail(&ctx->error, MP_E_ARG, "%s is not run by itself: call init", d->name);
+  if (!ctx->ready)
+    return mp_fail(&ctx->error, MP_E_ARG, "%s: no state yet: call init or load first", d->name);
+  return d->kind == MP_STEP ? mp_check_poison(ctx) : MP_OK;
+}
+
+static int check_run(mp_ctx *ctx, uint32_t entry, const mp_run *run) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  int status = check_state(ctx, d);
+  if (!status && d->batch && (run->rows < 1 || run->rows > d->batch))
+    status = mp_fail(&ctx->error, MP_E_ARG, "%s: rows %lld not in 1 … %lld", d->name,
+                     (long long)run->rows, (long long)d->batch);
+  for (uint32_t i = 0; i < d->n_inputs && !status; i++)
+    status = check_input(ctx, d, &d->inputs[i], ctx->entries[entry].inputs[i], run->rows);
+  if (!status && atomic_exchange(&ctx->cancelled, false))
+    status = mp_fail(&ctx->error, MP_E_CANCELLED, "%s: cancelled before it began", d->name);
+  return status;
+}
+
+/* ---- results ---- */
+
+static const char *raw_output(const mp_ctx *ctx, uint32_t entry, uint32_t i) {
+  return ctx->arena + ctx->model->code[entry].output_at[i];
+}
+
+static int check_faults(mp_ctx *ctx, uint32_t entry) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  for (uint32_t i = 0; i < d->n_outputs; i++) {
+    const mp_output_desc *o = &d->outputs[i];
+    const char *where = o->where ? o->where : d->name;
+    if (o->role == MP_OUT_FAULT_INDEX && *raw_output(ctx, entry, i))
+      return mp_fail(&ctx->error, MP_E_INDEX,
+                     "%s: a run-time index is out of range; nothing changed", where);
+    if (o->role == MP_OUT_FAULT_NONFINITE && *raw_output(ctx, entry, i)) {
+      ctx->poison = o;
+      return mp_check_poison(ctx);
+    }
+  }
+  return MP_OK;
+}
+
+static bool has_committed(const mp_ctx *ctx, uint32_t entry) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  for (uint32_t i = 0; i < d->n_outputs; i++)
+    if (d->outputs[i].role == MP_OUT_OK && !*raw_output(ctx, entry, i)) return false;
+  return true;
+}
+
+static bool is_total(int32_t role) { return role == MP_OUT_SUM || role == MP_OUT_WEIGHT; }
+
+static double raw_total(const mp_ctx *ctx, uint32_t entry, uint32_t i) {
+  float v;
+  memcpy(&v, raw_output(ctx, entry, i), sizeof v);
+  return (double)v;
+}
+
+static void take_outputs(mp_ctx *ctx, uint32_t entry, bool add) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  mp_entry_memory *e = &ctx->entries[entry];
+  for (uint32_t i = 0; i < d->n_outputs; i++)
+    if (is_total(d->outputs[i].role)) e->totals[i] += add ? raw_total(ctx, entry, i) : 0;
+    else memcpy(e->outputs[i], raw_output(ctx, entry, i), mp_tensor_bytes(&d->outputs[i].tensor));
+}
+
+/* The loss is the first sum; its weight follows it. */
+static void take_loss(const mp_ctx *ctx, uint32_t entry, mp_result *r) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  for (uint32_t i = 0; i + 1 < d->n_outputs; i++) {
+    if (d->outputs[i].role != MP_OUT_SUM) continue;
+    r->weight = raw_total(ctx, entry, i + 1);
+    r->loss = raw_total(ctx, entry, i) / r->weight;
+    return;
+  }
+}
+
+static void give_result(mp_result *out, mp_result r) {
+  if (!out) return;
+  size_t size = out->struct_size;
+  r.struct_size = size;
+  memcpy(out, &r, size < sizeof r ? size : sizeof r);
+}
+
+static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result *r) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  mp_entry_memory *e = &ctx->entries[entry];
+  for (uint32_t i = 0; i < d->n_inputs; i++) place_input(ctx, entry, i, run->rows);
+  if (run->flags & MP_RUN_NEW_TOTAL) memset(e->totals, 0, d->n_outputs * sizeof *e->totals);
+  mp_call_entry(ctx, entry, run->rows);
+  int status = check_faults(ctx, entry);
+  r->committed = !status && has_committed(ctx, entry);
+  take_outputs(ctx, entry, r->committed);
+  take_loss(ctx, entry, r);
+  e->ran = true;
+  return status;
+}
+
+int mp_run_entry(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result *result) {
+  const mp_entry_desc *d = find_entry(ctx, entry);
+  if (!d) return MP_E_ARG;
+  mp_run r = {.struct_size = sizeof r, .rows = d->batch ? d->batch : 1};
+  if (run) memcpy(&r, run, run->struct_size < sizeof r ? run->struct_size : sizeof r);
+  mp_result found = {.loss = NAN};
+  int status = check_run(ctx, entry, &r);
+  if (!status) status = run_checked(ctx, entry, &r, &found);
+  give_result(result, found);
+  return status;
+}
+
+int mp_bind(mp_ctx *ctx, uint32_t entry, uint32_t input, const void *data, size_t bytes) {
+  const mp_entry_desc *d = find_entry(ctx, entry);
+  if (!d) return MP_E_ARG;
+  if (input >= d->n_inputs)
+    return mp_fail(&ctx->error, MP_E_ARG, "%s has no input %u, only %u", d->name, input,
+                   d->n_inputs);
+  ctx->entries[entry].inputs[input] = (mp_binding){data, bytes};
+  return MP_OK;
+}
+
+int mp_output(mp_ctx *ctx, uint32_t entry, uint32_t output, mp_view *view) {
+  const mp_entry_desc *d = find_entry(ctx, entry);
+  if (!d) return MP_E_ARG;
+  if (output >= d->n_outputs)
+    return mp_fail(&ctx->error, MP_E_ARG, "%s has no output %u, only %u", d->name, output,
+                   d->n_outputs);
+  mp_entry_memory *e = &ctx->entries[entry];
+  if (!e->ran) return mp_fail(&ctx->error, MP_E_ARG, "%s has not run yet", d->name);
+  const mp_output_desc *o = &d->outputs[output];
+  mp_view_of(view, &o->tensor, is_total(o->role) ? (void *)&e->totals[output] : e->outputs[output]);
+  if (is_total(o->role)) view->dtype.bits = 64;
+  return MP_OK;
+}

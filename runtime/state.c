@@ -1,0 +1,108 @@
+/* state.c: tensors and hyperparameters by name.
+ *
+ * get shows the state itself, without a copy; set copies in, makes the values clean and rebuilds
+ * the derived copies of a parameter, so that a step never sees a stale low copy.
+ */
+#include "runtime/rt.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int mp_find_state(const mp_ctx *ctx, const char *path) {
+  const mp_desc *d = ctx->model->desc;
+  for (uint32_t i = 0; i < d->n_states; i++)
+    if (!strcmp(d->states[i].tensor.name, path)) return (int)i;
+  return -1;
+}
+
+void *mp_state_data(const mp_ctx *ctx, uint32_t state) {
+  return ctx->state + ctx->model->state_at[state];
+}
+
+int mp_find_hyper(const mp_ctx *ctx, const char *name) {
+  const mp_desc *d = ctx->model->desc;
+  for (uint32_t i = 0; i < d->n_hypers; i++)
+    if (!strcmp(d->hypers[i].name, name)) return (int)i;
+  return -1;
+}
+
+int64_t mp_counter(const mp_ctx *ctx, const char *name) {
+  int i = mp_find_state(ctx, name);
+  if (i < 0) return 0;
+  const mp_tensor *t = &ctx->model->desc->states[i].tensor;
+  const void *at = mp_state_data(ctx, (uint32_t)i);
+  int64_t wide = 0;
+  uint32_t word = 0;
+  if (t->dtype == MP_I64) memcpy(&wide, at, sizeof wide);
+  else if (t->dtype == MP_I32 || t->dtype == MP_U32) wide = (memcpy(&word, at, sizeof word), word);
+  return wide;
+}
+
+static int find_named(mp_ctx *ctx, const char *path) {
+  const mp_desc *d = ctx->model->desc;
+  int found = mp_find_state(ctx, path);
+  if (found >= 0) return found;
+  char hint[96];
+  mp_near near = mp_near_to(path);
+  for (uint32_t i = 0; i < d->n_states; i++) mp_near_try(&near, d->states[i].tensor.name);
+  return mp_fail(&ctx->error, MP_E_ARG, "%s has no state '%s'%s", d->name, path,
+                 mp_near_text(&near, hint, sizeof hint));
+}
+
+int mp_get(mp_ctx *ctx, const char *path, mp_view *view) {
+  int i = find_named(ctx, path);
+  if (i < 0) return i;
+  mp_view_of(view, &ctx->model->desc->states[i].tensor, mp_state_data(ctx, (uint32_t)i));
+  return MP_OK;
+}
+
+static bool is_compact(const mp_view *v) {
+  int64_t stride = 1;
+  for (int32_t i = v->ndim; v->strides && i-- > 0;) {
+    if (v->shape[i] != 1 && v->strides[i] != stride) return false;
+    stride *= v->shape[i];
+  }
+  return true;
+}
+
+static bool same_shape(const mp_view *v, const mp_tensor *t) {
+  if (v->ndim != t->ndim) return false;
+  for (int32_t i = 0; i < t->ndim; i++)
+    if (v->shape[i] != t->dims[i]) return false;
+  return true;
+}
+
+static int check_view(mp_ctx *ctx, const mp_tensor *t, const mp_view *v) {
+  const mp_type *type = mp_type_of(t->dtype);
+  char want[128], found[128] = "[…]";
+  if (v->device.device_type != 1)
+    return mp_fail(&ctx->error, MP_E_ARG, "set '%s': the data is not in CPU memory", t->name);
+  if (v->dtype.code != type->code || v->dtype.bits != type->bits || v->dtype.lanes != 1)
+    return mp_fail(&ctx->error, MP_E_ARG,
+                   "set '%s': expected %s (DLPack %d, %d bits), found %d, %d", t->name, type->name,
+                   type->code, type->bits, v->dtype.code, v->dtype.bits);
+  if (v->ndim >= 0 && v->ndim <= MP_MAX_RANK) mp_dims_text(v->shape, v->ndim, found, sizeof found);
+  if (!same_shape(v, t))
+    return mp_fail(&ctx->error, MP_E_ARG, "set '%s': expected %s, found %s", t->name,
+                   mp_dims_text(t->dims, t->ndim, want, sizeof want), found);
+  if (!is_compact(v))
+    return mp_fail(&ctx->error, MP_E_ARG, "set '%s': only compact row-major data", t->name);
+  return MP_OK;
+}
+
+int mp_set(mp_ctx *ctx, const char *path, const mp_view *view) {
+  int i = find_named(ctx, path);
+  if (i < 0) return i;
+  const mp_state_desc *s = &ctx->model->desc->states[i];
+  if (s->kind == MP_DERIVED)
+    return mp_fail(&ctx->error, MP_E_ARG, "'%s' is a copy that follows its parameter: set that",
+                   path);
+  int status = check_view(ctx, &s->tensor, view);
+  if (status) return status;
+  void *at = mp_state_data(ctx, (uint32_t)i);
+  uint64_t bytes = mp_tensor_bytes(&s->tensor);
+  memcpy(at, (const char *)view->data + view->byte_offset, bytes);
+  mp_clean_values(s->tensor.dtype, at, bytes);
+  if (s->kind == MP_PARAM) mp_derive(ctx);
+  return MP_OK;
+}

@@ -1,0 +1,75 @@
+/* tensor.c: element types, shapes as text, DLPack views, and the values an entry may rely on.
+ *
+ * Inside an entry no f32 is subnormal and an i1 is 0 or 1.  Data from outside is made so on its
+ * way in, by integer tests: a compare of floats would depend on the caller's own mode.
+ */
+#include "runtime/rt.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const mp_type types[] = {
+    [MP_F32] = {"f32", "F32", 4, 2, 32},
+    [MP_BF16] = {"bf16", "BF16", 2, 4, 16},
+    [MP_F16] = {"f16", "F16", 2, 2, 16},
+    [MP_F8E4M3FN] = {"f8e4m3fn", "F8_E4M3", 1, 10, 8},
+    [MP_F8E5M2] = {"f8e5m2", "F8_E5M2", 1, 12, 8},
+    [MP_F8E8M0] = {"f8e8m0", "F8_E8M0", 1, 14, 8},
+    [MP_I64] = {"i64", "I64", 8, 0, 64},
+    [MP_I32] = {"i32", "I32", 4, 0, 32},
+    [MP_U32] = {"u32", "U32", 4, 1, 32},
+    [MP_U16] = {"u16", "U16", 2, 1, 16},
+    [MP_U8] = {"u8", "U8", 1, 1, 8},
+    [MP_I1] = {"i1", "BOOL", 1, 6, 8},
+};
+
+const mp_type *mp_type_of(int32_t dtype) { return &types[dtype]; }
+
+static uint64_t product(const mp_tensor *t, int32_t from) {
+  uint64_t n = mp_type_of(t->dtype)->size;
+  for (int32_t i = from; i < t->ndim; i++) n *= (uint64_t)t->dims[i];
+  return n;
+}
+
+uint64_t mp_tensor_bytes(const mp_tensor *t) { return product(t, 0); }
+uint64_t mp_row_bytes(const mp_tensor *t) { return product(t, 1); }
+
+char *mp_dims_text(const int64_t *dims, int32_t ndim, char *out, size_t size) {
+  size_t n = (size_t)snprintf(out, size, "[");
+  for (int32_t i = 0; i < ndim && n < size; i++)
+    n += (size_t)snprintf(out + n, size - n, i ? ", %lld" : "%lld", (long long)dims[i]);
+  if (n < size) snprintf(out + n, size - n, "]");
+  return out;
+}
+
+char *mp_tensor_text(const mp_tensor *t, char *out, size_t size) {
+  size_t n = (size_t)snprintf(out, size, "%s", mp_type_of(t->dtype)->name);
+  mp_dims_text(t->dims, t->ndim, out + n, size - n);
+  return out;
+}
+
+void mp_view_of(mp_view *v, const mp_tensor *t, void *data) {
+  const mp_type *type = mp_type_of(t->dtype);
+  *v = (mp_view){.data = data, .device = {1, 0}, .ndim = t->ndim};
+  v->dtype.code = type->code;
+  v->dtype.bits = type->bits;
+  v->dtype.lanes = 1;
+  v->shape = (int64_t *)t->dims; /* DLPack has no const; nobody writes through it */
+}
+
+void mp_flush_f32(void *data, uint64_t bytes) {
+  char *p = data;
+  for (uint64_t i = 0; i + 4 <= bytes; i += 4) {
+    uint32_t u;
+    memcpy(&u, p + i, 4);
+    u = (u & 0x7f800000u) ? u : u & 0x80000000u;
+    memcpy(p + i, &u, 4);
+  }
+}
+
+void mp_clean_values(int32_t dtype, void *data, uint64_t bytes) {
+  uint8_t *p = data;
+  if (dtype == MP_F32) mp_flush_f32(data, bytes);
+  if (dtype == MP_I1)
+    for (uint64_t i = 0; i < bytes; i++) p[i] = p[i] != 0;
+}

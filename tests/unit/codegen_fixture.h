@@ -1,0 +1,33 @@
+/* codegen_fixture.h: a graph of kernels, compiled, loaded and run beside the evaluator. */
+#ifndef TESTS_UNIT_CODEGEN_FIXTURE_H
+#define TESTS_UNIT_CODEGEN_FIXTURE_H
+
+#include "codegen/cpu/cpu.h"
+#include "ref/eval.h"
+#include "tests/unit/check.h"
+
+typedef struct Fixture {
+  Arena arena;
+  Strings strings;
+  Diag diag;
+  const Scalars *scalars;
+  Graph *g;
+  Program *p; /* every buffer its own place, a barrier before every launch */
+} Fixture;
+
+typedef struct Build {
+  const char *mcpu;
+  int opt;
+} Build;
+
+/* text: everything behind `graph "t"`.  Ends the process if it does not parse or verify. */
+void fixture_init(Fixture *f, const char *text);
+void fixture_free(Fixture *f);
+CpuCode fixture_compile(Fixture *f, Build b, CpuOutput output);
+
+/* Every entry, on random arguments (specials: with zeros of both signs, infinities and NaN among
+ * them), with 1, 2, 3 threads and all, some and one real rows, gives what the evaluator gives and
+ * writes nothing else. */
+void fixture_run(Checks *c, Fixture *f, Build b, bool specials);
+
+#endif

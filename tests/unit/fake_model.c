@@ -1,0 +1,227 @@
+#include "tests/unit/fake_model.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- memory: one structure each, so that offsets are offsetof ---- */
+
+typedef struct State {
+  _Alignas(64) float w[FAKE_X];
+  _Alignas(64) float b;
+  _Alignas(64) float w_m[FAKE_X];
+  _Alignas(64) float b_m;
+  _Alignas(64) int64_t attempt;
+  _Alignas(64) int32_t step, skipped;
+  _Alignas(64) uint16_t w_low[FAKE_X];
+} State;
+
+typedef struct Arena {
+  _Alignas(64) float x[FAKE_BATCH][FAKE_X];
+  _Alignas(64) float y[FAKE_BATCH];
+  float lr, steps;
+  uint32_t seed[2];
+  float error[FAKE_BATCH]; /* of each row, written by whichever thread owns it */
+  float pred[FAKE_BATCH];
+  float loss, weight, mae;
+  uint8_t ok, bad_index, bad_update;
+} Arena;
+
+static State *state_of(const mp_frame *f) { return (State *)(void *)f->state; }
+static Arena *arena_of(const mp_frame *f) { return (Arena *)(void *)f->arena; }
+
+/* ---- entries ---- */
+
+static void run_init(const mp_frame *f, int32_t tid, int32_t threads) {
+  (void)threads;
+  State *s = state_of(f);
+  const uint32_t *seed = arena_of(f)->seed;
+  if (tid) return;
+  for (int i = 0; i < FAKE_X; i++)
+    s->w[i] = 0.01f * (float)((seed[0] * 7 + seed[1] + 3u * (unsigned)i) % 11);
+}
+
+static void run_derive(const mp_frame *f, int32_t tid, int32_t threads) {
+  State *s = state_of(f);
+  for (int i = tid; i < FAKE_X; i += threads) {
+    uint32_t bits;
+    memcpy(&bits, &s->w[i], sizeof bits);
+    s->w_low[i] = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+  }
+}
+
+static void predict(const mp_frame *f, int32_t tid, int32_t threads) {
+  const State *s = state_of(f);
+  Arena *a = arena_of(f);
+  for (int r = tid; r < FAKE_BATCH; r += threads) {
+    float p = s->b;
+    for (int i = 0; i < FAKE_X; i++) p += s->w[i] * a->x[r][i];
+    a->pred[r] = p;
+    a->error[r] = p - a->y[r];
+  }
+  mp_barrier(f->team);
+}
+
+static void measure(const mp_frame *f) {
+  Arena *a = arena_of(f);
+  a->loss = a->mae = 0;
+  for (int r = 0; r < f->rows; r++) {
+    a->loss += a->error[r] * a->error[r];
+    a->mae += fabsf(a->error[r]);
+  }
+  a->weight = (float)f->rows;
+}
+
+static float rate(const Arena *a, const State *s) {
+  return isnan(a->lr) ? 0.1f * (1 - (float)s->step / a->steps) : a->lr; /* linear(0.1, to: 0) */
+}
+
+static void update(const mp_frame *f) {
+  State *s = state_of(f);
+  Arena *a = arena_of(f);
+  float lr = rate(a, s), db = 0, dw[FAKE_X] = {0};
+  for (int r = 0; r < f->rows; r++) {
+    db += 2 * a->error[r] / a->weight;
+    for (int i = 0; i < FAKE_X; i++) dw[i] += 2 * a->error[r] * a->x[r][i] / a->weight;
+  }
+  for (int i = 0; i < FAKE_X; i++) s->w[i] -= lr * (s->w_m[i] = 0.5f * s->w_m[i] + dw[i]);
+  s->b -= lr * (s->b_m = 0.5f * s->b_m + db);
+  s->step++;
+}
+
+static void run_step(const mp_frame *f, int32_t tid, int32_t threads) {
+  Arena *a = arena_of(f);
+  State *s = state_of(f);
+  predict(f, tid, threads);
+  if (!tid) {
+    measure(f);
+    a->ok = isfinite(a->loss) || a->y[0] == FAKE_BAD_UPDATE;
+    a->bad_index = a->y[0] == FAKE_BAD_INDEX;
+    a->bad_update = a->y[0] == FAKE_BAD_UPDATE;
+    if (a->ok && !a->bad_index) update(f);
+    s->attempt++;
+    s->skipped += !a->ok;
+  }
+  mp_barrier(f->team);
+  run_derive(f, tid, threads);
+}
+
+static void run_eval(const mp_frame *f, int32_t tid, int32_t threads) {
+  predict(f, tid, threads);
+  if (!tid) measure(f);
+}
+
+/* ---- tables ---- */
+
+#define X_TENSOR                                                                                   \
+  {                                                                                                \
+    "x", MP_F32, 2, { FAKE_BATCH, FAKE_X }                                                         \
+  }
+#define Y_TENSOR                                                                                   \
+  {                                                                                                \
+    "y", MP_F32, 1, { FAKE_BATCH }                                                                 \
+  }
+#define SCALAR(name, dtype)                                                                        \
+  {                                                                                                \
+    name, dtype, 0, { 0 }                                                                          \
+  }
+#define VECTOR(name, dtype)                                                                        \
+  {                                                                                                \
+    name, dtype, 1, { FAKE_X }                                                                     \
+  }
+
+static const mp_tensor inputs[] = {X_TENSOR, Y_TENSOR};
+
+static const mp_output_desc step_outputs[] = {
+    {SCALAR("loss", MP_F32), MP_OUT_SUM, NULL},
+    {SCALAR("loss", MP_F32), MP_OUT_WEIGHT, NULL},
+    {SCALAR("mae", MP_F32), MP_OUT_SUM, NULL},
+    {SCALAR("mae", MP_F32), MP_OUT_WEIGHT, NULL},
+    {SCALAR("ok", MP_I1), MP_OUT_OK, NULL},
+    {SCALAR("gather", MP_I1), MP_OUT_FAULT_INDEX, "fake.mp:7:3: gather"},
+    {SCALAR("w", MP_I1), MP_OUT_FAULT_NONFINITE, "fake.mp:9:1: sgd"},
+};
+
+static const mp_output_desc infer_outputs[] = {
+    {{"pred", MP_F32, 1, {FAKE_BATCH}}, MP_OUT_VALUE, NULL},
+};
+
+static const mp_entry_desc entries[] = {
+    {"init", MP_INIT, 0, 0, 0, NULL, NULL},
+    {"derive", MP_DERIVE, 0, 0, 0, NULL, NULL},
+    {"train_step", MP_STEP, FAKE_BATCH, 2, 7, inputs, step_outputs},
+    {"eval", MP_EVAL, FAKE_BATCH, 2, 4, inputs, step_outputs},
+    {"predict", MP_INFER, FAKE_BATCH, 1, 1, inputs, infer_outputs},
+};
+
+static const mp_state_desc states[] = {
+    {VECTOR("w", MP_F32), MP_PARAM, -1},         {SCALAR("b", MP_F32), MP_PARAM, -1},
+    {VECTOR("w:m", MP_F32), MP_MOMENT, -1},      {SCALAR("b:m", MP_F32), MP_MOMENT, -1},
+    {SCALAR("attempt", MP_I64), MP_COUNTER, -1}, {SCALAR("step", MP_I32), MP_COUNTER, -1},
+    {SCALAR("skipped", MP_I32), MP_COUNTER, -1}, {VECTOR("w:low", MP_BF16), MP_DERIVED, 0},
+};
+
+static const uint64_t state_at[] = {
+    offsetof(State, w),       offsetof(State, b),       offsetof(State, w_m),
+    offsetof(State, b_m),     offsetof(State, attempt), offsetof(State, step),
+    offsetof(State, skipped), offsetof(State, w_low),
+};
+
+static const mp_hyper_desc hypers[] = {
+    {"lr", NAN, "linear(0.1, to: 0)"},
+    {"steps", 100, ""},
+};
+
+static const mp_desc desc = {
+    .abi = MP_ABI,
+    .size = sizeof(mp_desc),
+    .name = "Fake",
+    .source = "fake.mp",
+    .source_hash = "0123456789abcdef",
+    .compiler = "none",
+    .target = "cpu",
+    .precision = "f32",
+    .n_entries = 5,
+    .n_states = 8,
+    .n_hypers = 2,
+    .entries = entries,
+    .states = states,
+    .hypers = hypers,
+    .arena_bytes = sizeof(Arena),
+    .state_bytes = sizeof(State),
+    .default_epochs = 2,
+};
+
+static const uint64_t input_at[] = {offsetof(Arena, x), offsetof(Arena, y)};
+static const uint64_t hyper_at[] = {offsetof(Arena, lr), offsetof(Arena, steps)};
+static const uint64_t output_at[] = {offsetof(Arena, loss),      offsetof(Arena, weight),
+                                     offsetof(Arena, mae),       offsetof(Arena, weight),
+                                     offsetof(Arena, ok),        offsetof(Arena, bad_index),
+                                     offsetof(Arena, bad_update)};
+static const uint64_t pred_at[] = {offsetof(Arena, pred)};
+
+static const mp_entry_code code[] = {
+    {run_init, NULL, hyper_at, NULL, offsetof(Arena, seed)},
+    {run_derive, NULL, hyper_at, NULL, UINT64_MAX},
+    {run_step, input_at, hyper_at, output_at, UINT64_MAX},
+    {run_eval, input_at, hyper_at, output_at, UINT64_MAX},
+    {run_eval, input_at, hyper_at, pred_at, UINT64_MAX},
+};
+
+static int create(const mp_options *o, mp_ctx **ctx, mp_error *error) {
+  return mp_create(&fake_model, o, ctx, error);
+}
+
+static const mp_api api = {
+    MP_ABI,       sizeof(mp_api), &desc,        create,    mp_init,       mp_bind,
+    mp_run_entry, mp_get,         mp_set,       mp_output, mp_hyper,      mp_save,
+    mp_load_path, mp_save_to,     mp_load_from, mp_cancel, mp_error_text, mp_destroy,
+};
+
+static const char *const no_features[] = {NULL};
+static const char *const future_features[] = {"sse2", "avx4096", NULL};
+
+const mp_model fake_model = {&desc, &api, code, state_at, 64, "x86-64", "", no_features};
+const mp_model fake_model_for_other_cpu = {
+    &desc, &api, code, state_at, 64, "x86-64-v9", "-mcpu=x86-64-v3", future_features};
+
+const mp_api *fake_get_api(uint32_t max_abi) { return mp_get_api(&fake_model, max_abi); }

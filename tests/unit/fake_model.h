@@ -1,0 +1,24 @@
+/* fake_model.h: a model as codegen would hand it over, but its entries are plain C.
+ *
+ * Linear regression on x f32[B, 3], y f32[B]: pred = x·w + b, loss Σ(pred − y)², SGD with momentum.
+ * w has a derived bf16 copy.  Three values of y[0] provoke what real models only do by accident:
+ * a NaN skips the step, FAKE_BAD_INDEX raises the index fault, FAKE_BAD_UPDATE the non-finite one.
+ */
+#ifndef TESTS_FAKE_MODEL_H
+#define TESTS_FAKE_MODEL_H
+
+#include "runtime/model.h"
+
+enum { FAKE_BATCH = 8, FAKE_X = 3 };
+enum { FAKE_INIT, FAKE_DERIVE, FAKE_STEP, FAKE_EVAL, FAKE_INFER };
+enum { FAKE_LOSS, FAKE_LOSS_WEIGHT, FAKE_MAE, FAKE_MAE_WEIGHT, FAKE_OK, FAKE_INDEX, FAKE_NONFINITE };
+
+#define FAKE_BAD_INDEX 1e30f
+#define FAKE_BAD_UPDATE 2e30f
+
+extern const mp_model fake_model;
+extern const mp_model fake_model_for_other_cpu;
+
+const mp_api *fake_get_api(uint32_t max_abi);
+
+#endif

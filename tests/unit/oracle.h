@@ -1,0 +1,106 @@
+/* oracle.h: what the elementary functions should be, in double, and how far a result is off.
+ *
+ * A distance is in units in the last place of the exact result.  Subnormal numbers do not exist:
+ * such an argument stands for zero, such a result counts as zero, and where the exact result lies
+ * within a few ulp of 2^-126 both 0 and 2^-126 are its neighbours.  Beyond the largest number
+ * comes infinity, one ulp away.
+ */
+#ifndef TESTS_UNIT_ORACLE_H
+#define TESTS_UNIT_ORACLE_H
+
+#include "ir/scalar.h"
+#include "tests/unit/check.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+static inline float float_of(uint32_t bits) {
+  float f;
+  memcpy(&f, &bits, sizeof f);
+  return f;
+}
+
+static inline uint32_t bits_of(float f) {
+  uint32_t bits;
+  memcpy(&bits, &f, sizeof bits);
+  return bits;
+}
+
+static inline bool is_nan(uint32_t bits) { return (bits & 0x7fffffff) > 0x7f800000; }
+
+static inline bool is_subnormal(uint32_t bits) {
+  return (bits & 0x7f800000) == 0 && (bits & 0x7fffffff);
+}
+
+static double oracle_rsqrt(double x) { return 1 / sqrt(x); }
+static double oracle_sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double oracle_silu(double x) { return x < -700 ? 0 : x / (1 + exp(-x)); }
+static double oracle_cdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
+static double oracle_pdf(double x) { return exp(-0.5 * x * x) * 0.39894228040143267794; }
+static double oracle_gelu(double x) { return x < -40 ? 0 : x * oracle_cdf(x); }
+static double oracle_reciprocal(double x) { return 1 / x; }
+
+/* lo: |exact| from which on `limit` holds; below it the result may be anything up to it, because
+ * an intermediate result was flushed.  0: everywhere. */
+typedef struct Oracle {
+  ScalarId id;
+  double (*exact)(double);
+  double limit, lo;
+} Oracle;
+
+static const Oracle ORACLES[] = {
+    {SC_exp, exp, 2, 0},
+    {SC_expm1, expm1, 2, 0},
+    {SC_log, log, 2, 0},
+    {SC_log1p, log1p, 2, 0},
+    {SC_tanh, tanh, 2, 0},
+    {SC_sigmoid, oracle_sigmoid, 2, 0},
+    {SC_erf, erf, 2, 0},
+    {SC_rsqrt, oracle_rsqrt, 1.5, 0},
+    {SC_sqrt, sqrt, 0.5, 0},
+    {SC_reciprocal, oracle_reciprocal, 0.5, 0},
+    {SC_silu, oracle_silu, 4, 0x1p-119},
+    {SC_normal_cdf, oracle_cdf, 8, 0},
+    {SC_normal_pdf, oracle_pdf, 4, 0},
+    {SC_gelu, oracle_gelu, 8, 0x1p-119},
+};
+
+enum { NORACLES = sizeof ORACLES / sizeof *ORACLES };
+
+/* From the bits, since frexp and ldexp would take most of the time of a sweep. */
+static inline double ulp_of(double exact) {
+  uint64_t bits, bias = 1023, least = bias - 126, most = bias + 127;
+  memcpy(&bits, &exact, sizeof bits);
+  uint64_t e = bits >> 52 & 0x7ff;
+  bits = ((e < least ? least : e > most ? most : e) - 23) << 52;
+  memcpy(&exact, &bits, sizeof bits);
+  return exact;
+}
+
+/* Of f(x) = got; infinite where no rounding could explain it. */
+static inline double ulp_error(const Oracle *o, uint32_t x, uint32_t got) {
+  double exact = o->exact(is_subnormal(x) ? copysign(0, float_of(x)) : float_of(x));
+  if (isnan(exact) || is_nan(got)) return isnan(exact) && is_nan(got) ? 0 : INFINITY;
+  if (is_subnormal(got)) return INFINITY;
+  double r = float_of(got);
+  if (fabs(exact) < o->lo) return fabs(r) <= o->lo ? 0 : INFINITY;
+  if (fabs(exact) >= 0x1p128) return r == copysign(INFINITY, exact) ? 0 : INFINITY;
+  if (isinf(r)) r = copysign(0x1p128, r);
+  if (r == 0 && fabs(exact) < 0x1.000004p-126) return 0;
+  if (fabs(exact) < 0x1p-126 && fabs(exact) < 0x1.fffff8p-127) exact = 0;
+  return fabs(r - exact) / ulp_of(exact);
+}
+
+/* check() with a message of its own. */
+__attribute__((format(printf, 3, 4))) static inline bool check_that(Checks *c, bool good,
+                                                                    const char *what, ...) {
+  char text[200];
+  va_list ap;
+  va_start(ap, what);
+  vsnprintf(text, sizeof text, what, ap);
+  va_end(ap);
+  return check(c, good, text, "scalar.def", 0);
+}
+
+#endif

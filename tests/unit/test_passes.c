@@ -1,0 +1,93 @@
+/* test_passes.c: what a pass keeps, by evaluation before and after, bit for bit, on whole models;
+ * with each optional pass left out in turn; and that the check itself can fail. */
+#include "tests/unit/pass_fixture.h"
+
+/* A classifier with everything a step may have: a partial batch, a tied weight, a mean over other
+ * axes than the last, state, a fault, a metric, evaluation beside it. */
+static const char MODEL[] =
+    "graph \"model\"\ntrain adamw {lr=0.01, lr_to=0.001, weight_decay=0.1} precision f32 steps 10\n"
+    "hyper \"x\" = 1 shown \"1\"\n"
+    "state param \"w\" : f32[6,6]\nstate param \"b\" : f32[6] no_decay\nstate state \"mean\" : "
+    "f32[6]\n"
+    "entry @init init () {\n%z = constant {value=0.25} : f32[]\n"
+    "%w = broadcast %z {axes=[]} : f32[6,6]\n%b = broadcast %z {axes=[]} : f32[6]\n"
+    "return state \"w\" = %w, state \"b\" = %b, state \"mean\" = %b }\n"
+    "entry @step step batch 5 (%x: f32[rows 5,2,3] = input \"x\", %t: u8[rows 5] = input \"t\",\n"
+    "  %w: f32[6,6] = state \"w\", %b: f32[6] = state \"b\", %s: f32[6] = state \"mean\") {\n"
+    "%i = cast %t : i32[rows 5]\n%f = reshape %x : f32[rows 5,6]\n"
+    "%wt = transpose %w {perm=[1,0]} : f32[6,6]\n"
+    "%h = matmul %f, %wt {k_chunk=256} : f32[rows 5,6]\n%c = broadcast %b {axes=[1]} : f32[rows "
+    "5,6]\n"
+    "%a = add %h, %c : f32[rows 5,6]\n%r = relu %a : f32[rows 5,6]\n"
+    "%z = matmul %r, %w {tb, k_chunk=256} : f32[rows 5,6]\n"
+    "%e = cross_entropy %z, %i : f32[rows 5]\n%l = sum %e {axes=[0]} : f32[]\n"
+    "%one = constant {value=1} : f32[rows 5]\n%n = sum %one {axes=[0]} : f32[]\n"
+    "%am = argmax %z : i32[rows 5]\n%hit = eq %am, %i : i1[rows 5]\n%hf = cast %hit : f32[rows 5]\n"
+    "%acc = sum %hf {axes=[0]} : f32[]\n"
+    "%k = sum %x {axes=[1]} : f32[rows 5,3]\n%q = sum %k {axes=[0,1]} : f32[]\n"
+    "%u = sum %r {axes=[0]} : f32[6]\n%m = add %s, %u : f32[6]\n"
+    "%six = constant {value=6} : i32[rows 5]\n%out = ge %i, %six : i1[rows 5]\n"
+    "%never = constant {value=0} : i1[rows 5]\n%bad = and %out, %never : i1[rows 5]\n"
+    "%fault = reduce_or %bad {axes=[0]} : i1[]\n"
+    "return loss \"l\" = %l, weight \"l\" = %n, metric \"acc\" = %acc, weight \"acc\" = %n,\n"
+    "  metric \"q\" = %q, weight \"q\" = %n, state \"mean\" = %m, fault \"t\" = %fault }\n"
+    "entry @eval eval batch 7 (%x: f32[rows 7,2,3] = input \"x\", %w: f32[6,6] = state \"w\") {\n"
+    "%f = reshape %x : f32[rows 7,6]\n%z = matmul %f, %w {tb, k_chunk=4} : f32[rows 7,6]\n"
+    "%p = softmax %z : f32[rows 7,6]\n%v = sum %p {axes=[0]} : f32[6]\n"
+    "%y = sum %p {axes=[0,1]} : f32[]\n%mx = sum %x {axes=[0,2]} : f32[2]\n"
+    "%one = constant {value=1} : f32[rows 7]\n%n = sum %one {axes=[0]} : f32[]\n"
+    "return metric \"y\" = %y, weight \"y\" = %n, value \"p\" = %p, value \"v\" = %v, value \"mx\" "
+    "= %mx }\n";
+
+static Graph *parse(PassFixture *f) {
+  f->strings.arena = &f->arena;
+  diag_init(&f->diag, &f->arena, stdout);
+  return graph_parse(&f->arena, &f->strings, &f->diag,
+                     diag_source(&f->diag, "model", MODEL, strlen(MODEL)));
+}
+
+static void run_without(Tally *t, const char *left_out, bool roundtrip) {
+  static const Target target = {.name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8};
+  PassFixture f = {0};
+  Graph *g = parse(&f);
+  PassOptions o = {.disable = left_out,
+                   .roundtrip = roundtrip,
+                   .check = pass_check_values,
+                   .check_user = &f.diag};
+  PassCtx c = {.arena = &f.arena, .diag = &f.diag, .target = &target, .options = &o};
+  bool ok = g && !graph_verify_diag(g, &f.diag) && passes_run(&g, passes_default, &c);
+  expect(t, ok, "the passes without %s", left_out ? left_out : "nothing");
+  arena_free(&f.arena);
+}
+
+static NodeId find_node(const Graph *g, Op op) {
+  for (NodeId n = 0; n < g->nodes.len; n++)
+    if (g->nodes.at[n].op == op) return n;
+  return NO_ID;
+}
+
+/* Were the check to pass whatever it is given, the test above would say nothing. */
+static void test_check(Tally *t) {
+  PassFixture f = {0};
+  Graph *g = parse(&f), *changed = graph_clone(g, &f.arena);
+  f.diag.out = NULL;
+  expect(t, pass_check_values(&f.diag, "none", KEEP_bits, g, changed), "a graph equals itself");
+  changed->nodes.at[find_node(changed, OP_relu)].op = OP_exp;
+  expect(t, !pass_check_values(&f.diag, "wrong", KEEP_bits, g, changed), "another op is noticed");
+  expect(t, pass_check_values(&f.diag, "wrong", KEEP_others, g, changed),
+         "but not where it may be");
+  arena_free(&f.arena);
+}
+
+int main(void) {
+  static const char *const optional[] = {NULL,
+#define PASS(name, meaning, needs, gives, keeps, optional) optional ? #name : NULL,
+#include "passes/passes.def"
+                                         "simplify, cse, dce"};
+  Tally t = {0};
+  run_without(&t, NULL, true);
+  for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
+    if (optional[i]) run_without(&t, optional[i], false);
+  test_check(&t);
+  return tally_end(&t);
+}

@@ -1,0 +1,312 @@
+/* test_scalar.c: the scalar programs against independent statements of what they mean.
+ *
+ *     test_scalar [--long]
+ *
+ * Elementary functions and bf16 conversions are tried on a stride through all 2^32 patterns, with
+ * --long on all of them.  The programs run under DAZ and FTZ, the oracles in the mode of libm, so
+ * a block of arguments is run first and judged afterwards.
+ */
+#include "ir/float_mode.h"
+#include "tests/unit/oracle.h"
+
+#include <stdlib.h>
+
+enum { BLOCK = 4096, STRIDE = 6007 };
+
+typedef struct Test {
+  const Scalars *scalars;
+  Checks checks;
+  uint32_t stride;
+} Test;
+
+static void run(const SProg *p, const uint32_t *args, uint32_t *results) {
+  uint64_t saved = float_mode_set();
+  scalar_run(p, args, results);
+  float_mode_restore(saved);
+}
+
+static uint32_t run1(const Test *t, ScalarId id, uint32_t x) {
+  uint32_t y[SCALAR_RESULTS];
+  run(&t->scalars->prog[id], &x, y);
+  return y[0];
+}
+
+static uint32_t run2(const Test *t, ScalarId id, uint32_t x, uint32_t y) {
+  uint32_t r[SCALAR_RESULTS];
+  run(&t->scalars->prog[id], (uint32_t[]){x, y}, r);
+  return r[0];
+}
+
+/* One-argument program on x, x + stride, … below 2^32, a block at a time; the next x or 2^32. */
+static uint64_t run_block(const Test *t, ScalarId id, uint64_t x, uint32_t *y, uint32_t *n) {
+  uint64_t saved = float_mode_set();
+  for (*n = 0; *n < BLOCK && x <= UINT32_MAX; x += t->stride, ++*n)
+    scalar_run(&t->scalars->prog[id], &(uint32_t){(uint32_t)x}, &y[*n]);
+  float_mode_restore(saved);
+  return x;
+}
+
+/* ---- elementary functions ---------------------------------------------------------------------
+ */
+
+static void test_accuracy(Test *t, const Oracle *o) {
+  const char *name = t->scalars->prog[o->id].name;
+  double worst = 0;
+  uint32_t y[BLOCK], n, at = 0;
+  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
+    next = run_block(t, o->id, x, y, &n);
+    for (uint32_t i = 0; i < n; i++, x += t->stride) {
+      double e = ulp_error(o, (uint32_t)x, y[i]);
+      if (e > worst) worst = e, at = (uint32_t)x;
+    }
+  }
+  printf("%-12s %.3f ulp at %a\n", name, worst, (double)float_of(at));
+  check_that(&t->checks, worst <= o->limit, "%s(%a) is off by %g ulp", name, (double)float_of(at),
+             worst);
+}
+
+static bool same_float(uint32_t a, uint32_t b) { return a == b || (is_nan(a) && is_nan(b)); }
+
+static void test_values(Test *t) {
+  static const struct {
+    ScalarId id;
+    float x, y;
+  } CASES[] = {
+      {SC_exp, -INFINITY, 0},
+      {SC_exp, INFINITY, INFINITY},
+      {SC_exp, 0, 1},
+      {SC_exp, -0.0f, 1},
+      {SC_exp, 88.8f, INFINITY},
+      {SC_exp, -103.9f, 0},
+      {SC_exp, NAN, NAN},
+      {SC_exp, 1e-40f, 1},
+      {SC_expm1, -0.0f, -0.0f},
+      {SC_expm1, 0, 0},
+      {SC_expm1, -INFINITY, -1},
+      {SC_expm1, INFINITY, INFINITY},
+      {SC_expm1, NAN, NAN},
+      {SC_expm1, -1e-40f, -0.0f},
+      {SC_expm1, 1e-30f, 1e-30f},
+      {SC_log, 0, -INFINITY},
+      {SC_log, -0.0f, -INFINITY},
+      {SC_log, 1e-40f, -INFINITY},
+      {SC_log, -1, NAN},
+      {SC_log, -INFINITY, NAN},
+      {SC_log, INFINITY, INFINITY},
+      {SC_log, NAN, NAN},
+      {SC_log, 1, 0},
+      {SC_log1p, -0.0f, -0.0f},
+      {SC_log1p, 0, 0},
+      {SC_log1p, -1, -INFINITY},
+      {SC_log1p, -1.5f, NAN},
+      {SC_log1p, -INFINITY, NAN},
+      {SC_log1p, INFINITY, INFINITY},
+      {SC_log1p, NAN, NAN},
+      {SC_tanh, -0.0f, -0.0f},
+      {SC_tanh, INFINITY, 1},
+      {SC_tanh, -INFINITY, -1},
+      {SC_tanh, NAN, NAN},
+      {SC_sigmoid, -INFINITY, 0},
+      {SC_sigmoid, INFINITY, 1},
+      {SC_sigmoid, 0, 0.5f},
+      {SC_sigmoid, NAN, NAN},
+      {SC_erf, -0.0f, -0.0f},
+      {SC_erf, INFINITY, 1},
+      {SC_erf, -INFINITY, -1},
+      {SC_erf, NAN, NAN},
+      {SC_rsqrt, 0, INFINITY},
+      {SC_rsqrt, -0.0f, -INFINITY},
+      {SC_rsqrt, INFINITY, 0},
+      {SC_rsqrt, -1, NAN},
+      {SC_rsqrt, 4, 0.5f},
+      {SC_silu, -INFINITY, -0.0f},
+      {SC_silu, INFINITY, INFINITY},
+      {SC_gelu, -INFINITY, -0.0f},
+      {SC_gelu, INFINITY, INFINITY},
+      {SC_gelu, NAN, NAN},
+      {SC_gelu_grad, -INFINITY, 0},
+      {SC_gelu_grad, INFINITY, 1},
+      {SC_gelu_grad, 0, 0.5f},
+      {SC_relu, NAN, NAN},
+      {SC_relu, -0.0f, 0},
+      {SC_relu, -1, 0},
+      {SC_relu, 1e-40f, 0},
+      {SC_relu, INFINITY, INFINITY},
+      {SC_sign, -3, -1},
+      {SC_sign, -0.0f, -0.0f},
+      {SC_sign, 1e-40f, 0},
+      {SC_sign, NAN, NAN},
+      {SC_rint, 2.5f, 2},
+      {SC_rint, -0.4f, -0.0f},
+      {SC_neg, 1e-40f, -1e-40f},
+      {SC_abs, -1e-40f, 1e-40f},
+      {SC_flush, -1e-40f, -0.0f},
+      {SC_sqrt, -1, NAN},
+      {SC_sqrt, -0.0f, -0.0f},
+      {SC_reciprocal, -0.0f, -INFINITY},
+  };
+  for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+    uint32_t y = run1(t, CASES[i].id, bits_of(CASES[i].x));
+    check_that(&t->checks, same_float(y, bits_of(CASES[i].y)), "%s(%a) = %a, not %a",
+               t->scalars->prog[CASES[i].id].name, (double)CASES[i].x, (double)float_of(y),
+               (double)CASES[i].y);
+  }
+}
+
+static void test_max_min(Test *t) {
+  static const struct {
+    float x, y, max, min;
+  } CASES[] = {
+      {1, 2, 2, 1},
+      {-0.0f, 0, 0, -0.0f},
+      {0, -0.0f, 0, -0.0f},
+      {NAN, 1, NAN, NAN},
+      {1, NAN, NAN, NAN},
+      {-0.0f, -0.0f, -0.0f, -0.0f},
+      {-INFINITY, 3, 3, -INFINITY},
+      {INFINITY, NAN, NAN, NAN},
+      {-2, -2, -2, -2},
+  };
+  for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+    uint32_t x = bits_of(CASES[i].x), y = bits_of(CASES[i].y);
+    check_that(&t->checks, same_float(run2(t, SC_max, x, y), bits_of(CASES[i].max)), "max case %zu",
+               i);
+    check_that(&t->checks, same_float(run2(t, SC_min, x, y), bits_of(CASES[i].min)), "min case %zu",
+               i);
+  }
+}
+
+/* ---- primitives -------------------------------------------------------------------------------
+ */
+
+static void test_prims(Test *t) {
+  static const struct {
+    SPrim prim;
+    uint32_t x, y, result;
+  } CASES[] = {
+      {SP_shl, 1, 31, 0x80000000},          {SP_shl, 1, 32, 0},
+      {SP_shr, 0x80000000, 31, 1},          {SP_shr, 1, 0xffffffff, 0},
+      {SP_sar, 0x80000000, 4, 0xf8000000},  {SP_sar, 0x80000000, 99, 0xffffffff},
+      {SP_sar, 0x7fffffff, 99, 0},          {SP_iadd, 0x7fffffff, 1, 0x80000000},
+      {SP_imul, 0x80000001, 3, 0x80000003}, {SP_umulhi, 0xffffffff, 0xffffffff, 0xfffffffe},
+      {SP_ilt, 0x80000000, 0, 1},           {SP_ult, 0x80000000, 0, 0},
+      {SP_ftoi, 0x7fc00000, 0, 0},          {SP_ftoi, 0x4f000000, 0, 0x7fffffff},
+      {SP_ftoi, 0xcf000000, 0, 0x80000000}, {SP_ftoi, 0xff800000, 0, 0x80000000},
+      {SP_ftoi, 0xbfffffff, 0, 0xffffffff}, {SP_itof, 0xffffffff, 0, 0xbf800000},
+      {SP_utof, 0xffffffff, 0, 0x4f800000}, {SP_itof, 16777217, 0, 0x4b800000},
+      {SP_eq, 0x00000001, 0x80000000, 1},   {SP_lt, 0, 0x007fffff, 0},
+      {SP_mul, 0x00800000, 0x3f000000, 0},  {SP_mul, 0x00400000, 0x7f000000, 0},
+      {SP_add, 0x007fffff, 0x00000001, 0},  {SP_add, 0x80000001, 0x80000001, 0x80000000},
+      {SP_neg, 0x7fc00001, 0, 0xffc00001},  {SP_abs, 0xffc00001, 0, 0x7fc00001},
+  };
+  for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+    uint64_t saved = float_mode_set();
+    uint32_t r = scalar_prim(CASES[i].prim, CASES[i].x, CASES[i].y, 0);
+    float_mode_restore(saved);
+    check_that(&t->checks, r == CASES[i].result, "primitive case %zu: %08x, not %08x", i, r,
+               CASES[i].result);
+  }
+}
+
+/* ---- bf16 -------------------------------------------------------------------------------------
+ */
+
+/* In numbers, not bits: the nearer of two neighbours, found by comparing distances in double. */
+static uint32_t bf16_oracle(uint32_t x) {
+  uint32_t down = x & 0xffff0000, up = down + 0x10000;
+  if (is_nan(x)) return (x | 0x00400000) >> 16;
+  if ((x & 0x7f800000) == 0) return (x & 0x80000000) >> 16;
+  if ((x & 0x7fffffff) == 0x7f800000) return x >> 16;
+  double v = fabs((double)float_of(x)), lo = fabs((double)float_of(down));
+  double hi = (up & 0x7fffffff) == 0x7f800000 ? 0x1p128 : fabs((double)float_of(up));
+  bool odd = down >> 16 & 1;
+  return (v - lo < hi - v || (v - lo == hi - v && !odd) ? down : up) >> 16;
+}
+
+static void test_to_bf16(Test *t) {
+  uint32_t y[BLOCK], n, wrong = 0, at = 0;
+  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
+    next = run_block(t, SC_f32_to_bf16, x, y, &n);
+    for (uint32_t i = 0; i < n; i++, x += t->stride)
+      if (y[i] != bf16_oracle((uint32_t)x)) wrong++, at = (uint32_t)x;
+  }
+  check_that(&t->checks, !wrong, "f32_to_bf16: %u wrong, such as %08x", wrong, at);
+}
+
+static void test_from_bf16(Test *t) {
+  uint32_t wrong = 0;
+  for (uint32_t x = 0; x < 0x10000; x++) {
+    bool tiny = (x & 0x7f80) == 0;
+    wrong += run1(t, SC_bf16_to_f32, x | 0xabc0000) != (tiny ? x & 0x8000 : x) * 0x10000;
+    wrong += run1(t, SC_f32_to_bf16, x << 16) != (tiny              ? x & 0x8000
+                                                  : is_nan(x << 16) ? x | 0x40
+                                                                    : x);
+  }
+  check_that(&t->checks, !wrong, "bf16_to_f32 and back: %u wrong", wrong);
+  static const uint32_t CASES[][2] = {
+      {0x3f808000, 0x3f80}, {0x3f818000, 0x3f82}, {0x3f808001, 0x3f81}, {0x7f7fffff, 0x7f80},
+      {0x007fffff, 0x0000}, {0x807fffff, 0x8000}, {0x7f800001, 0x7fc0}, {0xffffffff, 0xffff}};
+  for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
+    check_that(&t->checks, run1(t, SC_f32_to_bf16, CASES[i][0]) == CASES[i][1], "bf16 case %zu", i);
+}
+
+/* ---- random numbers ---------------------------------------------------------------------------
+ */
+
+static void test_philox(Test *t) {
+  static const uint32_t CASES[][2][6] = {
+      /* the known answers that come with the paper */
+      {{0, 0, 0, 0, 0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+      {{~0u, ~0u, ~0u, ~0u, ~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0},
+       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+  };
+  for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+    uint32_t y[SCALAR_RESULTS];
+    run(&t->scalars->prog[SC_philox], CASES[i][0], y);
+    check_that(&t->checks, !memcmp(y, CASES[i][1], sizeof y),
+               "philox case %zu: %08x %08x %08x %08x", i, y[0], y[1], y[2], y[3]);
+  }
+}
+
+/* Phi(normal(u)) is where u stands among its like, (|u| + 1/2) / 2^32 from either end. */
+static void test_normal(Test *t) {
+  double worst = 0, largest = 0;
+  uint32_t asymmetric = 0, infinite = 0;
+  for (uint64_t u = 0; u < 0x80000000; u += u < 100000 ? 1 : t->stride) {
+    float z = float_of(run1(t, SC_normal_from_u32, (uint32_t)(0x7fffffff - u)));
+    asymmetric += float_of(run1(t, SC_normal_from_u32, (uint32_t)(0x80000000 + u))) != -z;
+    infinite += !isfinite(z);
+    double tail = ((double)u + 0.5) * 0x1p-32;
+    double slope = fmax((double)z, 0.5) * tail; /* about -d Phi / dz, so this is an error of z */
+    double e = fabs(0.5 * erfc((double)z * 0.70710678118654752440) - tail) / fmax(slope, 1e-300);
+    if (e > worst) worst = e;
+    if (z > largest) largest = z;
+  }
+  printf("normal       error %.2e, largest %.4f\n", worst, largest);
+  check_that(&t->checks, !asymmetric && !infinite, "normal_from_u32 is symmetric and finite");
+  check_that(&t->checks, worst < 4e-6, "normal_from_u32 is off by %g", worst);
+}
+
+static void test_uniform(Test *t) {
+  check_that(&t->checks, run1(t, SC_uniform01, 0xff) == 0, "uniform01 starts at 0");
+  check_that(&t->checks, run1(t, SC_uniform01, ~0u) == bits_of(0x1.fffffep-1f),
+             "uniform01 ends at 1-");
+}
+
+int main(int argc, char **argv) {
+  Arena arena = {0};
+  Test t = {.scalars = scalars_parse(&arena), .stride = STRIDE};
+  if (argc > 1 && !strcmp(argv[1], "--long")) t.stride = 1;
+  test_prims(&t);
+  test_values(&t);
+  test_max_min(&t);
+  test_philox(&t);
+  test_uniform(&t);
+  test_normal(&t);
+  test_from_bf16(&t);
+  test_to_bf16(&t);
+  for (size_t i = 0; i < NORACLES; i++) test_accuracy(&t, &ORACLES[i]);
+  arena_free(&arena);
+  return checks_end(&t.checks, "test_scalar");
+}

@@ -1,0 +1,141 @@
+/* options.c: the command line, as a table.  Spelling follows clang and mlir-opt: -x VALUE, -xVALUE,
+ * --name=VALUE, --name VALUE. */
+#include "tools/tools.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum FlagKind { FLAG_BOOL, FLAG_TEXT, FLAG_LEVEL, FLAG_DEFINE } FlagKind;
+
+typedef struct Flag {
+  const char *name, *value, *help;
+  FlagKind kind;
+  size_t field; /* offset in Options */
+} Flag;
+
+#define AT(f) offsetof(Options, f)
+
+static const Flag flags[] = {
+    {"-o", "FILE", "output; its suffix picks the kind: none = executable, .so .o .s .ll; - is stdout",
+     FLAG_TEXT, AT(output)},
+    {"--emit", "KIND", "ast, graph, a pass (below: the graph behind it), plan, ll, asm, obj, lib, exe",
+     FLAG_TEXT, AT(emit)},
+    {"-fsyntax-only", NULL, "check the model and stop", FLAG_BOOL, AT(syntax_only)},
+    {"-O", "N", "0 to 3; results do not depend on it", FLAG_LEVEL, AT(opt)},
+    {"-mcpu", "CPU", "x86-64-v3 (default), x86-64-v4, native, armv8-a, or a name LLVM knows", FLAG_TEXT,
+     AT(mcpu)},
+    {"--precision", "WORD", "f32, bf16 or auto, in place of the program's own", FLAG_TEXT, AT(precision)},
+    {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
+    {"--name", "PREFIX", "of the exported symbol PREFIX_get_api (default: the file's name)", FLAG_TEXT,
+     AT(name)},
+    {"--print-ir-after", "PASS,…", "print the graph behind these passes", FLAG_TEXT, AT(pass.print_after)},
+    {"--print-ir-before", "PASS,…", "print the graph in front of these passes", FLAG_TEXT,
+     AT(pass.print_before)},
+    {"--print-ir-after-all", NULL, "print the graph behind every pass", FLAG_BOOL, AT(pass.print_after_all)},
+    {"--stop-after", "PASS", "stop behind a pass and print the graph", FLAG_TEXT, AT(pass.stop_after)},
+    {"--disable", "PASS,…", "leave optional passes out", FLAG_TEXT, AT(pass.disable)},
+    {"--passes", "PASS,…", "run these instead of the default list", FLAG_TEXT, AT(passes)},
+    {"--locs", NULL, "print source places in graphs", FLAG_BOOL, AT(locs)},
+    {"--roundtrip-each", NULL, "print and parse the graph behind every pass", FLAG_BOOL, AT(pass.roundtrip)},
+    {"--time-passes", NULL, "print how long each pass took", FLAG_BOOL, AT(pass.time)},
+    {"--version", NULL, "print the version", FLAG_BOOL, AT(version)},
+    {"--help", NULL, "print this", FLAG_BOOL, AT(help)},
+};
+enum { FLAGS = sizeof flags / sizeof *flags };
+
+/* Flags that are another way to say one of the table. */
+static const char *const spelled[][2] = {
+    {"-c", "--emit=obj"}, {"-S", "--emit=asm"}, {"-h", "--help"}, {"--output", "-o"}};
+
+void options_help(FILE *out) {
+  fputs("usage: mpcc [flags] model.mp\n\nCompiles a model description into a training executable or"
+        " library.\n\n", out);
+  for (int i = 0; i < FLAGS; i++) {
+    const char *join = !flags[i].value ? "" : flags[i].name[1] == '-' || flags[i].name[2] ? "=" : " ";
+    if (flags[i].kind == FLAG_LEVEL || flags[i].kind == FLAG_DEFINE) join = "";
+    int n = fprintf(out, "  %s%s%s", flags[i].name, join, flags[i].value ? flags[i].value : "");
+    fprintf(out, "%*s%s\n", n < 28 ? 28 - n : 1, "", flags[i].help);
+  }
+  fputs("\npasses:\n", out);
+  Arena a = {0};
+  Text t = {.arena = &a};
+  passes_describe(&t);
+  fputs(t.at, out);
+  arena_free(&a);
+  fputs("\nexit status: 0 ok, 1 an error in the model, 2 a wrong command line, 70 an error of mpcc's"
+        " own\n", out);
+}
+
+static bool wrong(const char *what, const char *arg) {
+  fprintf(stderr, "mpcc: %s: %s\n", what, arg);
+  return false;
+}
+
+static bool unknown(const char *arg) {
+  const char *names[FLAGS];
+  for (int i = 0; i < FLAGS; i++) names[i] = flags[i].name;
+  size_t n = strcspn(arg, "=");
+  Arena a = {0};
+  const char *near = nearest_name(arena_text(&a, arg, n), names, FLAGS);
+  fprintf(stderr, "mpcc: unknown flag %s%s%s%s\n", arg, near ? "; did you mean " : " (see --help)",
+          near ? near : "", near ? "?" : "");
+  arena_free(&a);
+  return false;
+}
+
+static bool take_define(Options *o, Arena *arena, const char *text) {
+  const char *eq = strchr(text, '=');
+  if (!eq || eq == text) return wrong("-D wants NAME=VALUE", text);
+  Define d = {.name = arena_text(arena, text, (size_t)(eq - text)), .value = eq + 1};
+  vec_push(arena, &o->defines, d);
+  return true;
+}
+
+static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena) {
+  char *field = (char *)o + f->field;
+  switch (f->kind) {
+  case FLAG_BOOL: *(bool *)(void *)field = true; return true;
+  case FLAG_TEXT: *(const char **)(void *)field = value; return true;
+  case FLAG_DEFINE: return take_define(o, arena, value);
+  case FLAG_LEVEL:
+    if (value[0] < '0' || value[0] > '3' || value[1]) return wrong("-O wants 0, 1, 2 or 3", value);
+    *(int *)(void *)field = value[0] - '0';
+    return true;
+  }
+  return false;
+}
+
+/* The flag that arg begins with; *value: what is glued to it, or NULL. */
+static const Flag *find_flag(const char *arg, const char **value) {
+  for (int i = 0; i < FLAGS; i++) {
+    size_t n = strlen(flags[i].name);
+    if (strncmp(arg, flags[i].name, n)) continue;
+    *value = arg[n] == '=' ? arg + n + 1 : arg[n] ? arg + n : NULL;
+    if (!arg[n] || (arg[n] == '=' && flags[i].value)) return &flags[i];
+    if (n == 2 && flags[i].value) return &flags[i]; /* -O2, -Da=1, -oF */
+  }
+  return NULL;
+}
+
+static bool take_input(Options *o, const char *arg) {
+  if (o->input) return wrong("one model file at a time; this is a second", arg);
+  o->input = arg;
+  return true;
+}
+
+bool options_parse(Options *o, int argc, char **argv, Arena *arena) {
+  for (int i = 1; i < argc; i++) {
+    const char *arg = argv[i], *value = NULL;
+    for (size_t k = 0; k < sizeof spelled / sizeof *spelled; k++)
+      if (!strcmp(arg, spelled[k][0])) arg = spelled[k][1];
+    if (arg[0] != '-' || !arg[1]) {
+      if (!take_input(o, arg)) return false;
+      continue;
+    }
+    const Flag *f = find_flag(arg, &value);
+    if (!f) return unknown(arg);
+    if (f->value && !value && ++i == argc) return wrong("a value is wanted behind", arg);
+    if (!set_flag(o, f, f->value && !value ? argv[i] : value, arena)) return false;
+  }
+  return true;
+}

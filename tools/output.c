@@ -1,0 +1,114 @@
+/* output.c: files that appear whole or not at all: everything is made under a temporary name beside
+ * its place and renamed.  Linking goes through $CC, or cc. */
+#define _POSIX_C_SOURCE 200809L
+#include "tools/tools.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static bool failed(const char *what, const char *path) {
+  fprintf(stderr, "mpcc: cannot %s %s: %s\n", what, path, strerror(errno));
+  return false;
+}
+
+static bool write_all(const char *path, const char *bytes, size_t n) {
+  FILE *f = fopen(path, "wb");
+  if (!f) return false;
+  bool ok = fwrite(bytes, 1, n, f) == n;
+  return !fclose(f) && ok;
+}
+
+bool output_write(const char *path, const char *bytes, size_t n) {
+  if (!strcmp(path, "-")) {
+    bool ok = fwrite(bytes, 1, n, stdout) == n && !fflush(stdout);
+    return ok || failed("write", "standard output");
+  }
+  Arena a = {0};
+  const char *temp = arena_printf(&a, "%s.%ld.tmp", path, (long)getpid());
+  bool ok = write_all(temp, bytes, n) || failed("write", path);
+  ok = ok && (!rename(temp, path) || failed("write", path));
+  if (!ok) unlink(temp);
+  arena_free(&a);
+  return ok;
+}
+
+/* The folder with libmpcc_rt.a: beside the compiler's own, in a build tree or an installation. */
+static const char *library_folder(Arena *a) {
+  static const char *const beside[] = {"../lib", "../lib/mpcc"};
+  char self[4096];
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (n <= 0) return NULL;
+  self[n] = 0;
+  char *slash = strrchr(self, '/');
+  if (slash) *slash = 0;
+  for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+    const char *dir = arena_printf(a, "%s/%s", self, beside[i]);
+    if (!access(arena_printf(a, "%s/libmpcc_rt.a", dir), R_OK)) return dir;
+  }
+  return NULL;
+}
+
+typedef VEC(const char *) Words;
+
+/* $CC may hold a command with arguments. */
+static void add_words(Arena *a, Words *w, const char *text) {
+  while (*text) {
+    size_t n = strcspn(text, " ");
+    if (n) vec_push(a, w, arena_text(a, text, n));
+    text += n + (text[n] == ' ');
+  }
+}
+
+static bool run_command(Arena *a, Words *w) {
+  vec_push(a, w, NULL);
+  pid_t child = fork();
+  if (child == 0) {
+    execvp(w->at[0], (char **)w->at);
+    _exit(127);
+  }
+  int status = 0;
+  if (child < 0 || waitpid(child, &status, 0) < 0) return failed("run", w->at[0]);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+    fprintf(stderr, "mpcc: cannot run %s, which links the output: install a C compiler, set CC, or"
+                    " use -o FILE.o\n", w->at[0]);
+  else fprintf(stderr, "mpcc: %s could not link the output\n", w->at[0]);
+  return false;
+}
+
+static void link_command(Arena *a, Words *w, OutputKind kind, const char *lib, const char *object,
+                         const char *to) {
+  const char *cc = getenv("CC");
+  add_words(a, w, cc && *cc ? cc : "cc");
+  const char *shared[] = {"-shared", "-Wl,-Bsymbolic", "-Wl,--exclude-libs,ALL"};
+  for (int i = 0; kind == OUT_SHARED && i < 3; i++) vec_push(a, w, shared[i]);
+  vec_push(a, w, "-o");
+  vec_push(a, w, to);
+  vec_push(a, w, object);
+  if (kind == OUT_EXE) vec_push(a, w, arena_printf(a, "%s/libmpcc_cli.a", lib));
+  vec_push(a, w, arena_printf(a, "%s/libmpcc_rt.a", lib));
+  const char *rest[] = {"-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--as-needed", "-lm", "-lz", "-pthread"};
+  for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) vec_push(a, w, rest[i]);
+}
+
+bool output_link(Arena *a, OutputKind kind, const char *object, size_t n, const char *path) {
+  const char *lib = library_folder(a);
+  if (!lib) {
+    fprintf(stderr, "mpcc: libmpcc_rt.a is not in ../lib or ../lib/mpcc beside mpcc itself\n");
+    return false;
+  }
+  const char *temp = arena_printf(a, "%s.%ld.tmp", path, (long)getpid());
+  const char *temp_object = arena_printf(a, "%s.o", temp);
+  Words w = {0};
+  link_command(a, &w, kind, lib, temp_object, temp);
+  bool ok = write_all(temp_object, object, n) || failed("write", temp_object);
+  ok = ok && run_command(a, &w);
+  ok = ok && (!rename(temp, path) || failed("write", path));
+  unlink(temp_object);
+  if (!ok) unlink(temp);
+  return ok;
+}
