@@ -1,9 +1,9 @@
 /* pass.h: the passes between the frontend's graph and a Program, and the driver that wraps each of
  * them the same way.
  *
- * A pass is one file, one row of passes.def, one function that says whether it changed anything, and
- * lit tests.  A mistake of the user's is reported through diag with its place; the pass then returns
- * and the driver stops.  A mistake of ours is an ice.
+ * A pass is one file, one row of passes.def, one function that says whether it changed anything,
+ * and lit tests.  A mistake of the user's is reported through diag with its place; the pass then
+ * returns and the driver stops.  A mistake of ours is an ice.
  */
 #ifndef PASSES_PASS_H
 #define PASSES_PASS_H
@@ -23,8 +23,8 @@ typedef enum PassId {
 
 typedef enum PassKeeps { KEEP_bits, KEEP_old, KEEP_others, KEEP_none } PassKeeps;
 
-/* What evaluation before and after a pass is to agree on is passes.def's column `keeps`.  False ends
- * the pipeline; who checks has said why. */
+/* What evaluation before and after a pass is to agree on is passes.def's column `keeps`.  False
+ * ends the pipeline; who checks has said why. */
 typedef bool PassCheck(void *user, const char *pass, PassKeeps keeps, const Graph *before,
                        const Graph *after);
 

@@ -13,8 +13,7 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_SIGNAL = 128 /* + its number */ };
 
-/* ---- args.c: the command line ------------------------------------------------------------------
- */
+/* ---- args.c: the command line -------------------------------------------------------------- */
 
 typedef enum CliCommand { CLI_TRAIN = 1, CLI_EVAL = 2, CLI_INFO = 4 } CliCommand;
 
@@ -45,14 +44,12 @@ int cli_error(const CliArgs *a, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void cli_note(const CliArgs *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- help.c: the model's own tables as text ----------------------------------------------------
- */
+/* ---- help.c: the model's own tables as text ------------------------------------------------ */
 
 void cli_print_help(const CliArgs *a, const mp_desc *d);
 void cli_print_info(const mp_model *m);
 
-/* ---- feed.c: data files as batches of an entry --------------------------------------------------
- */
+/* ---- feed.c: data files as batches of an entry --------------------------------------------- */
 
 typedef struct CliFeed {
   const mp_entry_desc *entry;
@@ -69,8 +66,7 @@ void cli_feed_row(const CliFeed *f, int64_t row, int64_t slot);
 int cli_bind_feed(const CliFeed *f, const mp_api *api, mp_ctx *ctx, int64_t rows);
 void cli_close_feed(CliFeed *f);
 
-/* ---- meter.c: sums of metrics, lines about them
- * -------------------------------------------------- */
+/* ---- meter.c: sums of metrics, lines about them -------------------------------------------- */
 
 typedef struct CliMeter { /* sum and weight of each output of an entry */
   const mp_entry_desc *entry;
@@ -85,8 +81,7 @@ void cli_meter_text(const CliMeter *m, mp_text *t);                 /* "  loss 0
 void cli_meter_json(const CliMeter *m, mp_text *t);                 /* ",\"loss\":0.4,…" */
 void cli_close_meter(CliMeter *m);
 
-/* ---- progress.c: where the run stands
- * ------------------------------------------------------------- */
+/* ---- progress.c: where the run stands ------------------------------------------------------ */
 
 typedef struct CliProgress {
   const CliArgs *args;
@@ -111,8 +106,7 @@ void cli_print_eval(const CliProgress *p, int64_t rows, const CliMeter *m);
 void cli_print_done(const CliProgress *p, const CliStep *last);
 int cli_close_progress(CliProgress *p);
 
-/* ---- train.c, eval.c, cli.c
- * --------------------------------------------------------------------------------- */
+/* ---- train.c, eval.c, cli.c ---------------------------------------------------------------- */
 
 typedef struct CliRun {
   const CliArgs *args;

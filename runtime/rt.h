@@ -15,7 +15,7 @@
 
 #define MP_LEN(table) (sizeof(table) / sizeof *(table))
 
-/* ---- text.c: errors, growing text, near names ------------------------------------------------ */
+/* ---- text.c: errors, growing text, near names ---------------------------------------------- */
 
 int mp_fail(mp_error *err, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4))); /* returns status */
@@ -42,7 +42,7 @@ void mp_near_try(mp_near *n, const char *candidate);
 const char *mp_near_text(const mp_near *n, char *out,
                          size_t size); /* "" or ", did you mean 'x'?" */
 
-/* ---- tensor.c: types, shapes, views ---------------------------------------------------------- */
+/* ---- tensor.c: types, shapes, views -------------------------------------------------------- */
 
 typedef struct mp_type {
   const char *name;        /* as the language writes it */
@@ -60,7 +60,7 @@ void mp_view_of(mp_view *v, const mp_tensor *t, void *data);
 void mp_flush_f32(void *data, uint64_t bytes);                   /* subnormals to zero, sign kept */
 void mp_clean_values(int32_t dtype, void *data, uint64_t bytes); /* what an entry may rely on */
 
-/* ---- memory.c -------------------------------------------------------------------------------- */
+/* ---- memory.c ------------------------------------------------------------------------------ */
 
 typedef struct mp_memory {
   void *(*alloc)(void *user, size_t bytes, size_t align);
@@ -72,7 +72,7 @@ mp_memory mp_memory_of(const mp_options *o);
 void *mp_alloc(const mp_memory *m, uint64_t bytes); /* zeroed, aligned to 64; NULL: none */
 void mp_free(const mp_memory *m, void *p);
 
-/* ---- cpu.c: all that depends on the machine -------------------------------------------------- */
+/* ---- cpu.c: all that depends on the machine ------------------------------------------------ */
 
 int mp_cpu_check(const mp_model *m, mp_error *err);
 int mp_cpu_count(void); /* cores this process may use */
@@ -80,7 +80,7 @@ void mp_cpu_relax(void);
 uint64_t mp_float_enter(void); /* round to nearest, subnormals are zero; returns the old mode */
 void mp_float_leave(uint64_t old);
 
-/* ---- team.c ---------------------------------------------------------------------------------- */
+/* ---- team.c -------------------------------------------------------------------------------- */
 
 typedef void mp_job_fn(void *user, int32_t tid, int32_t threads);
 
@@ -90,15 +90,14 @@ void mp_team_run(mp_team *t, mp_job_fn *job,
 int mp_team_size(const mp_team *t);
 void mp_team_free(const mp_memory *m, mp_team *t);
 
-/* ---- context.c ------------------------------------------------------------------------------- */
+/* ---- context.c ----------------------------------------------------------------------------- */
 
 typedef struct mp_binding {
   const void *data;
   size_t bytes;
 } mp_binding;
 
-typedef struct mp_cursor { /* where the loader of the training program stands; saved with the state
-                            */
+typedef struct mp_cursor { /* where the training program's loader stands; saved with the state */
   int64_t epoch, row;      /* next row to read is the row-th of the epoch's order */
   int64_t data_rows;       /* of the data set that this is a place in; 0: none yet */
   int64_t total_steps;     /* length of the run; 0: not decided */
@@ -132,21 +131,19 @@ void mp_note(const mp_ctx *ctx, const char *fmt, ...) __attribute__((format(prin
 int mp_find_entry(const mp_desc *d, mp_entry_kind kind); /* index, or -1 */
 void mp_derive(mp_ctx *ctx); /* rebuilds the derived copies from their masters */
 
-/* ---- run.c: bind, run, output ---------------------------------------------------------------- */
+/* ---- run.c: bind, run, output -------------------------------------------------------------- */
 
 int mp_check_poison(mp_ctx *ctx); /* MP_E_NONFINITE, with the error that says which update it was */
 void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows); /* inputs already in the arena */
 
-/* ---- state.c: get, set ------------------------------------------------------------------------
- */
+/* ---- state.c: get, set --------------------------------------------------------------------- */
 
 int mp_find_state(const mp_ctx *ctx, const char *path); /* index, or -1 */
 void *mp_state_data(const mp_ctx *ctx, uint32_t state);
 int mp_find_hyper(const mp_ctx *ctx, const char *name);
 int64_t mp_counter(const mp_ctx *ctx, const char *name); /* 0 if there is none */
 
-/* ---- json.c: exactly the JSON that headers need, nothing lenient ------------------------------
- */
+/* ---- json.c: exactly the JSON that headers need, nothing lenient --------------------------- */
 
 typedef struct mp_json {
   char *at, *end;  /* end points at a NUL */
@@ -160,8 +157,7 @@ bool mp_json_u64(mp_json *j, uint64_t *out);
 bool mp_json_end(mp_json *j); /* nothing but white space is left */
 void mp_json_quote(mp_text *t, const char *s);
 
-/* ---- safetensors.c ----------------------------------------------------------------------------
- */
+/* ---- safetensors.c ------------------------------------------------------------------------- */
 
 typedef struct mp_st_tensor {
   char *name, *dtype;
@@ -201,8 +197,7 @@ void mp_st_free(mp_st *st);
 int mp_st_write(const mp_st_item *items, uint32_t n, const mp_st_note *notes, uint32_t n_notes,
                 mp_write_fn write, void *user, mp_error *err);
 
-/* ---- file.c: files that are either whole or not there ------------------------------------------
- */
+/* ---- file.c: files that are either whole or not there -------------------------------------- */
 
 int mp_make_dirs(const char *path, mp_error *err); /* like mkdir -p, each one synced */
 int mp_sync_dir(const char *path, mp_error *err);
@@ -224,8 +219,7 @@ int mp_reader_open(mp_reader *r, const char *path, mp_error *err);
 int mp_reader_read(void *reader, void *bytes, size_t n); /* an mp_read_fn */
 void mp_reader_close(mp_reader *r);
 
-/* ---- checkpoint.c, save.c, load.c
- * ------------------------------------------------------------------ */
+/* ---- checkpoint.c, save.c, load.c ---------------------------------------------------------- */
 
 enum { MP_PART_MODEL = 1, MP_PART_STATE = 2, MP_PART_ALL = 3 };
 
@@ -242,8 +236,7 @@ int64_t mp_checkpoint_newest(const char *dir); /* step of the newest whole one, 
 void mp_checkpoint_prune(const char *dir, int keep);
 void mp_checkpoint_clean(const char *dir); /* removes what killed savings left */
 
-/* ---- data.c, idx.c: data sets -----------------------------------------------------------------
- */
+/* ---- data.c, idx.c: data sets -------------------------------------------------------------- */
 
 typedef struct mp_layout { /* what a file's header says */
   uint64_t header_bytes, data_bytes;
@@ -269,8 +262,7 @@ int mp_source_open(mp_source *s, const char *path, const mp_tensor *want, mp_err
 void mp_source_row(const mp_source *s, int64_t row, void *out);
 void mp_source_close(mp_source *s);
 
-/* ---- shuffle.c: a permutation of [0, n) without a table
- * ------------------------------------------- */
+/* ---- shuffle.c: a permutation of [0, n) without a table ------------------------------------ */
 
 typedef struct mp_shuffle {
   uint64_t n, mask;

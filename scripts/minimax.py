@@ -5,10 +5,13 @@ Each fit is a weighted minimax approximation by Lawson's method: least squares o
 the weights multiplied by the error again and again until the error is level.  The coefficients
 are rounded to f32 from the lowest power up, each time refitting the higher ones, which then absorb
 what the rounding did.  Values come from mpmath with 60 digits.  Printed: the coefficients, lowest
-power first, and the largest weighted error (f32's half ulp is 6e-8 relative).
+power first, and the largest weighted error (f32's half ulp is 6e-8 relative); a coefficient that
+ir/scalar.def does not hold is marked.
 
     python3 scripts/minimax.py [name ...]        needs numpy and mpmath
 """
+import pathlib
+import re
 import sys
 
 import mpmath as mp
@@ -107,32 +110,53 @@ def mills(t):
 
 
 ROOT = float(mp.sqrt(2))
+NEAR, FAR = 1 / ROOT - 1, ROOT - 1
+
+
+def middle(v):
+    return quantile_over_x(v + 2.5)
+
+
+def tail(v):
+    return quantile_over_x((v + 3) ** 2)
+
+
+# name: function, interval, powers, weight of the error, coefficients that are given
 FITS = {
-    # exp(r) = 1 + r + r^2 q(r); relative error of exp
-    "exp": lambda: fit(em1, -0.3471, 0.3471, range(5), lambda r: r * r),
-    # the same for expm1, on a wider interval; relative error of expm1
-    "expm1": lambda: fit(em1, -0.525, 0.525, range(6), lambda r: r * r / abs(mp.expm1(r))),
-    "log": lambda: fit(log_tail, 1 / ROOT - 1, ROOT - 1, range(9), lambda f: f * f / abs(mp.log1p(f)), [-0.5]),
-    "tanh": lambda: fit(tanh_tail, 1e-9, 0.62**2, range(5), lambda z: z),
-    # erf(x)/x - 1 so that x + x p(x^2)
-    "erf_small": lambda: fit(lambda z: erf_small(z) - 1, 1e-9, 0.9**2, range(7), lambda z: 1 / erf_small(z)),
-    # log erfc(x); absolute error times erfc/erf is the relative error of erf
-    "erf_large": lambda: fit(lambda x: mp.log(mp.erfc(x)), 0.9, 4.0, range(8), lambda x: mp.erfc(x) / mp.erf(x)),
-    # (Phi(x) - 1/2) / x in x^2; relative error of Phi(-|x|)
-    "cdf_middle": lambda: fit(cdf_middle, 1e-9, 0.6**2, range(5), lambda z: mp.sqrt(z) / mp.ncdf(-mp.sqrt(z))),
-    "mills": lambda: fit(mills, 1 / (1 + MILLS * 14), 1 / (1 + MILLS * 0.59), range(9), lambda t: 1 / mills(t)),
+    # exp(r) = 1 + r + r^2 q(r); the relative error of exp
+    "exp": (em1, -0.3471, 0.3471, range(5), lambda r: r * r),
+    # the same for expm1, on a wider interval; the relative error of expm1
+    "expm1": (em1, -0.525, 0.525, range(6), lambda r: r * r / abs(mp.expm1(r))),
+    "log": (log_tail, NEAR, FAR, range(9), lambda f: f * f / abs(mp.log1p(f)), [-0.5]),
+    "tanh": (tanh_tail, 1e-9, 0.62**2, range(5), lambda z: z),
+    # erf(x) = x + x p(x^2)
+    "erf_near": (lambda z: erf_small(z) - 1, 1e-9, 0.9**2, range(7), lambda z: 1 / erf_small(z)),
+    # log erfc(x); its absolute error times erfc/erf is the relative error of erf
+    "erf_far": (
+        lambda x: mp.log(mp.erfc(x)), 0.9, 4.0, range(8), lambda x: mp.erfc(x) / mp.erf(x)
+    ),
+    # (Phi(x) - 1/2) / x in x^2; the relative error of Phi(-|x|)
+    "cdf_middle": (
+        cdf_middle, 1e-9, 0.6**2, range(5), lambda z: mp.sqrt(z) / mp.ncdf(-mp.sqrt(z))
+    ),
+    "mills": (
+        mills, 1 / (1 + MILLS * 14), 1 / (1 + MILLS * 0.59), range(9), lambda t: 1 / mills(t)
+    ),
     # the normal quantile over x: in w - 2.5 near the middle, in sqrt(w) - 3 for the tails
-    "quantile_middle": lambda: fit(lambda v: quantile_over_x(v + 2.5), -2.5, 2.5, range(9), lambda v: 1 / quantile_over_x(v + 2.5)),
-    "quantile_tail": lambda: fit(lambda v: quantile_over_x((v + 3) ** 2), -0.77, 1.65, range(9), lambda v: 1 / quantile_over_x((v + 3) ** 2)),
+    "quantile_middle": (middle, -2.5, 2.5, range(9), lambda v: 1 / middle(v)),
+    "quantile_tail": (tail, -0.77, 1.65, range(9), lambda v: 1 / tail(v)),
 }
 
 
 def main():
+    text = (pathlib.Path(__file__).parent.parent / "ir" / "scalar.def").read_text()
+    literals = re.findall(r"0x1[0-9a-f.]*p[+-]\d+|0\.5", text)
+    known = {float.fromhex(t) if "x" in t else float(t) for t in literals}
     for name in sys.argv[1:] or FITS:
-        c, e = FITS[name]()
+        c, e = fit(*FITS[name])
         print(f"{name}: error {e:.2e}")
         for v in c:
-            print("   ", np.float32(v), float(v).hex())
+            print("   ", np.float32(v), v.hex(), "" if abs(v) in known else "not in scalar.def")
 
 
 if __name__ == "__main__":

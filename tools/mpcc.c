@@ -165,6 +165,12 @@ static int session(Session *s) {
   return compile(s, cpu);
 }
 
+static int show_ops(Arena *arena) {
+  Text t = {.arena = arena};
+  print_ops(&t);
+  return output_write("-", t.at, t.len) ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
   Session *s = calloc(1, sizeof *s);
   if (!s) return 70;
@@ -175,6 +181,7 @@ int main(int argc, char **argv) {
   if (options_parse(&s->o, argc, argv, &s->arena)) {
     if (s->o.help) options_help(stdout), status = 0;
     else if (s->o.version) printf("mpcc %s\n", MPCC_VERSION), status = 0;
+    else if (s->o.print_ops) status = show_ops(&s->arena);
     else status = session(s);
   }
   Arena arena = s->arena;

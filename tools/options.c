@@ -38,6 +38,7 @@ static const Flag flags[] = {
     {"--locs", NULL, "print source places in graphs", FLAG_BOOL, AT(locs)},
     {"--roundtrip-each", NULL, "print and parse the graph behind every pass", FLAG_BOOL, AT(pass.roundtrip)},
     {"--time-passes", NULL, "print how long each pass took", FLAG_BOOL, AT(pass.time)},
+    {"--print-ops", NULL, "print the table of operations as Markdown", FLAG_BOOL, AT(print_ops)},
     {"--version", NULL, "print the version", FLAG_BOOL, AT(version)},
     {"--help", NULL, "print this", FLAG_BOOL, AT(help)},
 };

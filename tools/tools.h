@@ -11,7 +11,7 @@
 typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *precision, *passes;
   int opt;
-  bool syntax_only, help, version, locs;
+  bool syntax_only, help, version, locs, print_ops;
   VEC(Define) defines;
   PassOptions pass;
 } Options;
@@ -19,6 +19,10 @@ typedef struct Options {
 /* false: the command line is wrong, which has been said; exit 2. */
 bool options_parse(Options *o, int argc, char **argv, Arena *arena);
 void options_help(FILE *out);
+
+/* ---- print_ops.c --------------------------------------------------------------------------------- */
+
+void print_ops(Text *out);
 
 /* ---- output.c: files that appear whole or not at all --------------------------------------------- */
 

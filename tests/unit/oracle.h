@@ -92,6 +92,19 @@ static inline double ulp_error(const Oracle *o, uint32_t x, uint32_t got) {
   return fabs(r - exact) / ulp_of(exact);
 }
 
+/* f32 to bf16. In numbers, not bits: the nearer of two neighbours, found by comparing distances in
+ * double. */
+static inline uint32_t bf16_oracle(uint32_t x) {
+  uint32_t down = x & 0xffff0000, up = down + 0x10000;
+  if (is_nan(x)) return (x | 0x00400000) >> 16;
+  if ((x & 0x7f800000) == 0) return (x & 0x80000000) >> 16;
+  if ((x & 0x7fffffff) == 0x7f800000) return x >> 16;
+  double v = fabs((double)float_of(x)), lo = fabs((double)float_of(down));
+  double hi = (up & 0x7fffffff) == 0x7f800000 ? 0x1p128 : fabs((double)float_of(up));
+  bool odd = down >> 16 & 1;
+  return (v - lo < hi - v || (v - lo == hi - v && !odd) ? down : up) >> 16;
+}
+
 /* check() with a message of its own. */
 __attribute__((format(printf, 3, 4))) static inline bool check_that(Checks *c, bool good,
                                                                     const char *what, ...) {

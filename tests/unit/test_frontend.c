@@ -1,12 +1,12 @@
 /* test_frontend.c: the parser against whole programs and hostile text.
  *
- *   test_frontend [--mutations=N] FILE...
+ *   test_frontend [--mutations=N] [--tokens=N] FILE...
  *
  * A file whose first line is `// error: LINE:COL about MATTER` and whose name begins with lex_,
  * parse_ or limit_ must be refused there, with one error; every other file must parse.  Then every
  * file is cut short at many places and damaged N times: whatever comes out, an error is counted
- * exactly if there is no tree.  At last, texts of a million tokens, which must neither crash nor
- * take more than linear time (the test's time limit tells), say at least one error or none.
+ * exactly if there is no tree.  At last, texts of N tokens (a million), which must neither crash
+ * nor take more than linear time (the test's time limit tells), say at least one error or none.
  */
 #include "frontend/ast.h"
 #include "frontend/frontend.h"
@@ -15,9 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MILLION = 1000000 };
-
 typedef struct Checks {
+  FILE *out; /* what the user would see, of one text */
   unsigned passed, failed;
 } Checks;
 
@@ -42,6 +41,7 @@ typedef struct Result {
 
 static Result first_error(FILE *out, uint32_t errors) {
   Result r = {.errors = errors};
+  fflush(out);
   rewind(out);
   if (errors && fscanf(out, "f:%u:%u: error", &r.line, &r.col) != 2) r.line = 0;
   return r;
@@ -54,16 +54,15 @@ static Result parse_text(Checks *c, const char *name, const char *text, size_t s
   Arena arena = {0};
   Strings strings = {.arena = &arena};
   Diag diag;
-  FILE *out = tmpfile();
-  diag_init(&diag, &arena, out);
+  rewind(c->out);
+  diag_init(&diag, &arena, c->out);
   Ast *ast = frontend_parse(&arena, &strings, &diag, diag_source(&diag, "f", copy, size));
   check(c, !ast == (diag.errors > 0), "%s: either a tree or an error", name);
   if (ast) {
     Text printed = {.arena = &arena};
     ast_print(&printed, ast);
   }
-  Result r = first_error(out, diag.errors);
-  fclose(out);
+  Result r = first_error(c->out, diag.errors);
   arena_free(&arena);
   free(copy);
   return r;
@@ -96,7 +95,7 @@ static uint32_t random_below(uint64_t *state, size_t n) {
 }
 
 static void cut_short(Checks *c, const char *path, const char *text, size_t size) {
-  for (size_t n = 0; n < size; n += 1 + size / 400) parse_text(c, path, text, n);
+  for (size_t n = 0; n < size; n += 1 + size / 100) parse_text(c, path, text, n);
 }
 
 /* One byte replaced, removed or doubled, mostly by what the grammar cares about. */
@@ -131,7 +130,7 @@ static void test_path(Checks *c, const char *path, long mutations) {
   arena_free(&arena);
 }
 
-/* ---- a million tokens ----------------------------------------------------------------------- */
+/* ---- long texts --------------------------------------------------------------------------- */
 
 static const struct {
   const char *before, *repeated, *after;
@@ -177,15 +176,15 @@ static const struct {
     {"//", "/", "", true},
 };
 
-static void test_long_texts(Checks *c) {
+static void test_long_texts(Checks *c, long tokens) {
   for (size_t i = 0; i < sizeof long_texts / sizeof *long_texts; i++) {
     Arena arena = {0};
     Text t = {.arena = &arena};
     text_add(&t, long_texts[i].before);
-    for (int k = 0; k < MILLION; k++) text_add(&t, long_texts[i].repeated);
+    for (long k = 0; k < tokens; k++) text_add(&t, long_texts[i].repeated);
     text_add(&t, long_texts[i].after);
     Result r = parse_text(c, long_texts[i].repeated, t.at, t.len);
-    check(c, long_texts[i].is_right == !r.errors, "a million of %s", long_texts[i].repeated);
+    check(c, long_texts[i].is_right == !r.errors, "%ld times %s", tokens, long_texts[i].repeated);
     arena_free(&arena);
   }
 }
@@ -198,14 +197,16 @@ static void test_not_text(Checks *c) {
 }
 
 int main(int argc, char **argv) {
-  Checks c = {0};
-  long mutations = 50;
+  Checks c = {.out = tmpfile()};
+  if (!check(&c, c.out, "a temporary file")) return 1;
+  long mutations = 60, tokens = 1000000;
   for (int i = 1; i < argc; i++) {
     if (!strncmp(argv[i], "--mutations=", 12)) mutations = atol(argv[i] + 12);
+    else if (!strncmp(argv[i], "--tokens=", 9)) tokens = atol(argv[i] + 9);
     else test_path(&c, argv[i], mutations);
   }
   test_not_text(&c);
-  test_long_texts(&c);
+  test_long_texts(&c, tokens);
   printf("frontend: %u passed, %u failed\n", c.passed, c.failed);
   return c.failed != 0;
 }

@@ -24,7 +24,8 @@ typedef struct Recipe {
       .p = "3,4", .body = "%z = OP %p : f32[3,4]", .z = "3,4", .lo = low, .hi = high}
 #define BINARY(name, low, high)                                                                    \
   static const Recipe recipe_##name = {                                                            \
-      .p = "3,4", .q = "3,4", .body = "%z = OP %p, %q : f32[3,4]", .z = "3,4", .lo = low, .hi = high}
+      .p = "3,4", .q = "3,4", .z = "3,4", .lo = low, .hi = high,                                   \
+      .body = "%z = OP %p, %q : f32[3,4]"}
 
 BINARY(add, -2, 2);
 BINARY(sub, -2, 2);

@@ -211,18 +211,6 @@ static void test_prims(Test *t) {
 /* ---- bf16 -------------------------------------------------------------------------------------
  */
 
-/* In numbers, not bits: the nearer of two neighbours, found by comparing distances in double. */
-static uint32_t bf16_oracle(uint32_t x) {
-  uint32_t down = x & 0xffff0000, up = down + 0x10000;
-  if (is_nan(x)) return (x | 0x00400000) >> 16;
-  if ((x & 0x7f800000) == 0) return (x & 0x80000000) >> 16;
-  if ((x & 0x7fffffff) == 0x7f800000) return x >> 16;
-  double v = fabs((double)float_of(x)), lo = fabs((double)float_of(down));
-  double hi = (up & 0x7fffffff) == 0x7f800000 ? 0x1p128 : fabs((double)float_of(up));
-  bool odd = down >> 16 & 1;
-  return (v - lo < hi - v || (v - lo == hi - v && !odd) ? down : up) >> 16;
-}
-
 static void test_to_bf16(Test *t) {
   uint32_t y[BLOCK], n, wrong = 0, at = 0;
   for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {

@@ -7,7 +7,7 @@
  * Beside those of scalar.def there is a program for each primitive alone, for arithmetic with 0, 1
  * and their negatives, and for selects on a comparison of what they select from: LLVM likes to
  * rewrite these.
- * --long also tries the elementary functions on all 2^32 arguments, compiled code against libm.
+ * --long also tries the elementary functions and the conversion to bf16 on all 2^32 arguments.
  */
 #include "codegen/cpu/scalar_emit.h"
 #include "ir/float_mode.h"
@@ -272,15 +272,20 @@ static void compare(Test *t, uint32_t id) {
                wrong[w]);
 }
 
+/* Arguments x, x + 1, …, with 16 lanes. */
+static void run_block(Test *t, ScalarId id, uint64_t x) {
+  for (uint32_t i = 0; i < BLOCK; i++) t->in[i] = (uint32_t)x + i;
+  uint64_t saved = float_mode_set();
+  t->table[2 * t->all.n + id](t->in, t->out);
+  float_mode_restore(saved);
+}
+
 static void sweep(Test *t, const Oracle *o) {
   const char *name = t->all.prog[o->id].name;
   double worst = 0;
   uint32_t at = 0;
   for (uint64_t x = 0; x <= UINT32_MAX; x += BLOCK) {
-    for (uint32_t i = 0; i < BLOCK; i++) t->in[i] = (uint32_t)x + i;
-    uint64_t saved = float_mode_set();
-    t->table[2 * t->all.n + o->id](t->in, t->out);
-    float_mode_restore(saved);
+    run_block(t, o->id, x);
     for (uint32_t i = 0; i < BLOCK; i++) {
       double e = ulp_error(o, t->in[i], t->out[i]);
       if (e > worst) worst = e, at = t->in[i];
@@ -289,6 +294,15 @@ static void sweep(Test *t, const Oracle *o) {
   printf("%-12s %.4f ulp at %a\n", name, worst, (double)float_of(at));
   fflush(stdout);
   check_that(&t->checks, worst <= o->limit, "%s is off by %g ulp", name, worst);
+}
+
+static void sweep_bf16(Test *t) {
+  uint32_t wrong = 0;
+  for (uint64_t x = 0; x <= UINT32_MAX; x += BLOCK) {
+    run_block(t, SC_f32_to_bf16, x);
+    for (uint32_t i = 0; i < BLOCK; i++) wrong += t->out[i] != bf16_oracle(t->in[i]);
+  }
+  check_that(&t->checks, !wrong, "f32_to_bf16: %u of all wrong", wrong);
 }
 
 static void test_cpu(Test *t, const char *cpu, bool all) {
@@ -300,6 +314,7 @@ static void test_cpu(Test *t, const char *cpu, bool all) {
   memcpy(&entry, &jit.entry, sizeof entry);
   t->table = entry();
   for (uint32_t id = 0; id < t->all.n; id++) compare(t, id);
+  if (all) sweep_bf16(t);
   for (uint32_t i = 0; all && i < NORACLES; i++) sweep(t, &ORACLES[i]);
   jit_free(&jit);
 }
