@@ -1,29 +1,36 @@
 /* declare.c: file, module and model blocks; parameters and the paths they are known by.
  *
  * Functions and modules of a block are known in all of it; constants and instances in order.  An
- * instance gets its path from the first member that holds it: `net = [Linear(784, 128), relu]` makes
- * net.0.weight.
+ * instance gets its path from the first member that holds it: `net = [Linear(784, 128), relu]`
+ * makes net.0.weight.
  */
 #include "frontend/sema.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- paths ---------------------------------------------------------------------------------------- */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
-static void name_value(Sema *s, Val v, const char *path);
+static void name_value(Sema *s, Val v, const char *path, Loc loc);
 
 static const char *join_path(Sema *s, const char *path, const char *name) {
-  char *text = *path ? arena_printf(s->arena, "%s.%s", path, name) : arena_printf(s->arena, "%s", name);
+  char *text = arena_printf(s->arena, "%s%s%s", path, *path ? "." : "", name);
   return intern(s->strings, text, strlen(text));
 }
 
-static void name_instance(Sema *s, Instance *i, const char *path) {
-  if (i->path) return;
-  i->path = path;
-  for (uint32_t k = 0; k < i->scope->names.len; k++)
-    name_value(s, i->scope->names.at[k].val, join_path(s, path, i->scope->names.at[k].name));
+static bool may_hold(Val v) {
+  return v.kind == VAL_INSTANCE || v.kind == VAL_PARAM || v.kind == VAL_LIST;
+}
+
+static void name_instance(Sema *s, Instance *inst, const char *path) {
+  if (inst->path) return;
+  inst->path = path;
+  for (uint32_t i = 0; i < inst->scope->names.len; i++) {
+    const Binding *b = &inst->scope->names.at[i];
+    if (may_hold(b->val)) name_value(s, b->val, join_path(s, path, b->name), b->loc);
+  }
 }
 
 static void name_param(Sema *s, Param *p, const char *path) {
@@ -32,14 +39,24 @@ static void name_param(Sema *s, Param *p, const char *path) {
   vec_push(s->arena, &s->params, p);
 }
 
-static void name_value(Sema *s, Val v, const char *path) {
+/* Lists may share lists, so the walk is bounded like an evaluation. */
+static void name_value(Sema *s, Val v, const char *path, Loc loc) {
+  if (!sema_work(s, loc, 1)) return;
+  if (s->depth >= EVAL_DEPTH) {
+    sema_give_up(s, loc, "members nest too deeply");
+    return;
+  }
+  s->depth++;
   if (v.kind == VAL_INSTANCE) name_instance(s, v.instance, path);
   if (v.kind == VAL_PARAM) name_param(s, v.param, path);
-  for (uint32_t i = 0; v.kind == VAL_LIST && i < v.list.n; i++)
-    name_value(s, v.list.at[i], join_path(s, path, arena_printf(s->arena, "%u", (unsigned)i)));
+  for (uint32_t i = 0; v.kind == VAL_LIST && i < v.list.n; i++) {
+    const char *index = may_hold(v.list.at[i]) ? arena_printf(s->arena, "%u", (unsigned)i) : NULL;
+    if (index) name_value(s, v.list.at[i], join_path(s, path, index), loc);
+  }
+  s->depth--;
 }
 
-/* ---- parameters ------------------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 static bool no_decay(Sema *s, Scope *sc, const Ast *mods) {
   bool off = false;
@@ -52,7 +69,8 @@ static bool no_decay(Sema *s, Scope *sc, const Ast *mods) {
     Val v = eval_expr(s, sc, args->kid[0], false);
     off = v.kind == VAL_BOOL && !v.i;
     if (v.kind != VAL_BOOL && v.kind != VAL_BAD)
-      diag_error(s->diag, ast_start(args->kid[0]), "decay wants true or false, not %s", val_describe(s, v));
+      diag_error(s->diag, ast_start(args->kid[0]), "decay wants true or false, not %s",
+                 val_describe(s, v));
   }
   return off;
 }
@@ -60,7 +78,11 @@ static bool no_decay(Sema *s, Scope *sc, const Ast *mods) {
 static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
   const Ast *type = field->kid[FIELD_TYPE], *key = field->kid[FIELD_KEY];
   Param *p = NEW(s->arena, Param);
-  *p = (Param){.init = field->kid[FIELD_INIT], .scope = sc, .loc = key->loc, .arg = NO_ID};
+  *p = (Param){.name = key->name,
+               .init = field->kid[FIELD_INIT],
+               .scope = sc,
+               .loc = key->loc,
+               .arg = NO_ID};
   p->no_decay = no_decay(s, sc, field->kid[FIELD_MODS]);
   if (!shape_eval(s, sc, type->kid[INDEX_AT], DT_f32, &p->type)) return val_bad();
   if (!p->init)
@@ -69,82 +91,105 @@ static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
 }
 
 /* key: TYPE = INIT: `param[…]` is a parameter, everything else comes later. */
-static void declare_field(Sema *s, Scope *sc, Scope *members, const Ast *field) {
+static void declare_field(Sema *s, Scope *members, const Ast *field) {
   const Ast *type = field->kid[FIELD_TYPE], *key = field->kid[FIELD_KEY];
   const Ast *head = type->kind == AST_INDEX ? type->kid[INDEX_OF] : type;
+  const char *word = head->kind == AST_NAME ? head->name : "";
   Val v = val_bad();
-  if (key->kind != AST_NAME) diag_error(s->diag, key->loc, "a member's name is a word, not a string");
-  else if (type->kind == AST_INDEX && head->kind == AST_NAME && !strcmp(head->name, "param"))
-    v = declare_param(s, sc, field);
-  else if (head->kind == AST_NAME && !strcmp(head->name, "state")) sema_later(s, key->loc, "`state`");
-  else diag_error(s->diag, ast_start(type), "a member is `name: param[dims] = initializer`, or `name = value`");
-  if (key->kind == AST_NAME) scope_bind(s, members, key->name, v, key->loc);
-}
-
-/* ---- blocks ------------------------------------------------------------------------------------------- */
-
-static void hoist_fns(Sema *s, Scope *members, const Ast *block, const Fn **call) {
-  for (uint32_t i = 0; i < block->len; i++) {
-    const Ast *a = block->kid[i];
-    if (a->kind != AST_FN) continue;
-    if (a->kid[FN_GRAD]) {
-      sema_later(s, a->kid[FN_GRAD]->loc, "a function's own `grad`");
-      continue;
-    }
-    Fn *fn = NEW(s->arena, Fn);
-    *fn = (Fn){a, members};
-    if (a->name) scope_bind(s, members, a->name, (Val){.kind = VAL_FN, .fn = fn}, a->loc);
-    else if (call && !*call) *call = fn;
-    else diag_error(s->diag, a->loc, call ? "a second unnamed fn in this block" : "a function here needs a name");
+  if (key->kind != AST_NAME) {
+    diag_error(s->diag, key->loc, "a member's name is a word, not a string");
+    return;
   }
+  if (!strcmp(word, "param") && type->kind == AST_INDEX) v = declare_param(s, members, field);
+  else if (!strcmp(word, "state")) sema_later(s, key->loc, "`state`");
+  else
+    diag_error(s->diag, ast_start(type),
+               "a member is `name: param[dims] = initializer`, or `name = value`");
+  scope_bind(s, members, key->name, v, key->loc);
 }
 
-static void declare_bind(Sema *s, Scope *sc, Scope *members, const Ast *a) {
-  if (a->kid[BIND_MODS])
-    sema_later(s, a->kid[BIND_MODS]->kid[0]->loc,
-               arena_printf(s->arena, "the modifier `%s`", a->kid[BIND_MODS]->kid[0]->name));
-  bind_names(s, members, a, eval_expr(s, sc, a->kid[BIND_VALUE], true), true);
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+static void hoist_fn(Sema *s, Scope *members, const Ast *a, Fn **call) {
+  Fn *fn = NEW(s->arena, Fn);
+  *fn = (Fn){.ast = a, .scope = members};
+  Val v = {.kind = VAL_FN, .fn = fn};
+  if (a->name) scope_bind(s, members, a->name, v, a->loc);
+  else if (!call) diag_error(s->diag, a->loc, "a function here needs a name");
+  else if (*call) diag_error(s->diag, a->loc, "a second unnamed fn in this block");
+  else *call = fn;
 }
 
-static const struct { AstKind kind; const char *what; } later_items[] = {
-    {AST_IMPORT, "`import`"}, {AST_EXTERN, "`extern`"}, {AST_IF, "`if`"},
-    {AST_FOR, "`for`"},       {AST_ASSERT, "`assert`"}, {AST_ASSIGN, "`:=`"},
+static void hoist_fns(Sema *s, Scope *members, const Ast *block, Fn **call) {
+  for (uint32_t i = 0; i < block->len; i++)
+    if (block->kid[i]->kind == AST_FN) hoist_fn(s, members, block->kid[i], call);
+}
+
+/* Where the function stands in the block, so that errors come in the order of the text. */
+static void check_fn(Sema *s, const Scope *members, const Ast *a, Fn *call) {
+  const Binding *b = a->name ? scope_find_here(members, a->name) : NULL;
+  Fn *fn = b && b->val.kind == VAL_FN ? b->val.fn : call;
+  if (fn && fn->ast == a) fn_is_sound(s, fn);
+}
+
+static void declare_bind(Sema *s, Scope *members, const Ast *a) {
+  const Ast *mods = a->kid[BIND_MODS];
+  if (mods)
+    sema_later(s, mods->kid[0]->loc,
+               arena_printf(s->arena, "the modifier `%s`", mods->kid[0]->name));
+  bind_names(s, members, a, eval_expr(s, members, a->kid[BIND_VALUE], true), true);
+}
+
+/* names: it may bind some, so that unknown ones are no news afterwards. */
+static const struct {
+  AstKind kind;
+  bool names;
+  const char *what;
+} later_items[] = {
+    {AST_IMPORT, true, "`import`"}, {AST_EXTERN, true, "`extern`"},  {AST_IF, true, "`if`"},
+    {AST_FOR, true, "`for`"},       {AST_ASSERT, false, "`assert`"}, {AST_ASSIGN, false, "`:=`"},
 };
 
 static void refuse_item(Sema *s, const Ast *a, const char *where) {
-  for (size_t i = 0; i < sizeof later_items / sizeof *later_items; i++)
-    if (later_items[i].kind == a->kind) {
-      sema_later(s, a->loc, later_items[i].what);
-      return;
-    }
-  if (a->kind == AST_SETTING) diag_error(s->diag, a->loc, "`%s` does not belong in %s", a->name, where);
-  else diag_error(s->diag, a->loc, "this does not belong in %s", where);
+  static const char *const words[] = {"train", "infer"};
+  for (size_t i = 0; i < sizeof later_items / sizeof *later_items; i++) {
+    if (later_items[i].kind != a->kind) continue;
+    s->incomplete = s->incomplete || later_items[i].names;
+    sema_later(s, a->loc, later_items[i].what);
+    return;
+  }
+  if (a->kind != AST_SETTING) diag_error(s->diag, a->loc, "this does not belong in %s", where);
+  else
+    diag_error(s->diag, a->loc, "`%s` does not belong in %s%s", a->name, where,
+               sema_near(s, a->name, words, strcmp(where, "a file") ? 0 : 2));
 }
 
-/* The block's names go into `scope`, where parameters of the module already are; members see both. */
-Instance *declare_instance(Sema *s, const Module *m, const Call *c, const Ast *block, Scope *scope) {
-  (void)c;
+/* `scope` holds the parameters of the module, if any; the block's names go into one below it. */
+Instance *declare_instance(Sema *s, const Module *m, const Ast *block, Scope *scope) {
   Instance *inst = NEW(s->arena, Instance);
-  const Fn *call = NULL;
+  Fn *call = NULL;
   inst->module = m;
   inst->scope = scope_new(s, scope);
   hoist_fns(s, inst->scope, block, &call);
   inst->call = call;
   for (uint32_t i = 0; i < block->len; i++) {
     const Ast *a = block->kid[i];
-    if (a->kind == AST_FIELD) declare_field(s, inst->scope, inst->scope, a);
-    else if (a->kind == AST_BIND) declare_bind(s, inst->scope, inst->scope, a);
-    else if (a->kind != AST_FN) refuse_item(s, a, m ? "a module" : "a model");
+    if (a->kind == AST_FIELD) declare_field(s, inst->scope, a);
+    else if (a->kind == AST_BIND) declare_bind(s, inst->scope, a);
+    else if (a->kind == AST_FN) check_fn(s, inst->scope, a, call);
+    else refuse_item(s, a, m ? "a module" : "a model");
   }
   return inst;
 }
 
 void declare_model(Sema *s) {
-  s->model = declare_instance(s, NULL, NULL, s->model_ast->kid[MODEL_BLOCK], s->file);
+  const Ast *dims = s->model_ast->kid[MODEL_DIMS];
+  if (dims) sema_later(s, dims->loc, "dims of a model");
+  s->model = declare_instance(s, NULL, s->model_ast->kid[MODEL_BLOCK], s->file);
   name_instance(s, s->model, "");
 }
 
-/* ---- configs: -D beats the file --------------------------------------------------------------------------- */
+/* ---- configs: -D beats the file -------------------------------------------------------------- */
 
 static bool parse_like(Sema *s, const char *text, Val like, Val *v) {
   char *end = NULL;
@@ -152,53 +197,59 @@ static bool parse_like(Sema *s, const char *text, Val like, Val *v) {
   switch (like.kind) {
   case VAL_INT: *v = val_int(strtoll(text, &end, 10)); break;
   case VAL_FLOAT: *v = val_float(strtod(text, &end)); break;
-  case VAL_STRING: *v = (Val){.kind = VAL_STRING, .s = intern(s->strings, text, strlen(text))}; return true;
-  case VAL_BOOL:
-    *v = val_bool(!strcmp(text, "true"));
-    return v->i || !strcmp(text, "false");
+  case VAL_STRING:
+    *v = (Val){.kind = VAL_STRING, .s = intern(s->strings, text, strlen(text))};
+    return true;
+  case VAL_BOOL: *v = val_bool(!strcmp(text, "true")); return v->i || !strcmp(text, "false");
   default: return false;
   }
+  if (like.kind == VAL_FLOAT && !isfinite(v->f)) return false;
   return end != text && !*end && errno != ERANGE;
 }
 
 static Val config_value(Sema *s, const Ast *a, Val v) {
-  for (uint32_t i = 0; i < s->options->ndefines; i++) {
+  for (uint32_t i = 0; v.kind != VAL_BAD && i < s->options->ndefines; i++) {
     const Define *d = &s->options->defines[i];
     Val given;
     if (strcmp(d->name, a->name)) continue;
     if (parse_like(s, d->value, v, &given)) v = given;
-    else diag_error(s->diag, a->loc, "-D %s=%s: the config is %s", d->name, d->value, val_describe(s, v));
+    else
+      diag_error(s->diag, a->loc, "-D %s=%s: the config is %s", d->name, d->value,
+                 val_describe(s, v));
   }
   return v;
 }
 
 static void declare_config(Sema *s, const Ast *config) {
   for (uint32_t i = 0; i < config->len; i++) {
-    const Ast *a = config->kid[i], *type = a->kid[CONST_TYPE];
-    Val v = eval_expr(s, s->file, a->kid[CONST_VALUE], false);
-    double f;
-    if (type && type->kind == AST_NAME && !strcmp(type->name, "float") && val_number(v, &f)) v = val_float(f);
+    const Ast *a = config->kid[i], *type = a->kid[CONST_TYPE], *value = a->kid[CONST_VALUE];
+    Val v = eval_expr(s, s->file, value, false);
+    Match m = type ? type_match(s, s->file, NULL, type, &v, ast_start(value)) : MATCHES;
+    if (m == DIFFERS)
+      type_refuse(s, s->file, type, v, ast_start(value),
+                  arena_printf(s->arena, "the config `%s`", a->name));
+    if (m != MATCHES) v = val_bad();
     scope_bind(s, s->file, a->name, config_value(s, a, v), a->loc);
   }
 }
 
+/* Every -D must have its config. */
 static void check_defines(Sema *s, const Ast *file) {
+  VEC(const char *) names = {0};
+  for (uint32_t i = 0; s->options->ndefines && i < file->len; i++)
+    for (uint32_t k = 0; file->kid[i]->kind == AST_CONFIG && k < file->kid[i]->len; k++)
+      vec_push(s->arena, &names, file->kid[i]->kid[k]->name);
   for (uint32_t i = 0; i < s->options->ndefines; i++) {
-    VEC(const char *) names = {0};
+    const char *name = s->options->defines[i].name;
     bool found = false;
-    for (uint32_t k = 0; k < file->len; k++)
-      for (uint32_t j = 0; file->kid[k]->kind == AST_CONFIG && j < file->kid[k]->len; j++) {
-        vec_push(s->arena, &names, file->kid[k]->kid[j]->name);
-        found |= !strcmp(file->kid[k]->kid[j]->name, s->options->defines[i].name);
-      }
-    const char *near = nearest_name(s->options->defines[i].name, names.at, names.len);
+    for (uint32_t k = 0; k < names.len; k++) found = found || !strcmp(names.at[k], name);
     if (!found)
-      diag_error(s->diag, (Loc){0}, "-D %s: the file has no such config%s%s%s", s->options->defines[i].name,
-                 near ? "; `" : "", near ? near : "", near ? "`?" : "");
+      diag_error(s->diag, (Loc){0}, "-D %s: the file has no such config%s", name,
+                 sema_near(s, name, names.at, names.len));
   }
 }
 
-/* ---- the file ------------------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void keep_one(Sema *s, const Ast **slot, const Ast *a, const char *what) {
   if (!*slot) *slot = a;
@@ -212,21 +263,24 @@ static void hoist_modules(Sema *s, const Ast *file) {
     if (a->kind != AST_MODULE) continue;
     Module *m = NEW(s->arena, Module);
     *m = (Module){a, s->file};
-    scope_bind(s, s->file, a->name, (Val){.kind = VAL_MODULE, .module = m}, a->loc);
+    Val v = {.kind = VAL_MODULE, .module = m};
+    bool sound = params_are_sound(s, a->kid[MODULE_PARAMS]);
+    scope_bind(s, s->file, a->name, sound ? v : val_bad(), a->loc);
   }
 }
 
 static void declare_setting(Sema *s, const Ast *a) {
   if (!strcmp(a->name, "train")) keep_one(s, &s->train_ast, a, "train block");
-  else if (!strcmp(a->name, "infer")) sema_later(s, a->loc, "`infer`");
-  else refuse_item(s, a, "a file");
+  else if (strcmp(a->name, "infer")) refuse_item(s, a, "a file");
+  else if (!s->infer_ast) s->infer_ast = a; /* refused once the model has been looked at */
 }
 
 static void declare_version(Sema *s, const Ast *a, bool first) {
-  int64_t n = 0;
+  int64_t n = a->kid[VERSION_NUMBER]->i;
   if (!first) diag_error(s->diag, a->loc, "`version` is the first line of a file");
-  else if (eval_int(s, s->builtins, a->kid[VERSION_NUMBER], "the version", &n) && n != 1)
-    diag_error(s->diag, a->loc, "version %lld of the language; this mpcc knows version 1", (long long)n);
+  else if (n != 1)
+    diag_error(s->diag, a->kid[VERSION_NUMBER]->loc,
+               "version %lld of the language; this mpcc knows version 1", (long long)n);
 }
 
 void declare_file(Sema *s, const Ast *file) {
@@ -234,15 +288,18 @@ void declare_file(Sema *s, const Ast *file) {
   hoist_fns(s, s->file, file, NULL);
   check_defines(s, file);
   if (!file->len || file->kid[0]->kind != AST_VERSION)
-    diag_error(s->diag, file->len ? file->kid[0]->loc : file->loc, "a file begins with `version 1`");
+    diag_error(s->diag, file->len ? file->kid[0]->loc : file->loc,
+               "a file begins with `version 1`");
   for (uint32_t i = 0; i < file->len; i++) {
     const Ast *a = file->kid[i];
     switch (a->kind) {
     case AST_VERSION: declare_version(s, a, i == 0); break;
     case AST_CONFIG: declare_config(s, a); break;
-    case AST_BIND: declare_bind(s, s->file, s->file, a); break;
+    case AST_BIND: declare_bind(s, s->file, a); break;
     case AST_SETTING: declare_setting(s, a); break;
-    case AST_FN: case AST_MODULE: case AST_MODEL: break;
+    case AST_FN: check_fn(s, s->file, a, NULL); break;
+    case AST_MODULE:
+    case AST_MODEL: break;
     default: refuse_item(s, a, "a file");
     }
   }

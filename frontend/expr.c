@@ -1,21 +1,25 @@
-/* expr.c: expressions and code.
- *
- * Numbers are computed here: int is i64 with every overflow an error, `/` of ints is exact or an
- * error, float is f64.  Anything that touches a tensor goes to tensor.c.  Evaluation is bounded in
- * depth and in work, so that compilation of every program ends.
- */
+/* expr.c: expressions and code.  Numbers go to number.c, what touches a tensor to tensor.c. */
 #include "frontend/sema.h"
 
-#include <math.h>
 #include <string.h>
 
-/* ---- constructs of the language that belong to later work ---------------------------------------- */
+/* ---- constructs of the language that belong to later work ------------------------------------ */
 
-static const struct { AstKind kind; const char *what; } later_kinds[] = {
-    {AST_COMPREHENSION, "a comprehension"}, {AST_THEN, "`then`"},       {AST_REPEAT, "`repeat`"},
-    {AST_CHOOSE, "an if expression"},       {AST_IF, "`if`"},           {AST_FOR, "`for`"},
-    {AST_REGION, "a region"},               {AST_ASSIGN, "`:=`"},       {AST_ASSERT, "`assert`"},
-    {AST_INDEX, "indexing"},                {AST_REST, "`...` here"},
+static const struct {
+  AstKind kind;
+  const char *what;
+} later_kinds[] = {
+    {AST_COMPREHENSION, "a comprehension"},
+    {AST_THEN, "`then`"},
+    {AST_REPEAT, "`repeat`"},
+    {AST_CHOOSE, "an if expression"},
+    {AST_IF, "`if`"},
+    {AST_FOR, "`for`"},
+    {AST_REGION, "a region"},
+    {AST_ASSIGN, "`:=`"},
+    {AST_ASSERT, "`assert`"},
+    {AST_INDEX, "indexing"},
+    {AST_REST, "`...` here"},
 };
 
 static Val refuse_kind(Sema *s, const Ast *a) {
@@ -25,99 +29,22 @@ static Val refuse_kind(Sema *s, const Ast *a) {
   return val_bad();
 }
 
-/* ---- arithmetic of numbers -------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
-static Val overflow(Sema *s, Loc loc) {
-  diag_error(s->diag, loc, "the result does not fit in 64 bits");
+static Val join_lists(Sema *s, Val l, Val r, Loc loc) {
+  if (!sema_work(s, loc, l.list.n) || !sema_work(s, loc, r.list.n)) return val_bad();
+  Val all = {.kind = VAL_LIST};
+  all.list.n = l.list.n + r.list.n;
+  all.list.at = NEW_ARRAY(s->arena, Val, all.list.n);
+  for (uint32_t i = 0; i < l.list.n; i++) all.list.at[i] = l.list.at[i];
+  for (uint32_t i = 0; i < r.list.n; i++) all.list.at[l.list.n + i] = r.list.at[i];
+  return all;
+}
+
+static Val wrong_operands(Sema *s, const Ast *a, Val l, Val r, const char *hint) {
+  const char *left = val_describe(s, l), *right = val_describe(s, r);
+  diag_error(s->diag, a->loc, "`%s` of %s and %s%s", sign_of(a->kind), left, right, hint);
   return val_bad();
-}
-
-static bool add_fits(int64_t x, int64_t y) {
-  return y >= 0 ? x <= INT64_MAX - y : x >= INT64_MIN - y;
-}
-
-static bool mul_fits(int64_t x, int64_t y) {
-  if (x == 0 || y == 0) return true;
-  if (x == -1) return y != INT64_MIN;
-  if (y == -1) return x != INT64_MIN;
-  if ((x > 0) == (y > 0)) return x > 0 ? x <= INT64_MAX / y : x >= INT64_MAX / y;
-  return x > 0 ? y >= INT64_MIN / x : x >= INT64_MIN / y;
-}
-
-static Val int_div(Sema *s, Loc loc, int64_t x, int64_t y) {
-  if (y == 0) diag_error(s->diag, loc, "division by zero");
-  else if (y == -1 && x == INT64_MIN) return overflow(s, loc);
-  else if (x % y) diag_error(s->diag, loc, "%lld / %lld is not whole: use floor_div, or a float",
-                             (long long)x, (long long)y);
-  else return val_int(x / y);
-  return val_bad();
-}
-
-static Val int_mod(Sema *s, Loc loc, int64_t x, int64_t y) {
-  if (y == 0) {
-    diag_error(s->diag, loc, "division by zero");
-    return val_bad();
-  }
-  int64_t r = y == -1 ? 0 : x % y;
-  return val_int(r && (r < 0) != (y < 0) ? r + y : r); /* the sign of the divisor */
-}
-
-static Val int_pow(Sema *s, Loc loc, int64_t x, int64_t n) {
-  if (n < 0) return val_float(pow((double)x, (double)n));
-  int64_t r = 1;
-  for (int64_t i = 0; i < n; i++) {
-    if (!mul_fits(r, x)) return overflow(s, loc);
-    r *= x;
-    if (r == 0 || (r == 1 && x == 1)) break;
-    if (x == -1) return val_int(n % 2 ? -1 : 1);
-  }
-  return val_int(r);
-}
-
-static Val int_binary(Sema *s, const Ast *a, int64_t x, int64_t y) {
-  switch (a->kind) {
-  case AST_ADD: return add_fits(x, y) ? val_int(x + y) : overflow(s, a->loc);
-  case AST_SUB:
-    if (y == INT64_MIN || !add_fits(x, -y)) return overflow(s, a->loc);
-    return val_int(x - y);
-  case AST_MUL: return mul_fits(x, y) ? val_int(x * y) : overflow(s, a->loc);
-  case AST_DIV: return int_div(s, a->loc, x, y);
-  case AST_MOD: return int_mod(s, a->loc, x, y);
-  case AST_POW: return int_pow(s, a->loc, x, y);
-  case AST_EQ: return val_bool(x == y);
-  case AST_NE: return val_bool(x != y);
-  case AST_LT: return val_bool(x < y);
-  case AST_LE: return val_bool(x <= y);
-  case AST_GT: return val_bool(x > y);
-  case AST_GE: return val_bool(x >= y);
-  default: return refuse_kind(s, a);
-  }
-}
-
-static Val float_binary(Sema *s, const Ast *a, double x, double y) {
-  switch (a->kind) {
-  case AST_ADD: return val_float(x + y);
-  case AST_SUB: return val_float(x - y);
-  case AST_MUL: return val_float(x * y);
-  case AST_DIV: return val_float(x / y);
-  case AST_POW: return val_float(pow(x, y));
-  case AST_EQ: return val_bool(x == y);
-  case AST_NE: return val_bool(x != y);
-  case AST_LT: return val_bool(x < y);
-  case AST_LE: return val_bool(x <= y);
-  case AST_GT: return val_bool(x > y);
-  case AST_GE: return val_bool(x >= y);
-  default: break;
-  }
-  diag_error(s->diag, a->loc, "`%s` wants ints", a->kind == AST_MOD ? "%" : ast_kind_name(a->kind));
-  return val_bad();
-}
-
-static Val join_lists(Sema *s, Val l, Val r) {
-  VEC(Val) all = {0};
-  for (uint32_t i = 0; i < l.list.n; i++) vec_push(s->arena, &all, l.list.at[i]);
-  for (uint32_t i = 0; i < r.list.n; i++) vec_push(s->arena, &all, r.list.at[i]);
-  return val_list(s->arena, VAL_LIST, all.len, all.at);
 }
 
 static Val eval_binary(Sema *s, Scope *sc, const Ast *a, bool declaring) {
@@ -125,34 +52,29 @@ static Val eval_binary(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   double x, y;
   if (l.kind == VAL_BAD || r.kind == VAL_BAD) return val_bad();
   if (val_is_tensor(l) || val_is_tensor(r)) return tensor_binary(s, a, l, r);
-  if (l.kind == VAL_INT && r.kind == VAL_INT) return int_binary(s, a, l.i, r.i);
-  if (val_number(l, &x) && val_number(r, &y)) return float_binary(s, a, x, y);
-  if (a->kind == AST_ADD && l.kind == VAL_LIST && r.kind == VAL_LIST) return join_lists(s, l, r);
+  if (val_number(l, &x) && val_number(r, &y)) return number_binary(s, a, l, r);
+  if (a->kind == AST_ADD && l.kind == VAL_LIST && r.kind == VAL_LIST)
+    return join_lists(s, l, r, a->loc);
   bool equality = a->kind == AST_EQ || a->kind == AST_NE;
   if (equality && l.kind == VAL_BOOL && r.kind == VAL_BOOL)
     return val_bool((l.i == r.i) == (a->kind == AST_EQ));
   if (equality && l.kind == VAL_STRING && r.kind == VAL_STRING)
     return val_bool((l.s == r.s) == (a->kind == AST_EQ));
-  diag_error(s->diag, a->loc, "`%s` of %s and %s", ast_kind_name(a->kind), val_describe(s, l),
-             val_describe(s, r));
-  return val_bad();
+  return wrong_operands(s, a, l, r, "");
 }
 
 static Val eval_logic(Sema *s, Scope *sc, const Ast *a) {
   Val l = eval_expr(s, sc, a->kid[0], false);
-  if (l.kind == VAL_BOOL && l.i == (a->kind == AST_OR)) return l; /* the other side is not computed */
+  if (l.kind == VAL_BOOL && l.i == (a->kind == AST_OR)) return l; /* that decides it */
   Val r = eval_expr(s, sc, a->kid[1], false);
   if (l.kind == VAL_BAD || r.kind == VAL_BAD) return val_bad();
   if (l.kind == VAL_BOOL && r.kind == VAL_BOOL) return r;
   if (val_is_tensor(l) || val_is_tensor(r)) return tensor_binary(s, a, l, r);
-  diag_error(s->diag, a->loc, "`%s` of %s and %s: bools are wanted", ast_kind_name(a->kind),
-             val_describe(s, l), val_describe(s, r));
-  return val_bad();
+  return wrong_operands(s, a, l, r, ": bools are wanted");
 }
 
 static Val eval_neg(Sema *s, Val x, Loc loc) {
-  if (x.kind == VAL_INT) return x.i == INT64_MIN ? overflow(s, loc) : val_int(-x.i);
-  if (x.kind == VAL_FLOAT) return val_float(-x.f);
+  if (x.kind == VAL_INT || x.kind == VAL_FLOAT) return number_neg(s, x, loc);
   if (val_is_tensor(x)) return tensor_unary(s, OP_neg, x, loc);
   if (x.kind != VAL_BAD) diag_error(s->diag, loc, "`-` of %s", val_describe(s, x));
   return val_bad();
@@ -161,19 +83,20 @@ static Val eval_neg(Sema *s, Val x, Loc loc) {
 static Val eval_not(Sema *s, Val x, Loc loc) {
   if (x.kind == VAL_BOOL) return val_bool(!x.i);
   if (val_is_tensor(x) && val_type(s, x).dtype == DT_i1) return tensor_unary(s, OP_not, x, loc);
-  if (x.kind != VAL_BAD) diag_error(s->diag, loc, "`not` of %s: a bool is wanted", val_describe(s, x));
+  if (x.kind != VAL_BAD)
+    diag_error(s->diag, loc, "`not` of %s: a bool is wanted", val_describe(s, x));
   return val_bad();
 }
 
-/* ---- names, members, lists ---------------------------------------------------------------------------- */
+/* ---- names, members, lists ------------------------------------------------------------------- */
 
 static Val eval_name(Sema *s, Scope *sc, const Ast *a) {
   Binding *b = scope_find(sc, a->name);
   if (b && b->val.kind == VAL_LATER) return sema_later(s, a->loc, b->val.s);
   if (b) return b->val;
-  const char *near = scope_nearest(s, sc, a->name);
-  diag_error(s->diag, a->loc, "unknown name `%s`%s%s%s", a->name, near ? "; `" : "", near ? near : "",
-             near ? "`?" : "");
+  if (!strcmp(a->name, "_")) diag_error(s->diag, a->loc, "`_` is never read");
+  else if (!s->incomplete)
+    diag_error(s->diag, a->loc, "unknown name `%s`%s", a->name, scope_near(s, sc, a->name, true));
   return val_bad();
 }
 
@@ -186,29 +109,28 @@ static Val eval_member(Sema *s, Scope *sc, const Ast *a) {
   }
   Binding *b = scope_find_here(of.instance->scope, a->name);
   if (b) return b->val;
-  Scope members = *of.instance->scope;
-  members.parent = NULL;
-  const char *near = scope_nearest(s, &members, a->name);
-  diag_error(s->diag, a->loc, "%s has no member `%s`%s%s%s", val_describe(s, of), a->name,
-             near ? "; `" : "", near ? near : "", near ? "`?" : "");
+  if (!s->incomplete)
+    diag_error(s->diag, a->loc, "%s has no member `%s`%s", val_describe(s, of), a->name,
+               scope_near(s, of.instance->scope, a->name, false));
   return val_bad();
 }
 
 static Val eval_elements(Sema *s, Scope *sc, const Ast *a, ValKind kind, bool declaring) {
-  VEC(Val) all = {0};
+  Val all = {.kind = kind};
   bool bad = false;
+  all.list.n = a->len;
+  all.list.at = NEW_ARRAY(s->arena, Val, a->len);
   for (uint32_t i = 0; i < a->len; i++) {
-    Val v = eval_expr(s, sc, a->kid[i], declaring);
-    bad = bad || v.kind == VAL_BAD;
-    vec_push(s->arena, &all, v);
+    all.list.at[i] = eval_expr(s, sc, a->kid[i], declaring);
+    bad = bad || all.list.at[i].kind == VAL_BAD;
   }
-  return bad ? val_bad() : val_list(s->arena, kind, all.len, all.at);
+  return bad ? val_bad() : all;
 }
 
 static Val eval_fn(Sema *s, Scope *sc, const Ast *a) {
-  if (a->kid[FN_GRAD]) return sema_later(s, a->kid[FN_GRAD]->loc, "a function's own `grad`");
   Fn *fn = NEW(s->arena, Fn);
-  *fn = (Fn){a, sc};
+  *fn = (Fn){.ast = a, .scope = sc};
+  if (!fn_is_sound(s, fn)) return val_bad();
   return (Val){.kind = VAL_FN, .fn = fn};
 }
 
@@ -221,28 +143,23 @@ static Val eval_kind(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   case AST_STRING: return (Val){.kind = VAL_STRING, .s = a->name};
   case AST_NEG: return eval_neg(s, eval_expr(s, sc, a->kid[0], false), a->loc);
   case AST_NOT: return eval_not(s, eval_expr(s, sc, a->kid[0], false), a->loc);
-  case AST_OR: case AST_AND: return eval_logic(s, sc, a);
-  case AST_EQ: case AST_NE: case AST_LT: case AST_LE: case AST_GT: case AST_GE: case AST_ADD:
-  case AST_SUB: case AST_MUL: case AST_DIV: case AST_MOD: case AST_MATMUL: case AST_POW:
-    return eval_binary(s, sc, a, declaring);
   case AST_MEMBER: return eval_member(s, sc, a);
   case AST_CALL: return eval_call(s, sc, a, declaring);
   case AST_ELEMENTS: return eval_elements(s, sc, a, VAL_LIST, declaring);
   case AST_TUPLE: return eval_elements(s, sc, a, VAL_TUPLE, declaring);
   case AST_FN: return eval_fn(s, sc, a);
-  default: return refuse_kind(s, a);
+  case AST_OR:
+  case AST_AND: return eval_logic(s, sc, a);
+  default: break;
   }
-}
-
-static Val give_up(Sema *s, Loc loc, const char *what) {
-  if (!s->gave_up) diag_error(s->diag, loc, "%s", what);
-  s->gave_up = true;
-  return val_bad();
+  bool binary = a->kind >= AST_EQ && a->kind <= AST_POW;
+  return binary ? eval_binary(s, sc, a, declaring) : refuse_kind(s, a);
 }
 
 Val eval_expr(Sema *s, Scope *sc, const Ast *a, bool declaring) {
-  if (s->depth >= EVAL_DEPTH) return give_up(s, a->loc, "calls nest too deeply: does a function call itself?");
-  if (s->gave_up || ++s->work > EVAL_WORK) return give_up(s, a->loc, "the program unrolls to more than mpcc compiles");
+  if (s->depth >= EVAL_DEPTH)
+    return sema_give_up(s, a->loc, "calls nest too deeply: does a function call itself?");
+  if (!sema_work(s, a->loc, 1)) return val_bad();
   s->depth++;
   Val v = eval_kind(s, sc, a, declaring);
   s->depth--;
@@ -265,7 +182,7 @@ bool eval_float(Sema *s, Scope *sc, const Ast *a, const char *what, double *f) {
   return false;
 }
 
-/* ---- code ------------------------------------------------------------------------------------------------ */
+/* ---- code ------------------------------------------------------------------------------------ */
 
 bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once) {
   const Ast *names = bind->kid[BIND_NAMES];
@@ -277,7 +194,8 @@ bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once) {
   bool ok = v.kind != VAL_BAD;
   for (uint32_t i = 0; i < names->len; i++) {
     const Ast *name = names->kid[i];
-    Val part = several && ok ? v.list.at[i] : v;
+    Val part = several && v.kind != VAL_BAD ? v.list.at[i] : v;
+    if (!strcmp(name->name, "_")) continue;
     if (once) ok &= scope_bind(s, sc, name->name, part, name->loc);
     else scope_set(s, sc, name->name, part, name->loc);
   }
@@ -291,17 +209,43 @@ static void eval_bind(Sema *s, Scope *sc, const Ast *a) {
   bind_names(s, sc, a, v, false);
 }
 
+/* name: TYPE = value, the type checked. */
+static void eval_typed_bind(Sema *s, Scope *sc, const Ast *a) {
+  const Ast *name = a->kid[FIELD_KEY], *type = a->kid[FIELD_TYPE], *value = a->kid[FIELD_INIT];
+  Val v = eval_expr(s, sc, value, false);
+  Match m = type_match(s, sc, NULL, type, &v, ast_start(value));
+  const char *what = arena_printf(s->arena, "`%s`", name->name);
+  if (m == DIFFERS) type_refuse(s, sc, type, v, ast_start(value), what);
+  scope_set(s, sc, name->name, m == MATCHES ? v : val_bad(), name->loc);
+}
+
+static void eval_line(Sema *s, Scope *sc, const Ast *a) {
+  switch (a->kind) {
+  case AST_BIND: eval_bind(s, sc, a); break;
+  case AST_FIELD: eval_typed_bind(s, sc, a); break;
+  case AST_IF:
+  case AST_FOR:
+  case AST_REGION:
+    s->incomplete = true;
+    refuse_kind(s, a);
+    break;
+  case AST_ASSIGN:
+  case AST_ASSERT: refuse_kind(s, a); break;
+  default: diag_error(s->diag, ast_start(a), "the result is unused");
+  }
+}
+
 Val eval_code(Sema *s, Scope *sc, const Ast *code, Loc *returned) {
   for (uint32_t i = 0; i < code->len; i++) {
     const Ast *a = code->kid[i];
-    if (a->kind == AST_BIND) eval_bind(s, sc, a);
-    else if (a->kind == AST_RETURN) {
+    if (a->kind == AST_RETURN) {
+      if (i + 1 < code->len)
+        diag_error(s->diag, ast_start(code->kid[i + 1]), "nothing behind `return` is reached");
       *returned = ast_start(a->kid[RETURN_VALUE]);
       return eval_expr(s, sc, a->kid[RETURN_VALUE], false);
-    } else if (a->kind == AST_NAME || a->kind == AST_CALL || a->kind == AST_MEMBER) {
-      diag_error(s->diag, ast_start(a), "the result is unused");
-    } else refuse_kind(s, a);
+    }
+    eval_line(s, sc, a);
   }
-  diag_error(s->diag, code->loc, "the function ends without `return`");
+  if (!s->incomplete) diag_error(s->diag, code->loc, "the function ends without `return`");
   return val_bad();
 }

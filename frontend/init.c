@@ -6,6 +6,7 @@
  */
 #include "frontend/sema.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -14,8 +15,8 @@ typedef struct Init {
   const Param *p;
   const Ast *call;
   uint32_t n;
-  double arg[2];   /* positional numbers */
-  double fan;      /* as the `fan:` argument chooses */
+  double arg[2]; /* positional numbers */
+  double fan;    /* as the `fan:` argument chooses */
   double fan_in, fan_out;
 } Init;
 
@@ -41,39 +42,53 @@ static ValueId affine(const Init *i, Op op, double shift, double scale) {
   return shift == 0 ? v : build2(&i->s->b, OP_add, v, constant(i, shift));
 }
 
-static ValueId symmetric(const Init *i, double bound) { return affine(i, OP_uniform, -bound, 2 * bound); }
+static ValueId symmetric(const Init *i, double bound) {
+  return affine(i, OP_uniform, -bound, 2 * bound);
+}
 
 static ValueId init_zeros(const Init *i) { return constant(i, 0); }
 static ValueId init_ones(const Init *i) { return constant(i, 1); }
 static ValueId init_full(const Init *i) { return constant(i, i->arg[0]); }
 static ValueId init_normal(const Init *i) { return affine(i, OP_normal, i->arg[0], i->arg[1]); }
-static ValueId init_uniform(const Init *i) { return affine(i, OP_uniform, i->arg[0], i->arg[1] - i->arg[0]); }
+static ValueId init_uniform(const Init *i) {
+  return affine(i, OP_uniform, i->arg[0], i->arg[1] - i->arg[0]);
+}
 static ValueId init_he_normal(const Init *i) { return affine(i, OP_normal, 0, sqrt(2 / i->fan)); }
 static ValueId init_he_uniform(const Init *i) { return symmetric(i, sqrt(6 / i->fan)); }
-static ValueId init_xavier_uniform(const Init *i) { return symmetric(i, sqrt(6 / (i->fan_in + i->fan_out))); }
+static ValueId init_xavier_uniform(const Init *i) {
+  return symmetric(i, sqrt(6 / (i->fan_in + i->fan_out)));
+}
 
 /* he_*: He et al. 2015 for relu; xavier_*: Glorot and Bengio 2010. */
-static const struct { const char *name; uint32_t args; bool fan; ValueId (*build)(const Init *); } table[] = {
-    {"zeros", 0, false, init_zeros},         {"ones", 0, false, init_ones},
-    {"full", 1, false, init_full},           {"normal", 2, false, init_normal},
-    {"uniform", 2, false, init_uniform},     {"he_normal", 0, true, init_he_normal},
-    {"he_uniform", 0, true, init_he_uniform}, {"xavier_uniform", 0, false, init_xavier_uniform},
+static const struct {
+  const char *name;
+  uint32_t args;
+  bool fan;
+  ValueId (*build)(const Init *);
+} table[] = {
+    {"zeros", 0, false, init_zeros},
+    {"ones", 0, false, init_ones},
+    {"full", 1, false, init_full},
+    {"normal", 2, false, init_normal},
+    {"uniform", 2, false, init_uniform},
+    {"he_normal", 0, true, init_he_normal},
+    {"he_uniform", 0, true, init_he_uniform},
+    {"xavier_uniform", 0, false, init_xavier_uniform},
 };
 enum { INITS = sizeof table / sizeof *table };
 
 static int find_init(Sema *s, const Ast *callee) {
-  const char *names[INITS];
+  const char *names[INITS], *word = callee->kind == AST_NAME ? callee->name : "";
   for (int i = 0; i < INITS; i++) {
     names[i] = table[i].name;
-    if (callee->kind == AST_NAME && !strcmp(callee->name, names[i])) return i;
+    if (!strcmp(word, names[i])) return i;
   }
-  if (callee->kind == AST_NAME && !strcmp(callee->name, "orthogonal")) {
-    sema_later(s, callee->loc, "`orthogonal`");
-    return -1;
-  }
-  const char *near = callee->kind == AST_NAME ? nearest_name(callee->name, names, INITS) : NULL;
-  diag_error(s->diag, ast_start(callee), "an initializer is wanted: zeros, ones, full, normal, uniform, "
-             "he_normal, he_uniform, xavier_uniform%s%s%s", near ? "; `" : "", near ? near : "", near ? "`?" : "");
+  if (!strcmp(word, "orthogonal")) sema_later(s, callee->loc, "`orthogonal`");
+  else
+    diag_error(s->diag, ast_start(callee),
+               "an initializer is wanted: zeros, ones, full, normal, uniform, he_normal, "
+               "he_uniform, xavier_uniform%s",
+               sema_near(s, word, names, INITS));
   return -1;
 }
 
@@ -86,55 +101,64 @@ static void find_fans(Init *i) {
 
 static bool take_fan(Init *i, const Ast *arg) {
   Val v = eval_expr(i->s, i->p->scope, arg->kid[ARG_VALUE], false);
-  bool in = v.kind == VAL_STRING && !strcmp(v.s, "in"), out = v.kind == VAL_STRING && !strcmp(v.s, "out");
-  if (!in && !out) diag_error(i->s->diag, arg->loc, "fan is \"in\" or \"out\"");
+  bool in = v.kind == VAL_STRING && !strcmp(v.s, "in");
+  bool out = v.kind == VAL_STRING && !strcmp(v.s, "out");
   if (out) i->fan = i->fan_out;
+  if (!in && !out && v.kind != VAL_BAD)
+    diag_error(i->s->diag, arg->loc, "fan is \"in\" or \"out\"");
   return in || out;
+}
+
+static bool wrong_count(Init *i, int which, Loc loc) {
+  uint32_t n = table[which].args;
+  diag_error(i->s->diag, loc, "%s takes %u number%s%s", table[which].name, (unsigned)n,
+             n == 1 ? "" : "s", table[which].fan ? ", and fan: \"in\" or \"out\"" : "");
+  return false;
 }
 
 static bool take_args(Init *i, int which) {
   const Ast *args = i->call->kid[CALL_ARGS];
   for (uint32_t k = 0; k < args->len; k++) {
     const Ast *a = args->kid[k];
-    if (a->kind == AST_ARG && table[which].fan && !strcmp(a->name, "fan")) {
+    bool named = a->kind == AST_ARG, fan = named && !strcmp(a->name, "fan");
+    double f;
+    if (fan && table[which].fan) {
       if (!take_fan(i, a)) return false;
       continue;
     }
-    if (a->kind == AST_ARG || i->n == table[which].args) {
-      diag_error(i->s->diag, ast_start(a), "%s takes %u number%s", table[which].name, (unsigned)table[which].args,
-                 table[which].args == 1 ? "" : "s");
+    if (named || i->n == table[which].args) return wrong_count(i, which, ast_start(a));
+    if (!eval_float(i->s, i->p->scope, a, "the argument", &f)) return false;
+    if (fabs(f) > FLT_MAX) {
+      diag_error(i->s->diag, ast_start(a), "this number does not fit in f32");
       return false;
     }
-    if (!eval_float(i->s, i->p->scope, a, "the argument", &i->arg[i->n++])) return false;
+    i->arg[i->n++] = f;
   }
-  if (i->n == table[which].args) return true;
-  diag_error(i->s->diag, ast_start(i->call), "%s takes %u number%s, not %u", table[which].name,
-             (unsigned)table[which].args, table[which].args == 1 ? "" : "s", (unsigned)i->n);
-  return false;
+  return i->n == table[which].args || wrong_count(i, which, ast_start(i->call));
 }
 
 static ValueId init_param(Sema *s, const Param *p) {
   Init i = {.s = s, .p = p, .call = p->init};
   s->b.loc = ast_start(p->init);
   if (p->init->kind != AST_CALL) {
-    diag_error(s->diag, ast_start(p->init), "an initializer is called: zeros(), normal(0, 0.02)");
+    diag_error(s->diag, s->b.loc, "an initializer is called: zeros(), normal(0, 0.02)");
     return NO_ID;
   }
   int which = find_init(s, p->init->kid[CALL_CALLEE]);
   find_fans(&i);
   if (which < 0 || !take_args(&i, which)) return NO_ID;
-  if (table[which].fan && p->type.rank < 2) {
-    diag_error(s->diag, ast_start(p->init), "%s needs two axes at least", table[which].name);
-    return NO_ID;
-  }
-  return table[which].build(&i);
+  bool wants_axes = table[which].fan || table[which].build == init_xavier_uniform;
+  if (!wants_axes || p->type.rank >= 2) return table[which].build(&i);
+  diag_error(s->diag, s->b.loc, "%s needs two axes at least", table[which].name);
+  return NO_ID;
 }
 
 void init_entry(Sema *s) {
   s->entry = graph_add_entry(s->g, "init", ENTRY_init, 0, s->model_ast->loc);
   s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
   for (uint32_t i = 0; i < s->params.len; i++) {
-    ValueId v = init_param(s, s->params.at[i]);
-    if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, s->params.at[i]->path, v, s->params.at[i]->loc);
+    const Param *p = s->params.at[i];
+    ValueId v = init_param(s, p);
+    if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, p->path, v, p->loc);
   }
 }

@@ -5,17 +5,20 @@
  * One evaluator does both, so a function is elaborated anew for each call, with its dims known.
  *
  *   value.c     values, scopes, what they are called in messages
- *   expr.c      expressions and code; arithmetic at compile time
+ *   number.c    arithmetic at compile time
+ *   expr.c      expressions and code
  *   tensor.c    arithmetic on tensors: lifting, widening, broadcasting, matmul
- *   shape.c     types as written (`[..., i]`, `u8[B, 28]`) against tensors; binding of dims
+ *   shape.c     types as written (`int`, `[..., i]`, `u8[B, 28]`) against values; binding of dims
  *   call.c      calls of functions, lists, modules; arguments
  *   builtins.c  the functions of the language, as a table
  *   declare.c   file, module and model blocks; parameters and their paths
  *   init.c      initializers: the entry `init`
+ *   optimizer.c the settings of optimizers
  *   train.c     the train block: entries train_step and eval
  *
  * An error is reported once, where it is found; what it was found in becomes VAL_BAD, which every
- * operation swallows, so that evaluation goes on and finds the next.
+ * operation swallows, so that evaluation goes on and finds the next.  Evaluation is bounded in
+ * depth and in work, so that compiling ends, whatever the program.
  */
 #ifndef FRONTEND_SEMA_H
 #define FRONTEND_SEMA_H
@@ -24,8 +27,20 @@
 #include "frontend/frontend.h"
 
 typedef enum ValKind {
-  VAL_BAD, VAL_INT, VAL_FLOAT, VAL_BOOL, VAL_STRING, VAL_LIST, VAL_TUPLE, VAL_FN, VAL_BUILTIN,
-  VAL_MODULE, VAL_INSTANCE, VAL_PARAM, VAL_TENSOR, VAL_DTYPE,
+  VAL_BAD, /* an error was reported */
+  VAL_INT,
+  VAL_FLOAT, /* always finite */
+  VAL_BOOL,
+  VAL_STRING,
+  VAL_LIST,
+  VAL_TUPLE,
+  VAL_FN,
+  VAL_BUILTIN,
+  VAL_MODULE,
+  VAL_INSTANCE,
+  VAL_PARAM,
+  VAL_TENSOR,
+  VAL_DTYPE,
   VAL_LATER /* a name that a later version gives a meaning; s says to what */
 } ValKind;
 
@@ -37,6 +52,7 @@ typedef struct Call Call;
 typedef struct Fn { /* a function and where it was written */
   const Ast *ast;
   Scope *scope;
+  enum { FN_UNCHECKED, FN_SOUND, FN_BAD } state; /* of what can be said without a call */
 } Fn;
 
 typedef struct Module {
@@ -47,15 +63,15 @@ typedef struct Module {
 typedef struct Instance {
   const Module *module; /* NULL: the model */
   Scope *scope;         /* its members */
-  const Fn *call;       /* its unnamed fn, or NULL */
+  Fn *call;             /* its unnamed fn, or NULL */
   const char *path;     /* NULL until a member holds it; "" for the model */
 } Instance;
 
 typedef struct Param {
-  const char *path;
+  const char *name, *path; /* path: NULL until a member of the model holds it */
   Type type;
-  const Ast *init; /* or NULL */
-  Scope *scope;    /* where init is evaluated */
+  const Ast *init;
+  Scope *scope; /* where init is evaluated */
   bool no_decay;
   Loc loc;
   ValueId arg; /* in the entry being built, or NO_ID */
@@ -64,11 +80,11 @@ typedef struct Param {
 typedef struct Builtin Builtin;
 struct Builtin {
   const char *name;
-  uint8_t least, most;          /* positional arguments */
-  const char *named[3];         /* names of optional arguments */
+  uint8_t least, most;       /* positional arguments */
+  const char *named, *later; /* an optional argument; one of a later version */
   Val (*call)(Sema *s, const Builtin *b, const Call *c);
-  int op;                       /* of elementwise ones */
-  double (*fold)(double);       /* of a number */
+  Op op;
+  double (*fold)(double); /* of a number */
 };
 
 struct Val {
@@ -81,7 +97,7 @@ struct Val {
       Val *at;
       uint32_t n;
     } list; /* LIST, TUPLE */
-    const Fn *fn;
+    Fn *fn;
     const Builtin *builtin;
     const Module *module;
     Instance *instance;
@@ -102,6 +118,7 @@ struct Scope {
   VEC(Binding) names;
   uint32_t *slot; /* hash table of 1 + index, once there are many names */
   uint32_t slots;
+  const Type *rest; /* of a call: the run of leading axes that `...` stands for, once known */
 };
 
 typedef struct Arg {
@@ -111,18 +128,12 @@ typedef struct Arg {
 } Arg;
 
 struct Call {
-  Loc loc;        /* of the callee */
-  Loc whole;      /* where the call begins */
+  Loc loc;   /* of the callee */
+  Loc whole; /* where the call begins */
   uint32_t n;
   const Arg *arg; /* positional ones first */
   bool declaring; /* in a declaration block: modules may be instantiated */
 };
-
-/* The run of leading axes that `...` stands for in the signature at hand. */
-typedef struct Rest {
-  bool known;
-  Type type;
-} Rest;
 
 struct Sema {
   Arena *arena;
@@ -131,20 +142,25 @@ struct Sema {
   const FrontendOptions *options;
   Graph *g;
   Scope *builtins, *file;
-  const Ast *model_ast, *train_ast;
+  const Ast *model_ast, *train_ast, *infer_ast;
   Instance *model;
   VEC(Param *) params;
-  uint32_t depth, work; /* of evaluation, both bounded */
+  uint32_t depth, work; /* of evaluation */
   bool gave_up;
+  bool incomplete; /* a refused construct may have bound names: unknown ones are no news */
+  uint32_t traced_error, traces; /* the error whose calls are shown, and how many were */
   /* the entry being built */
   Builder b;
   uint32_t entry;
   bool building;
+  uint32_t faults; /* of indices, in the entry */
+  const char *total; /* "loss" or "metric" while one is evaluated */
   const char *batch_name;
   int64_t batch;
 };
 
-enum { EVAL_DEPTH = 4000, EVAL_WORK = 20000000 };
+/* Bounds that no sane program meets.  A level of depth costs about 1 KB of stack. */
+enum { EVAL_DEPTH = 2500, EVAL_WORK = 8000000, EVAL_NODES = 1 << 20, CALL_WORK = 8 };
 
 /* ---- value.c ---- */
 Val val_bad(void);
@@ -160,10 +176,21 @@ bool val_is_tensor(Val v);
 Scope *scope_new(Sema *s, Scope *parent);
 Binding *scope_find_here(const Scope *sc, const char *name);
 Binding *scope_find(const Scope *sc, const char *name);
-void scope_set(Sema *s, Scope *sc, const char *name, Val v, Loc loc); /* new or rebound */
+void scope_set(Sema *s, Scope *sc, const char *name, Val v, Loc loc);  /* new or rebound */
 bool scope_bind(Sema *s, Scope *sc, const char *name, Val v, Loc loc); /* once, else an error */
-const char *scope_nearest(Sema *s, const Scope *sc, const char *name);
-Val sema_later(Sema *s, Loc loc, const char *what); /* refused by name: not in this version */
+const char *scope_near(Sema *s, const Scope *sc, const char *name, bool outer);
+/* "; `x`?" where one of the names is near, else "". */
+const char *sema_near(Sema *s, const char *name, const char *const *names, size_t n);
+Val sema_later(Sema *s, Loc loc, const char *what);       /* refused by name: not in this version */
+Val sema_later_names(Sema *s, Loc loc, const char *what); /* and it would have bound names */
+Val sema_give_up(Sema *s, Loc loc, const char *what);
+bool sema_work(Sema *s, Loc loc, uint32_t units); /* false: given up */
+
+/* ---- number.c ---- */
+const char *sign_of(AstKind kind); /* "+" of AST_ADD */
+Val number_neg(Sema *s, Val x, Loc loc);
+Val number_binary(Sema *s, const Ast *op, Val l, Val r); /* of two numbers */
+Val number_make(Sema *s, Loc loc, double f);             /* an error if it is not finite */
 
 /* ---- expr.c ---- */
 Val eval_expr(Sema *s, Scope *sc, const Ast *a, bool declaring);
@@ -173,18 +200,23 @@ bool eval_float(Sema *s, Scope *sc, const Ast *a, const char *what, double *f);
 bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once);
 
 /* ---- tensor.c ---- */
-ValueId tensor_of(Sema *s, Val v, Loc loc); /* a TENSOR's or PARAM's value in the entry; NO_ID: error */
+/* A TENSOR's or PARAM's value in the entry; NO_ID: error */
+ValueId tensor_of(Sema *s, Val v, Loc loc);
 Val tensor_binary(Sema *s, const Ast *op, Val l, Val r);
 Val tensor_unary(Sema *s, Op op, Val x, Loc loc);
 ValueId tensor_widen(Sema *s, ValueId v); /* u8, u16 to i32 */
 /* Lifts numbers, widens, broadcasts so that all have equal dims and element types. */
-bool tensor_unify(Sema *s, uint32_t n, Val *v, ValueId *out, Loc loc, const char *what);
+bool tensor_unify(Sema *s, uint32_t n, const Val *v, ValueId *out, Loc loc, const char *what);
+/* Broadcasts so that all have equal dims and the batch on the same axis. */
+bool tensor_align(Sema *s, uint32_t n, ValueId *v, Loc loc, const char *what);
 bool mixes_rows(Sema *s, ValueId x, int axis, Loc loc, const char *what); /* reports it */
 
 /* ---- shape.c ---- */
-/* Checks v against a type as written, binding the listed dims that are still free in sc. */
-bool shape_match(Sema *s, Scope *sc, const Ast *dims, const Ast *spec, Val *v, Loc loc, Rest *rest,
-                 const char *what);
+typedef enum Match { MATCHES, DIFFERS, REPORTED } Match;
+/* Checks v against a type as written, casting int to float and binding the listed dims that are
+ * still free in sc. */
+Match type_match(Sema *s, Scope *sc, const Ast *listed, const Ast *type, Val *v, Loc loc);
+void type_refuse(Sema *s, Scope *sc, const Ast *type, Val v, Loc loc, const char *what);
 /* Dims of a type with nothing free in it: `param[o, i]`, `u8[B, 28]`. */
 bool shape_eval(Sema *s, Scope *sc, const Ast *indices, DType dtype, Type *t);
 
@@ -192,6 +224,8 @@ bool shape_eval(Sema *s, Scope *sc, const Ast *indices, DType dtype, Type *t);
 Val eval_call(Sema *s, Scope *sc, const Ast *a, bool declaring);
 Val call_value(Sema *s, Val callee, const Call *c);
 const Arg *call_named(const Call *c, const char *name);
+bool params_are_sound(Sema *s, const Ast *params);
+bool fn_is_sound(Sema *s, Fn *fn); /* reports once what can be said without a call */
 
 /* ---- builtins.c ---- */
 Val builtin_call(Sema *s, const Builtin *b, const Call *c);
@@ -199,11 +233,14 @@ void builtins_bind(Sema *s, Scope *sc);
 
 /* ---- declare.c ---- */
 void declare_file(Sema *s, const Ast *file);
-Instance *declare_instance(Sema *s, const Module *m, const Call *c, const Ast *block, Scope *scope);
+Instance *declare_instance(Sema *s, const Module *m, const Ast *block, Scope *scope);
 void declare_model(Sema *s);
 
 /* ---- init.c ---- */
 void init_entry(Sema *s);
+
+/* ---- optimizer.c ---- */
+void set_optimizer(Sema *s, Scope *sc, const Ast *setting);
 
 /* ---- train.c ---- */
 void train_entries(Sema *s);

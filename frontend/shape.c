@@ -1,60 +1,67 @@
-/* shape.c: types as written against the tensors that come.
+/* shape.c: types as written against the values that come.
  *
- * A listed dim (`fn [B, T](x: [B, T, d])`) binds at the first axis where it stands alone; everything
- * else is evaluated and compared.  `...` is the run of leading axes that is left over.
+ * `int`, `float`, `bool`, `list`, `fn` and `module` are types of compile-time values; everything
+ * else is a tensor's.  A listed dim (`fn [B, T](x: [B, T, d])`) binds at the first axis where it
+ * stands alone; every other dim is evaluated and compared.  `...` is the run of leading axes that
+ * is left over, the same one everywhere in a call.
  */
 #include "frontend/sema.h"
 
 #include <string.h>
 
-/* The parts of a type: element type (DT_COUNT: any float) and the list of dims (NULL: rank 0). */
+/* ---- compile-time values --------------------------------------------------------------------- */
+
+static bool is_callable(Val v) {
+  return v.kind == VAL_FN || v.kind == VAL_BUILTIN || v.kind == VAL_LIST || v.kind == VAL_INSTANCE;
+}
+
+static bool match_float(Val *v) {
+  if (v->kind == VAL_INT) *v = val_float((double)v->i);
+  return v->kind == VAL_FLOAT;
+}
+
+static bool match_int(Val *v) { return v->kind == VAL_INT; }
+static bool match_bool(Val *v) { return v->kind == VAL_BOOL; }
+static bool match_list(Val *v) { return v->kind == VAL_LIST; }
+static bool match_fn(Val *v) { return is_callable(*v); }
+static bool match_module(Val *v) { return v->kind == VAL_MODULE || v->kind == VAL_INSTANCE; }
+
+static const struct {
+  const char *word;
+  bool (*match)(Val *v);
+} words[] = {
+    {"int", match_int},   {"float", match_float}, {"bool", match_bool},
+    {"list", match_list}, {"fn", match_fn},       {"module", match_module},
+};
+
+static int find_word(const Ast *type) {
+  for (size_t i = 0; type->kind == AST_NAME && i < sizeof words / sizeof *words; i++)
+    if (!strcmp(type->name, words[i].word)) return (int)i;
+  return -1;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* The parts of a tensor's type: element type (DT_COUNT: any float) and dims (NULL: rank 0). */
 typedef struct Written {
   DType dtype;
   const Ast *dims;
 } Written;
 
-static bool read_written(Sema *s, Scope *sc, const Ast *spec, Written *w) {
+static bool read_written(Sema *s, Scope *sc, const Ast *type, Written *w) {
   *w = (Written){DT_COUNT, NULL};
-  if (spec->kind == AST_ELEMENTS) {
-    w->dims = spec;
+  if (type->kind == AST_ELEMENTS) {
+    w->dims = type;
     return true;
   }
-  const Ast *head = spec->kind == AST_INDEX ? spec->kid[INDEX_OF] : spec;
-  Val v = eval_expr(s, sc, head, false);
+  Val v = eval_expr(s, sc, type->kind == AST_INDEX ? type->kid[INDEX_OF] : type, false);
   if (v.kind == VAL_DTYPE) {
     w->dtype = v.dtype;
-    w->dims = spec->kind == AST_INDEX ? spec->kid[INDEX_AT] : NULL;
+    w->dims = type->kind == AST_INDEX ? type->kid[INDEX_AT] : NULL;
     return true;
   }
-  if (v.kind != VAL_BAD) diag_error(s->diag, ast_start(spec), "a type is wanted: [B, d], u8[B, 28], f32");
-  return false;
-}
-
-/* `[B, 4]` with what is known of B put in, for messages. */
-static const char *show_written(Sema *s, Scope *sc, Written w) {
-  Text t = {.arena = s->arena};
-  text_printf(&t, "%s[", w.dtype == DT_COUNT ? "" : dtype_name[w.dtype]);
-  for (uint32_t i = 0; w.dims && i < w.dims->len; i++) {
-    const Ast *d = w.dims->kid[i];
-    if (i) text_add(&t, ", ");
-    if (d->kind == AST_REST) text_printf(&t, "...%s", d->name ? d->name : "");
-    else if (d->kind == AST_INT) text_printf(&t, "%lld", (long long)d->i);
-    else if (d->kind == AST_NAME) {
-      Binding *b = scope_find(sc, d->name);
-      text_add(&t, d->name);
-      if (b && b->val.kind == VAL_INT) text_printf(&t, " = %lld", (long long)b->val.i);
-    } else {
-      Val v = eval_expr(s, sc, d, false);
-      if (v.kind == VAL_INT) text_printf(&t, "%lld", (long long)v.i);
-    }
-  }
-  text_add(&t, "]");
-  return t.at;
-}
-
-static bool refuse(Sema *s, Scope *sc, Written w, Val v, Loc loc, const Ast *spec, const char *what) {
-  diag_error(s->diag, loc, "%s is %s, declared %s", what, val_describe(s, v), show_written(s, sc, w));
-  diag_note(s->diag, ast_start(spec), "declared here");
+  if (v.kind != VAL_BAD)
+    diag_error(s->diag, ast_start(type), "a type is wanted: [B, d], u8[B, 28], f32");
   return false;
 }
 
@@ -64,57 +71,96 @@ static bool is_listed(const Ast *list, const char *name) {
   return false;
 }
 
-static bool match_dim(Sema *s, Scope *sc, const Ast *listed, const Ast *d, int64_t size) {
+static Match match_dim(Sema *s, Scope *sc, const Ast *listed, const Ast *d, int64_t size) {
   if (d->kind == AST_NAME && is_listed(listed, d->name) && !scope_find_here(sc, d->name)) {
     scope_set(s, sc, d->name, val_int(size), d->loc);
-    return true;
+    return MATCHES;
   }
   int64_t want = 0;
-  return eval_int(s, sc, d, "a dim", &want) && want == size;
+  if (!eval_int(s, sc, d, "a dim", &want)) return REPORTED;
+  return want == size ? MATCHES : DIFFERS;
 }
 
-static bool match_rest(Rest *rest, Type run) {
-  if (!rest->known) *rest = (Rest){true, run};
-  return type_same_dims(rest->type, run);
+/* The first `lead` axes of t are what `...` stands for. */
+static Match match_rest(Sema *s, Scope *sc, const Ast *rest, Type t, int lead) {
+  if (rest->name) return sema_later(s, rest->loc, "a named run of dims"), REPORTED;
+  if (lead < 0) return DIFFERS;
+  Type run = type_make(DT_f32, lead, t.dim);
+  if (!sc->rest) sc->rest = arena_copy(s->arena, &run, sizeof run);
+  return type_same_dims(*sc->rest, run) ? MATCHES : DIFFERS;
 }
 
-static bool match_dims(Sema *s, Scope *sc, const Ast *listed, const Ast *dims, Type t, Rest *rest) {
-  uint32_t n = dims ? dims->len : 0, first = 0;
-  int lead = 0;
-  if (n && dims->kid[0]->kind == AST_REST) {
-    lead = (int)t.rank - (int)(n - 1);
-    first = 1;
-    Type run = t;
-    run.rank = (uint8_t)(lead < 0 ? 0 : lead);
-    run.dtype = DT_f32;
-    if (lead < 0 || !match_rest(rest, run)) return false;
-  }
-  if (t.rank != lead + (int)(n - first)) return false;
-  for (uint32_t i = first; i < n; i++)
-    if (!match_dim(s, sc, listed, dims->kid[i], t.dim[lead + (int)(i - first)])) return false;
-  return true;
+static Match match_dims(Sema *s, Scope *sc, const Ast *listed, const Ast *dims, Type t) {
+  uint32_t n = dims ? dims->len : 0, first = n && dims->kid[0]->kind == AST_REST;
+  int lead = first ? (int)t.rank - (int)(n - 1) : 0;
+  Match m = first ? match_rest(s, sc, dims->kid[0], t, lead) : MATCHES;
+  if (m == MATCHES && t.rank != lead + (int)(n - first)) m = DIFFERS;
+  for (uint32_t i = first; m == MATCHES && i < n; i++)
+    m = match_dim(s, sc, listed, dims->kid[i], t.dim[lead + (int)(i - first)]);
+  return m;
 }
 
-static bool dtype_fits(Sema *s, DType want, Val *v, Loc loc) {
+/* Any float where the type names no element; an i32 may come from u8 and u16. */
+static Match match_dtype(Sema *s, DType want, Val *v, Loc loc) {
   DType have = (DType)val_type(s, *v).dtype;
-  if (want == DT_COUNT) return dtype_kind[have] == 'f';
-  if (want == DT_i32 && (have == DT_u8 || have == DT_u16)) {
-    ValueId x = tensor_of(s, *v, loc);
-    if (x != NO_ID) *v = val_tensor(tensor_widen(s, x));
-    return true;
-  }
-  return have == want;
+  if (want == DT_COUNT) return dtype_kind[have] == 'f' ? MATCHES : DIFFERS;
+  if (have == want) return MATCHES;
+  if (want != DT_i32 || (have != DT_u8 && have != DT_u16)) return DIFFERS;
+  ValueId x = tensor_of(s, *v, loc);
+  if (x == NO_ID) return REPORTED;
+  s->b.loc = loc;
+  *v = val_tensor(tensor_widen(s, x));
+  return MATCHES;
 }
 
-bool shape_match(Sema *s, Scope *sc, const Ast *listed, const Ast *spec, Val *v, Loc loc, Rest *rest,
-                 const char *what) {
+Match type_match(Sema *s, Scope *sc, const Ast *listed, const Ast *type, Val *v, Loc loc) {
+  if (v->kind == VAL_BAD) return REPORTED;
+  int word = find_word(type);
+  if (word >= 0) return words[word].match(v) ? MATCHES : DIFFERS;
   Written w;
-  if (v->kind == VAL_BAD || !read_written(s, sc, spec, &w)) return false;
-  if (!val_is_tensor(*v)) return refuse(s, sc, w, *v, loc, spec, what);
-  uint32_t errors = s->diag->errors;
-  if (match_dims(s, sc, listed, w.dims, val_type(s, *v), rest) && dtype_fits(s, w.dtype, v, loc)) return true;
-  return s->diag->errors == errors && refuse(s, sc, w, *v, loc, spec, what);
+  if (!read_written(s, sc, type, &w)) return REPORTED;
+  if (!val_is_tensor(*v)) return DIFFERS;
+  Match m = match_dims(s, sc, listed, w.dims, val_type(s, *v));
+  return m == MATCHES ? match_dtype(s, w.dtype, v, loc) : m;
 }
+
+/* ---- types in messages ----------------------------------------------------------------------- */
+
+static void show_dim(Sema *s, Scope *sc, const Ast *d, Text *t) {
+  Val v = val_bad();
+  if (d->kind == AST_REST) text_printf(t, "...%s", d->name ? d->name : "");
+  else if (d->kind == AST_NAME) {
+    const Binding *b = scope_find(sc, d->name);
+    text_add(t, d->name);
+    if (b && b->val.kind == VAL_INT) text_printf(t, " = %lld", (long long)b->val.i);
+  } else v = eval_expr(s, sc, d, false);
+  if (v.kind == VAL_INT) text_printf(t, "%lld", (long long)v.i);
+}
+
+/* `[B = 64, 4]`: with what is known of the names put in. */
+static const char *show_type(Sema *s, Scope *sc, const Ast *type) {
+  Text t = {.arena = s->arena};
+  Written w;
+  if (find_word(type) >= 0) return type->name;
+  if (!read_written(s, sc, type, &w)) return "otherwise";
+  if (w.dtype != DT_COUNT) text_add(&t, dtype_name[w.dtype]);
+  text_add(&t, "[");
+  for (uint32_t i = 0; w.dims && i < w.dims->len; i++) {
+    if (i) text_add(&t, ", ");
+    show_dim(s, sc, w.dims->kid[i], &t);
+  }
+  text_add(&t, "]");
+  return t.at;
+}
+
+void type_refuse(Sema *s, Scope *sc, const Ast *type, Val v, Loc loc, const char *what) {
+  const char *have = val_describe(s, v), *want = show_type(s, sc, type);
+  diag_error(s->diag, loc, "%s is %s, declared %s", what, have, want);
+  Loc at = ast_start(type);
+  if (at.line != loc.line) diag_note(s->diag, at, "declared here");
+}
+
+/* ---- types to be made ------------------------------------------------------------------------ */
 
 bool shape_eval(Sema *s, Scope *sc, const Ast *indices, DType dtype, Type *t) {
   *t = type_scalar(dtype);
@@ -132,8 +178,8 @@ bool shape_eval(Sema *s, Scope *sc, const Ast *indices, DType dtype, Type *t) {
     }
     t->rank++;
   }
-  uint64_t bytes;
-  if (type_bytes(*t, &bytes)) return true;
-  diag_error(s->diag, indices->loc, "a tensor of more than 2^46 bytes");
+  uint64_t bytes; /* counted in the widest element, so that casts always fit */
+  if (type_bytes(type_with(*t, DT_i64), &bytes)) return true;
+  diag_error(s->diag, indices->loc, "a tensor of more than 2^43 elements");
   return false;
 }

@@ -6,11 +6,17 @@
  */
 #include "frontend/sema.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
-static ValueId param_value(Sema *s, Param *p) {
-  if (p->arg == NO_ID) p->arg = graph_add_entry_arg(s->g, s->entry, ARG_state, p->path, p->type, p->loc);
-  return p->arg;
+static ValueId param_value(Sema *s, Param *p, Loc loc) {
+  if (p->arg != NO_ID) return p->arg;
+  if (p->path)
+    return p->arg = graph_add_entry_arg(s->g, s->entry, ARG_state, p->path, p->type, p->loc);
+  diag_error(s->diag, loc, "`%s` has no path: no member of the model holds its instance", p->name);
+  diag_note(s->diag, p->loc, "declared here");
+  return NO_ID;
 }
 
 ValueId tensor_of(Sema *s, Val v, Loc loc) {
@@ -20,17 +26,25 @@ ValueId tensor_of(Sema *s, Val v, Loc loc) {
     return NO_ID;
   }
   if (!s->building) {
-    diag_error(s->diag, loc, "tensors are computed in functions and in `train`, not in declarations");
+    diag_error(s->diag, loc,
+               "tensors are computed in functions and in `train`, not in declarations");
     return NO_ID;
   }
-  s->b.loc = loc;
-  return v.kind == VAL_PARAM ? param_value(s, v.param) : v.tensor;
+  return v.kind == VAL_PARAM ? param_value(s, v.param, loc) : v.tensor;
 }
 
 bool mixes_rows(Sema *s, ValueId x, int axis, Loc loc, const char *what) {
   if (value_type(s->g, x).rows != axis) return false;
-  diag_error(s->diag, loc, "%s over %s mixes rows and the last batch may be partial: tail(drop), which "
-             "this version of mpcc does not support", what, s->batch_name ? s->batch_name : "the batch");
+  const char *batch = s->batch_name ? s->batch_name : "the batch";
+  if (s->total)
+    diag_error(s->diag, loc,
+               "%s over %s mixes rows: leave the %s unreduced, its mean is over the real rows",
+               what, batch, s->total);
+  else
+    diag_error(s->diag, loc,
+               "%s over %s mixes rows and the last batch may be partial: tail(drop), which "
+               "this version of mpcc does not support",
+               what, batch);
   return true;
 }
 
@@ -39,25 +53,51 @@ ValueId tensor_widen(Sema *s, ValueId v) {
   return d == DT_u8 || d == DT_u16 ? build_cast(&s->b, v, DT_i32) : v;
 }
 
-/* ---- lifting and broadcasting ------------------------------------------------------------------------ */
+/* ---- where a size comes from ----------------------------------------------------------------- */
 
-static bool dims_mismatch(Sema *s, Loc loc, const char *what, Type a, Type b, int from_right) {
+static Loc origin(const Graph *g, ValueId v) {
+  const Node *n = value_node(g, v);
+  if (n) return n->loc;
+  const Value *value = &g->values.at[v];
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    if (g->entries.at[i].body == value->block) return g->entries.at[i].args.at[value->index].loc;
+  return (Loc){0};
+}
+
+/* One note for each operand that was made elsewhere. */
+static void note_origins(Sema *s, uint32_t n, const ValueId *v, Loc loc) {
+  for (uint32_t i = 0; i < n; i++) {
+    Loc from = v[i] == NO_ID ? (Loc){0} : origin(s->g, v[i]);
+    if (from.line && from.line != loc.line)
+      diag_note(s->diag, from, "%s comes from here", val_describe(s, val_tensor(v[i])));
+  }
+}
+
+/* ---- lifting and broadcasting ---------------------------------------------------------------- */
+
+static bool dims_differ(Sema *s, Loc loc, const char *what, Type a, Type b, int from_right) {
+  static const char *const places[] = {"last", "second to last", "third to last"};
+  int64_t m = a.dim[a.rank - from_right], n = b.dim[b.rank - from_right];
   Text t = {.arena = s->arena};
+  a.rows = b.rows = -1;
   type_print(&t, a);
   text_add(&t, " and ");
   type_print(&t, b);
-  diag_error(s->diag, loc, "%s of %s: sizes %lld and %lld of the %s axis differ", what, t.at,
-             (long long)a.dim[a.rank - from_right], (long long)b.dim[b.rank - from_right],
-             from_right == 1 ? "last" : from_right == 2 ? "second to last" : "same");
+  const char *place = from_right <= 3 ? places[from_right - 1] : "same";
+  const char *hint = m == 1 || n == 1 ? "; this version of mpcc stretches no axis of size 1" : "";
+  diag_error(s->diag, loc, "%s of %s: sizes %lld and %lld of the %s axis differ%s", what, t.at,
+             (long long)m, (long long)n, place, hint);
   return false;
 }
 
-/* *t gains the leading axes of u where it is shorter. */
-static bool join_types(Sema *s, Type *t, Type u, Loc loc, const char *what) {
+static int rows_from_right(Type t) { return t.rows < 0 ? -1 : t.rank - t.rows; }
+
+/* *t gains the leading axes of u where it is shorter, and the batch where it has none. */
+static bool join_dims(Sema *s, Type *t, Type u, Loc loc, const char *what) {
   int n = t->rank < u.rank ? t->rank : u.rank;
   for (int k = 1; k <= n; k++)
-    if (t->dim[t->rank - k] != u.dim[u.rank - k]) return dims_mismatch(s, loc, what, *t, u, k);
-  int t_rows = t->rows < 0 ? -1 : t->rank - t->rows, u_rows = u.rows < 0 ? -1 : u.rank - u.rows;
+    if (t->dim[t->rank - k] != u.dim[u.rank - k]) return dims_differ(s, loc, what, *t, u, k);
+  int t_rows = rows_from_right(*t), u_rows = rows_from_right(u);
   if (t_rows >= 0 && u_rows >= 0 && t_rows != u_rows) {
     diag_error(s->diag, loc, "%s of tensors whose batch lies on different axes", what);
     return false;
@@ -75,112 +115,140 @@ static ValueId broadcast_to(Sema *s, ValueId v, Type t) {
   return build_broadcast(&s->b, v, t, axes);
 }
 
-static bool lift_number(Sema *s, Val v, Type t, ValueId *out, Loc loc) {
-  double f = 0;
-  bool number = val_number(v, &f) || (v.kind == VAL_BOOL && t.dtype == DT_i1);
-  if (!number) {
-    if (v.kind != VAL_BAD) diag_error(s->diag, loc, "a tensor or a number is wanted, not %s", val_describe(s, v));
-    return false;
-  }
-  if (v.kind == VAL_BOOL) f = (double)v.i;
-  if (dtype_kind[t.dtype] != 'f' && v.kind == VAL_FLOAT) {
-    diag_error(s->diag, loc, "%s with a float: write f32(x)", dtype_name[t.dtype]);
-    return false;
-  }
-  if (t.dtype == DT_i1 && v.kind != VAL_BOOL) {
-    diag_error(s->diag, loc, "i1 with a number: write i32(x) or f32(x)");
-    return false;
-  }
-  if (t.dtype == DT_i32 && (f < INT32_MIN || f > INT32_MAX)) {
-    diag_error(s->diag, loc, "%s does not fit in i32", val_describe(s, v));
-    return false;
-  }
-  *out = build_constant(&s->b, t, f);
+bool tensor_align(Sema *s, uint32_t n, ValueId *v, Loc loc, const char *what) {
+  Type t = value_type(s->g, v[0]);
+  for (uint32_t i = 1; i < n; i++)
+    if (!join_dims(s, &t, value_type(s->g, v[i]), loc, what))
+      return note_origins(s, n, v, loc), false;
+  for (uint32_t i = 0; i < n; i++) v[i] = broadcast_to(s, v[i], t);
   return true;
 }
 
-static bool join_dtypes(Sema *s, Type *t, Type u, Loc loc) {
-  if (t->dtype == u.dtype) return true;
-  bool t_float = dtype_kind[t->dtype] == 'f', u_float = dtype_kind[u.dtype] == 'f';
-  const char *integer = dtype_name[t_float ? u.dtype : t->dtype];
-  if (t_float != u_float) diag_error(s->diag, loc, "%s with a float: write f32(x)", integer);
-  else diag_error(s->diag, loc, "%s with %s: write a cast", dtype_name[t->dtype], dtype_name[u.dtype]);
+/* A compile-time value as a constant of t's dims and element type; `was` names the type as the user
+ * knows it, before widening. */
+static bool lift(Sema *s, Val v, Type t, DType was, ValueId *out, Loc loc) {
+  double f = v.kind == VAL_BOOL ? (double)v.i : 0;
+  bool is_bool = v.kind == VAL_BOOL, wants_bool = t.dtype == DT_i1;
+  const char *of = dtype_name[was];
+  *out = NO_ID;
+  if (!val_number(v, &f) && !is_bool)
+    diag_error(s->diag, loc, "a tensor or a number is wanted, not %s", val_describe(s, v));
+  else if (is_bool != wants_bool)
+    diag_error(s->diag, loc, "%s with %s%s", of, is_bool ? "a bool" : "a number",
+               wants_bool ? ": write f32(x)" : "");
+  else if (dtype_kind[t.dtype] == 'i' && v.kind == VAL_FLOAT)
+    diag_error(s->diag, loc, "%s with a float: write f32(x)", of);
+  else if (dtype_kind[t.dtype] == 'i' && (f < INT32_MIN || f > INT32_MAX))
+    diag_error(s->diag, loc, "%s does not fit in i32", val_describe(s, v));
+  else if (fabs(f) > FLT_MAX)
+    diag_error(s->diag, loc, "%s does not fit in f32", val_describe(s, v));
+  else *out = build_constant(&s->b, t, f);
+  return *out != NO_ID;
+}
+
+static bool same_dtype(Sema *s, DType a, DType b, Loc loc) {
+  bool a_float = dtype_kind[a] == 'f', b_float = dtype_kind[b] == 'f';
+  if (a_float != b_float)
+    diag_error(s->diag, loc, "%s with a float: write f32(x)", dtype_name[a_float ? b : a]);
+  else diag_error(s->diag, loc, "%s with %s: write a cast", dtype_name[a], dtype_name[b]);
   return false;
 }
 
-bool tensor_unify(Sema *s, uint32_t n, Val *v, ValueId *out, Loc loc, const char *what) {
+bool tensor_unify(Sema *s, uint32_t n, const Val *v, ValueId *out, Loc loc, const char *what) {
+  DType was = DT_COUNT;
   Type t = {0};
-  bool any = false;
   for (uint32_t i = 0; i < n; i++) {
     out[i] = NO_ID;
     if (v[i].kind == VAL_BAD) return false;
     if (!val_is_tensor(v[i])) continue;
-    out[i] = tensor_of(s, v[i], loc);
-    if (out[i] == NO_ID) return false;
+    DType own = (DType)val_type(s, v[i]).dtype;
+    if ((out[i] = tensor_of(s, v[i], loc)) == NO_ID) return false;
     out[i] = tensor_widen(s, out[i]);
     Type u = value_type(s->g, out[i]);
-    if (any && (!join_dtypes(s, &t, u, loc) || !join_types(s, &t, u, loc, what))) return false;
-    if (!any) t = u;
-    any = true;
+    if (was == DT_COUNT) t = u;
+    else if (t.dtype != u.dtype) return same_dtype(s, was, own, loc);
+    else if (!join_dims(s, &t, u, loc, what)) return note_origins(s, i + 1, out, loc), false;
+    was = own;
   }
+  if (was == DT_COUNT) return tensor_of(s, v[0], loc) != NO_ID; /* which reports it */
   for (uint32_t i = 0; i < n; i++) {
     if (out[i] != NO_ID) out[i] = broadcast_to(s, out[i], t);
-    else if (!lift_number(s, v[i], t, &out[i], loc)) return false;
+    else if (!lift(s, v[i], t, was, &out[i], loc)) return false;
   }
   return true;
 }
 
-/* ---- ops ------------------------------------------------------------------------------------------------ */
+/* ---- ops ------------------------------------------------------------------------------------- */
 
 Val tensor_unary(Sema *s, Op op, Val x, Loc loc) {
   ValueId v = tensor_of(s, x, loc);
   if (v == NO_ID) return val_bad();
+  s->b.loc = loc;
   v = tensor_widen(s, v);
   char kind = dtype_kind[value_type(s->g, v).dtype];
-  if (op != OP_not && op != OP_neg && kind != 'f') {
-    diag_error(s->diag, loc, "%s of %s: floats are wanted, write f32(x)", op_name[op], val_describe(s, x));
-    return val_bad();
-  }
   if (op == OP_neg && kind == 'b') {
     diag_error(s->diag, loc, "`-` of %s: write `not`", val_describe(s, x));
     return val_bad();
   }
-  return val_tensor(build1(&s->b, op, v));
+  if (op == OP_not || op == OP_neg || kind == 'f') return val_tensor(build1(&s->b, op, v));
+  diag_error(s->diag, loc, "%s of %s: floats are wanted, write f32(x)", op_name[op],
+             val_describe(s, x));
+  return val_bad();
 }
 
-static Val matmul(Sema *s, Loc loc, ValueId a, ValueId w) {
-  Type ta = value_type(s->g, a), tw = value_type(s->g, w);
-  if (ta.rank < 2 || tw.rank != 2 || dtype_kind[ta.dtype] != 'f' || dtype_kind[tw.dtype] != 'f') {
-    diag_error(s->diag, loc, "`@` of %s and %s: this version of mpcc multiplies floats [..., i] @ [i, o]",
-               val_describe(s, val_tensor(a)), val_describe(s, val_tensor(w)));
+/* What this version multiplies: floats [..., i] @ [i, o], the batch leading on the left. */
+static bool can_multiply(Sema *s, Loc loc, const ValueId *v) {
+  Type a = value_type(s->g, v[0]), w = value_type(s->g, v[1]);
+  const char *left = val_describe(s, val_tensor(v[0])), *right = val_describe(s, val_tensor(v[1]));
+  bool floats = dtype_kind[a.dtype] == 'f' && dtype_kind[w.dtype] == 'f';
+  if (!floats || a.rank < 2 || w.rank != 2) {
+    diag_error(s->diag, loc,
+               "`@` of %s and %s: this version of mpcc multiplies floats [..., i] @ "
+               "[i, o]%s",
+               left, right, floats ? "" : ", write f32(x)");
+    return false;
+  }
+  int64_t inner = a.dim[a.rank - 1];
+  if (inner != w.dim[0]) {
+    diag_error(s->diag, loc, "`@` of %s and %s: inner sizes %lld and %lld differ", left, right,
+               (long long)inner, (long long)w.dim[0]);
+    note_origins(s, 2, v, loc);
+    return false;
+  }
+  if (mixes_rows(s, v[0], a.rank - 1, loc, "`@`") || mixes_rows(s, v[1], 0, loc, "`@`"))
+    return false;
+  if (w.rows < 0 && a.rows <= 0) return true;
+  diag_error(s->diag, loc, "`@` of %s and %s: the batch must be the first axis of the left operand",
+             left, right);
+  return false;
+}
+
+static Val matmul(Sema *s, Loc loc, Val l, Val r) {
+  ValueId v[2] = {tensor_of(s, l, loc), NO_ID};
+  if (v[0] != NO_ID) v[1] = tensor_of(s, r, loc);
+  if (v[1] == NO_ID || !can_multiply(s, loc, v)) return val_bad();
+  Type a = value_type(s->g, v[0]), w = value_type(s->g, v[1]), out = a;
+  Type flat = type_make((DType)a.dtype, 2, (int64_t[]){1, w.dim[0]});
+  for (int i = 0; i < a.rank - 1; i++) flat.dim[0] *= a.dim[i];
+  flat.rows = a.rows;
+  out.dim[a.rank - 1] = w.dim[1];
+  uint64_t bytes;
+  if (!type_bytes(type_with(out, DT_i64), &bytes)) {
+    diag_error(s->diag, loc, "`@` makes a tensor of more than 2^43 elements");
     return val_bad();
   }
-  int64_t inner = ta.dim[ta.rank - 1];
-  if (inner != tw.dim[0]) {
-    diag_error(s->diag, loc, "`@` of %s and %s: inner sizes %lld and %lld differ",
-               val_describe(s, val_tensor(a)), val_describe(s, val_tensor(w)), (long long)inner,
-               (long long)tw.dim[0]);
-    return val_bad();
-  }
-  if (mixes_rows(s, a, ta.rank - 1, loc, "`@`") || mixes_rows(s, w, 0, loc, "`@`")) return val_bad();
-  if (tw.rows >= 0 || ta.rows > 0) {
-    diag_error(s->diag, loc, "`@` of %s and %s: the batch must be the first axis of the left operand",
-               val_describe(s, val_tensor(a)), val_describe(s, val_tensor(w)));
-    return val_bad();
-  }
-  Type flat = type_make((DType)ta.dtype, 2, (int64_t[]){1, inner}), out = ta;
-  for (int i = 0; i < ta.rank - 1; i++) flat.dim[0] *= ta.dim[i];
-  flat.rows = ta.rows;
-  out.dim[ta.rank - 1] = tw.dim[1];
-  ValueId c = build_matmul(&s->b, build_reshape(&s->b, a, flat), w, false, false);
+  s->b.loc = loc;
+  ValueId c = build_matmul(&s->b, build_reshape(&s->b, v[0], flat), v[1], false, false);
   return val_tensor(build_reshape(&s->b, c, out));
 }
 
 /* x ^ n for a small whole n, by multiplication. */
 static Val power(Sema *s, Loc loc, Val x, Val n) {
-  if (n.kind != VAL_INT || n.i < 1 || n.i > 8) return sema_later(s, loc, "`^` other than to a whole power from 1 to 8");
+  if (n.kind != VAL_INT || n.i < 1 || n.i > 8)
+    return sema_later(s, loc, "`^` other than to a whole power from 1 to 8");
   ValueId v = tensor_of(s, x, loc);
   if (v == NO_ID) return val_bad();
+  s->b.loc = loc;
   v = tensor_widen(s, v);
   if (dtype_kind[value_type(s->g, v).dtype] == 'b') {
     diag_error(s->diag, loc, "`^` of %s", val_describe(s, x));
@@ -191,30 +259,37 @@ static Val power(Sema *s, Loc loc, Val x, Val n) {
   return val_tensor(r);
 }
 
-static const struct { AstKind kind; Op op; const char *kinds; const char *sign; } binary_ops[] = {
-    {AST_ADD, OP_add, "fi", "+"}, {AST_SUB, OP_sub, "fi", "-"}, {AST_MUL, OP_mul, "fi", "*"},
-    {AST_DIV, OP_div, "f", "/"},  {AST_EQ, OP_eq, "fi", "=="},  {AST_NE, OP_ne, "fi", "!="},
-    {AST_LT, OP_lt, "fi", "<"},   {AST_LE, OP_le, "fi", "<="},  {AST_GT, OP_gt, "fi", ">"},
-    {AST_GE, OP_ge, "fi", ">="},  {AST_AND, OP_and, "b", "and"}, {AST_OR, OP_or, "b", "or"},
+/* kinds: of elements that the op takes, of dtype_kind. */
+static const struct {
+  AstKind kind;
+  Op op;
+  const char *kinds;
+} binary_ops[] = {
+    {AST_ADD, OP_add, "fi"}, {AST_SUB, OP_sub, "fi"}, {AST_MUL, OP_mul, "fi"},
+    {AST_DIV, OP_div, "f"},  {AST_EQ, OP_eq, "fi"},   {AST_NE, OP_ne, "fi"},
+    {AST_LT, OP_lt, "fi"},   {AST_LE, OP_le, "fi"},   {AST_GT, OP_gt, "fi"},
+    {AST_GE, OP_ge, "fi"},   {AST_AND, OP_and, "b"},  {AST_OR, OP_or, "b"},
 };
+
+static Val elementwise(Sema *s, const Ast *a, Op op, const char *kinds, Val l, Val r) {
+  ValueId x[2];
+  const char *what = arena_printf(s->arena, "`%s`", sign_of(a->kind));
+  s->b.loc = a->loc;
+  if (!tensor_unify(s, 2, (Val[]){l, r}, x, a->loc, what)) return val_bad();
+  if (strchr(kinds, dtype_kind[value_type(s->g, x[0]).dtype]))
+    return val_tensor(build2(&s->b, op, x[0], x[1]));
+  const char *left = val_describe(s, l), *right = val_describe(s, r);
+  diag_error(s->diag, a->loc, "%s of %s and %s%s", what, left, right,
+             a->kind == AST_DIV ? ": floats are wanted, write f32(x)" : "");
+  return val_bad();
+}
 
 Val tensor_binary(Sema *s, const Ast *a, Val l, Val r) {
   if (a->kind == AST_POW) return power(s, a->loc, l, r);
-  if (a->kind == AST_MATMUL) {
-    ValueId x = tensor_of(s, l, a->loc), w = x == NO_ID ? NO_ID : tensor_of(s, r, a->loc);
-    return w == NO_ID ? val_bad() : matmul(s, a->loc, x, w);
-  }
-  for (size_t i = 0; i < sizeof binary_ops / sizeof *binary_ops; i++) {
-    if (binary_ops[i].kind != a->kind) continue;
-    ValueId x[2];
-    const char *what = arena_printf(s->arena, "`%s`", binary_ops[i].sign);
-    if (!tensor_unify(s, 2, (Val[]){l, r}, x, a->loc, what)) return val_bad();
-    Type t = value_type(s->g, x[0]);
-    if (strchr(binary_ops[i].kinds, dtype_kind[t.dtype])) return val_tensor(build2(&s->b, binary_ops[i].op, x[0], x[1]));
-    diag_error(s->diag, a->loc, "%s of %s%s", what, dtype_name[t.dtype],
-               a->kind == AST_DIV ? ": floats are wanted, write f32(x)" : "");
-    return val_bad();
-  }
-  diag_error(s->diag, a->loc, "`%s` of tensors", ast_kind_name(a->kind));
+  if (a->kind == AST_MATMUL) return matmul(s, a->loc, l, r);
+  for (size_t i = 0; i < sizeof binary_ops / sizeof *binary_ops; i++)
+    if (binary_ops[i].kind == a->kind)
+      return elementwise(s, a, binary_ops[i].op, binary_ops[i].kinds, l, r);
+  diag_error(s->diag, a->loc, "`%s` of tensors", sign_of(a->kind));
   return val_bad();
 }

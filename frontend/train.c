@@ -1,268 +1,209 @@
 /* train.c: the train block.  Its settings are a table; its computation (data expressions, bindings,
  * loss, metrics) is elaborated twice, into the entries train_step and eval.
  *
- * A loss or metric is a value for each example; an entry's results are its sum over the real rows and
- * their number, so that totals over batches are exact.
+ * A loss or metric is a value for each example; an entry's results are its sum over the real rows
+ * and their number, so that totals over batches are exact.
  */
 #include "frontend/sema.h"
 
-#include <math.h>
 #include <string.h>
 
-/* ---- settings ------------------------------------------------------------------------------------------- */
-
-typedef void SettingFn(Sema *s, Scope *sc, const Ast *a);
-
-static bool no_mods(Sema *s, const Ast *a) {
-  const Ast *mods = a->kid[SETTING_MODS];
-  if (!mods || !mods->len) return true;
-  sema_later(s, mods->kid[0]->loc, arena_printf(s->arena, "the modifier `%s` of `%s`", mods->kid[0]->name, a->name));
-  return false;
-}
+/* ---- settings of one number or word ---------------------------------------------------------- */
 
 static bool positive(Sema *s, Scope *sc, const Ast *a, int64_t *n) {
   const Ast *v = a->kid[SETTING_VALUE];
-  if (!v) diag_error(s->diag, a->loc, "`%s` wants a number", a->name);
-  if (!v || !no_mods(s, a) || !eval_int(s, sc, v, arena_printf(s->arena, "`%s`", a->name), n)) return false;
-  if (*n >= 1) return true;
-  diag_error(s->diag, ast_start(v), "`%s` must be at least 1, not %lld", a->name, (long long)*n);
+  const char *what = arena_printf(s->arena, "`%s`", a->name);
+  if (!v) {
+    diag_error(s->diag, a->loc, "%s wants a number", what);
+    return false;
+  }
+  if (!eval_int(s, sc, v, what, n)) return false;
+  if (*n >= 1 && *n <= INT32_MAX) return true;
+  diag_error(s->diag, ast_start(v), "%s must be from 1 to %d, not %lld", what, INT32_MAX,
+             (long long)*n);
   return false;
 }
 
+/* A wrong size stands for 1 until the end, so that the rest can be looked at. */
 static void set_batch(Sema *s, Scope *sc, const Ast *a) {
   const Ast *bound = a->kid[SETTING_BOUND];
+  s->batch = 1;
   int64_t n = 0;
-  if (!positive(s, sc, a, &n)) return;
-  s->batch = n;
+  if (positive(s, sc, a, &n)) s->batch = n;
   if (!bound) return;
-  s->batch_name = bound->kind == AST_NAMES ? bound->kid[0]->name : bound->name;
-  scope_bind(s, sc, s->batch_name, val_int(n), bound->loc);
+  s->batch_name = bound->name;
+  scope_bind(s, sc, bound->name, val_int(s->batch), bound->loc);
 }
 
 static void set_steps(Sema *s, Scope *sc, const Ast *a) { positive(s, sc, a, &s->g->train.steps); }
-static void set_epochs(Sema *s, Scope *sc, const Ast *a) { positive(s, sc, a, &s->g->train.epochs); }
+
+static void set_epochs(Sema *s, Scope *sc, const Ast *a) {
+  positive(s, sc, a, &s->g->train.epochs);
+}
 
 static void set_precision(Sema *s, Scope *sc, const Ast *a) {
-  static const char *const known[][2] = {{"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"}, {"auto", "auto"}};
+  static const char *const known[][2] = {
+      {"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"}, {"auto", "auto"}};
+  static const char *const later[] = {"f16", "fp16", "fp8", "mx8"};
   const Ast *v = a->kid[SETTING_VALUE];
+  Loc loc = v ? ast_start(v) : a->loc;
+  const Ast *head = v && v->kind == AST_CALL ? v->kid[CALL_CALLEE] : v;
+  const char *word = head && head->kind == AST_NAME ? head->name : "";
   (void)sc;
-  s->g->train.precision_loc = v ? ast_start(v) : a->loc;
-  if (!no_mods(s, a)) return;
-  for (int i = 0; v && v->kind == AST_NAME && i < 4; i++)
-    if (!strcmp(v->name, known[i][0])) {
+  s->g->train.precision_loc = loc;
+  for (size_t i = 0; head == v && i < sizeof known / sizeof *known; i++)
+    if (!strcmp(word, known[i][0])) {
       s->g->train.precision = known[i][1];
       return;
     }
-  const char *word = v && v->kind == AST_NAME ? v->name : v && v->kind == AST_CALL ? v->kid[0]->name : NULL;
-  if (word && (!strcmp(word, "f16") || !strcmp(word, "fp16") || !strcmp(word, "fp8") || !strcmp(word, "mx8")))
-    sema_later(s, ast_start(v), arena_printf(s->arena, "`precision %s`", word));
-  else diag_error(s->diag, v ? ast_start(v) : a->loc, "`precision` is f32, bf16 or auto");
-}
-
-/* ---- the optimizer ------------------------------------------------------------------------------------------ */
-
-typedef struct Setting {
-  const char *name;
-  AttrKey key;
-} Setting;
-
-static const struct { const char *name; Setting setting[6]; } optimizers[] = {
-    {"sgd", {{"momentum", AT_momentum}, {"weight_decay", AT_weight_decay}}},
-    {"adam", {{"eps", AT_eps}, {"weight_decay", AT_weight_decay}}},
-    {"adamw", {{"eps", AT_eps}, {"weight_decay", AT_weight_decay}}},
-};
-
-static void add_setting(Sema *s, AttrKey key, double v) {
-  vec_push(s->arena, &s->g->train.settings, attr_float(key, v));
-}
-
-/* A number, or linear(a, to: b) over the whole run. */
-static void set_lr(Sema *s, Scope *sc, const Ast *v) {
-  const Ast *callee = v->kind == AST_CALL ? v->kid[CALL_CALLEE] : NULL;
-  double from, to;
-  if (!callee || callee->kind != AST_NAME || strcmp(callee->name, "linear")) {
-    if (eval_float(s, sc, v, "`lr`", &from)) add_setting(s, AT_lr, from);
-    return;
-  }
-  const Ast *args = v->kid[CALL_ARGS];
-  bool fits = args->len == 2 && args->kid[0]->kind != AST_ARG && args->kid[1]->kind == AST_ARG &&
-              !strcmp(args->kid[1]->name, "to");
-  if (!fits) {
-    diag_error(s->diag, callee->loc, "a schedule of this version of mpcc is linear(a, to: b), over the whole run");
-    return;
-  }
-  if (!eval_float(s, sc, args->kid[0], "the start", &from) ||
-      !eval_float(s, sc, args->kid[1]->kid[ARG_VALUE], "the end", &to)) return;
-  add_setting(s, AT_lr, from);
-  add_setting(s, AT_lr_to, to);
-}
-
-static void set_betas(Sema *s, Scope *sc, const Ast *v) {
-  double b1, b2;
-  if (v->kind != AST_TUPLE || v->len != 2) {
-    diag_error(s->diag, ast_start(v), "betas wants two numbers: betas: (0.9, 0.999)");
-    return;
-  }
-  if (!eval_float(s, sc, v->kid[0], "beta", &b1) || !eval_float(s, sc, v->kid[1], "beta", &b2)) return;
-  if (!(b1 >= 0 && b1 < 1 && b2 >= 0 && b2 < 1))
-    diag_error(s->diag, ast_start(v), "betas lie from 0 to below 1");
-  add_setting(s, AT_beta1, b1);
-  add_setting(s, AT_beta2, b2);
-}
-
-static void set_optimizer_arg(Sema *s, Scope *sc, int which, const Ast *arg) {
-  const Ast *v = arg->kind == AST_ARG ? arg->kid[ARG_VALUE] : NULL;
-  const Setting *known = optimizers[which].setting;
-  const char *names[8] = {"lr", "betas"};
-  size_t n = which ? 2 : 1;
-  if (!v) {
-    diag_error(s->diag, ast_start(arg), "the settings of an optimizer are named: %s(lr: 1e-3)", optimizers[which].name);
-    return;
-  }
-  if (!strcmp(arg->name, "lr")) set_lr(s, sc, v);
-  else if (which && !strcmp(arg->name, "betas")) set_betas(s, sc, v);
-  else {
-    for (int i = 0; i < 6 && known[i].name; i++) {
-      double f;
-      names[n++] = known[i].name;
-      if (strcmp(known[i].name, arg->name)) continue;
-      if (eval_float(s, sc, v, arena_printf(s->arena, "`%s`", arg->name), &f)) add_setting(s, known[i].key, f);
+  for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+    if (!strcmp(word, later[i])) {
+      sema_later(s, loc, arena_printf(s->arena, "`precision %s`", word));
       return;
     }
-    const char *near = nearest_name(arg->name, names, n);
-    diag_error(s->diag, arg->loc, "%s has no setting `%s`%s%s%s", optimizers[which].name, arg->name,
-               near ? "; `" : "", near ? near : "", near ? "`?" : "");
-  }
+  diag_error(s->diag, loc, "`precision` is f32, bf16 or auto");
 }
 
-static void set_optimizer(Sema *s, Scope *sc, const Ast *a) {
-  const Ast *v = a->kid[SETTING_VALUE];
-  if (s->g->train.optimizer) {
-    sema_later(s, a->loc, "a second optimizer");
-    return;
-  }
-  if (!no_mods(s, a)) return;
-  if (!v || v->kind != AST_CALL || v->kid[CALL_CALLEE]->kind != AST_NAME) {
-    diag_error(s->diag, a->loc, "`optimizer` wants sgd(…), adam(…) or adamw(…)");
-    return;
-  }
-  const Ast *callee = v->kid[CALL_CALLEE];
-  for (int which = 0; which < 3; which++) {
-    if (strcmp(callee->name, optimizers[which].name)) continue;
-    s->g->train.optimizer = optimizers[which].name;
-    s->g->train.optimizer_loc = callee->loc;
-    for (uint32_t i = 0; i < v->kid[CALL_ARGS]->len; i++) set_optimizer_arg(s, sc, which, v->kid[CALL_ARGS]->kid[i]);
-    return;
-  }
-  const char *names[] = {"sgd", "adam", "adamw"}, *near = nearest_name(callee->name, names, 3);
-  diag_error(s->diag, callee->loc, "no optimizer `%s`%s%s%s", callee->name, near ? "; `" : ": sgd, adam, adamw",
-             near ? near : "", near ? "`?" : "");
+/* ---- data, losses, metrics: elaborated for each entry ---------------------------------------- */
+
+static void refuse_mods(Sema *s, const Ast *mods) {
+  if (mods)
+    sema_later(s, mods->kid[0]->loc,
+               arena_printf(s->arena, "the modifier `%s`", mods->kid[0]->name));
 }
 
-/* ---- data, losses, metrics: elaborated for each entry ----------------------------------------------------------- */
+/* Its type, from `u8[B, 28, 28]`. */
+static bool source_type(Sema *s, Scope *sc, const Ast *type, Type *t) {
+  const Ast *dims = type->kind == AST_INDEX ? type->kid[INDEX_AT] : NULL;
+  Val head = eval_expr(s, sc, dims ? type->kid[INDEX_OF] : type, false);
+  const Ast *first = dims && dims->len ? dims->kid[0] : NULL;
+  bool batched = first && first->kind == AST_NAME && first->name == s->batch_name;
+  bool unknown = !s->batch_name && s->incomplete; /* `train` has no batch, which was said */
+  if (head.kind == VAL_BAD || unknown) return false;
+  if (first && first->kind == AST_NAME && !strcmp(first->name, "_"))
+    return sema_later(s, first->loc, "a source as long as its file"), false;
+  if (head.kind != VAL_DTYPE || !batched) {
+    diag_error(s->diag, ast_start(type), "a source is `name: u8[%s, …]`, its first axis the batch",
+               s->batch_name ? s->batch_name : "B");
+    return false;
+  }
+  if (head.dtype != DT_f32 && head.dtype != DT_i32 && head.dtype != DT_u8)
+    return sema_later(s, ast_start(type),
+                      arena_printf(s->arena, "a source of %s", dtype_name[head.dtype])),
+           false;
+  if (!shape_eval(s, sc, dims, head.dtype, t)) return false;
+  t->rows = 0;
+  return true;
+}
 
 static void data_source(Sema *s, Scope *sc, const Ast *field) {
-  const Ast *type = field->kid[FIELD_TYPE], *key = field->kid[FIELD_KEY];
-  const Ast *dims = type->kind == AST_INDEX ? type->kid[INDEX_AT] : NULL;
-  Val head = eval_expr(s, sc, type->kind == AST_INDEX ? type->kid[INDEX_OF] : type, false);
+  const Ast *key = field->kid[FIELD_KEY];
   Type t;
-  bool batched = dims && dims->len && dims->kid[0]->kind == AST_NAME && dims->kid[0]->name == s->batch_name;
-  if (head.kind == VAL_BAD) return;
-  if (key->kind != AST_NAME || head.kind != VAL_DTYPE || !batched) {
-    diag_error(s->diag, ast_start(type), "a source is `name: u8[B, …]`, its first axis the batch");
+  refuse_mods(s, field->kid[FIELD_MODS]);
+  if (key->kind != AST_NAME) {
+    diag_error(s->diag, key->loc, "a source's name is a word, not a string");
     return;
   }
-  if (head.dtype != DT_f32 && head.dtype != DT_i32 && head.dtype != DT_u8) {
-    sema_later(s, ast_start(type), arena_printf(s->arena, "a source of %s", dtype_name[head.dtype]));
-    return;
-  }
-  if (field->kid[FIELD_MODS]) sema_later(s, field->kid[FIELD_MODS]->kid[0]->loc, "a modifier here");
-  if (!shape_eval(s, sc, dims, head.dtype, &t)) return;
-  t.rows = 0;
-  ValueId v = graph_add_entry_arg(s->g, s->entry, ARG_input, key->name, t, key->loc);
-  scope_bind(s, sc, key->name, val_tensor(v), key->loc);
+  Val v = val_bad();
+  if (source_type(s, sc, field->kid[FIELD_TYPE], &t))
+    v = val_tensor(graph_add_entry_arg(s->g, s->entry, ARG_input, key->name, t, key->loc));
+  scope_bind(s, sc, key->name, v, key->loc);
 }
 
 static void bind_in(Sema *s, Scope *sc, const Ast *a) {
-  if (a->kid[BIND_MODS]) sema_later(s, a->kid[BIND_MODS]->kid[0]->loc, "a modifier here");
+  refuse_mods(s, a->kid[BIND_MODS]);
   bind_names(s, sc, a, eval_expr(s, sc, a->kid[BIND_VALUE], false), true);
 }
 
 static void data_block(Sema *s, Scope *sc, const Ast *a) {
   const Ast *block = a->kid[SETTING_BLOCK];
-  if (!block) {
+  if (!block || a->kid[SETTING_VALUE]) {
     diag_error(s->diag, a->loc, "`data` wants a block of sources: data { images: u8[B, 28, 28] }");
     return;
   }
-  no_mods(s, a);
   for (uint32_t i = 0; i < block->len; i++) {
     const Ast *item = block->kid[i];
     if (item->kind == AST_FIELD && !item->kid[FIELD_INIT]) data_source(s, sc, item);
     else if (item->kind == AST_BIND) bind_in(s, sc, item);
-    else diag_error(s->diag, item->loc, "a source, `name: type`, or `name = expression` is wanted here");
+    else
+      diag_error(s->diag, item->loc,
+                 "a source, `name: type`, or `name = expression` is wanted here");
   }
 }
 
 /* Sum over real rows and their number, as results of the entry. */
 static void add_total(Sema *s, ResRole role, const char *name, ValueId v, Loc loc) {
-  Type t = value_type(s->g, v);
   s->b.loc = loc;
-  if (dtype_kind[t.dtype] != 'f') v = build_cast(&s->b, v, DT_f32);
-  ValueId ones = build_constant(&s->b, type_with(t, DT_f32), 1);
+  v = tensor_widen(s, v);
+  if (dtype_kind[value_type(s->g, v).dtype] != 'f') v = build_cast(&s->b, v, DT_f32);
+  ValueId ones = build_like(&s->b, v, 1);
   ValueId sum = build_reduce_all(&s->b, OP_sum, v), weight = build_reduce_all(&s->b, OP_sum, ones);
   graph_add_entry_result(s->g, s->entry, role, name, sum, loc);
   graph_add_entry_result(s->g, s->entry, RES_weight, name, weight, loc);
 }
 
-static const char *total_name(const Ast *a) {
-  const Ast *bound = a->kid[SETTING_BOUND];
-  return !bound ? a->name : bound->kind == AST_NAMES ? bound->kid[0]->name : bound->name;
-}
-
 static void total(Sema *s, Scope *sc, const Ast *a, ResRole role) {
-  const Ast *e = a->kid[SETTING_VALUE];
-  if (!e || !no_mods(s, a)) return;
-  const char *name = intern(s->strings, total_name(a), strlen(total_name(a)));
+  const Ast *e = a->kid[SETTING_VALUE], *bound = a->kid[SETTING_BOUND];
+  if (!e) {
+    diag_error(s->diag, a->loc, "`%s` wants a value for each example", a->name);
+    return;
+  }
+  const char *name = bound ? bound->name : a->name;
+  s->total = a->name;
   Val v = eval_expr(s, sc, e, false);
-  ValueId x = tensor_of(s, v, ast_start(e));
-  if (x == NO_ID) return;
-  if (value_type(s->g, x).rows < 0) {
-    diag_error(s->diag, ast_start(e), "`%s %s` is %s: leave it unreduced, one value for each example", a->name, name,
-               val_describe(s, v));
-    return;
-  }
-  if (role == RES_loss && dtype_kind[value_type(s->g, x).dtype] != 'f') {
-    diag_error(s->diag, ast_start(e), "a loss must be a float, not %s", val_describe(s, v));
-    return;
-  }
+  s->total = NULL;
   const char *what = arena_printf(s->arena, "a metric made of the total `%s`", name);
-  scope_bind(s, sc, name, (Val){.kind = VAL_LATER, .s = what}, a->loc);
-  add_total(s, role, name, x, ast_start(e));
+  Val later = {.kind = VAL_LATER, .s = what};
+  bool fresh = scope_bind(s, sc, name, later, bound ? bound->loc : a->loc);
+  ValueId x = tensor_of(s, v, ast_start(e));
+  if (x == NO_ID || !fresh) return;
+  Type t = value_type(s->g, x);
+  if (t.rows < 0)
+    diag_error(s->diag, ast_start(e), "the %s is %s: leave it unreduced, a value for each example",
+               a->name, val_describe(s, v));
+  else if (role == RES_loss && dtype_kind[t.dtype] != 'f')
+    diag_error(s->diag, ast_start(e), "the loss is %s: a float is wanted", val_describe(s, v));
+  else add_total(s, role, name, x, ast_start(e));
 }
 
-static void loss(Sema *s, Scope *sc, const Ast *a) {
-  const Entry *e = &s->g->entries.at[s->entry];
-  for (uint32_t i = 0; i < e->results.len; i++)
-    if (e->results.at[i].role == RES_loss) {
-      sema_later(s, a->loc, "a second loss");
-      return;
-    }
-  total(s, sc, a, RES_loss);
-}
+static void set_loss(Sema *s, Scope *sc, const Ast *a) { total(s, sc, a, RES_loss); }
+static void set_metric(Sema *s, Scope *sc, const Ast *a) { total(s, sc, a, RES_metric); }
 
-static void metric(Sema *s, Scope *sc, const Ast *a) { total(s, sc, a, RES_metric); }
+/* ---- the table ------------------------------------------------------------------------------- */
 
-/* ---- the table ------------------------------------------------------------------------------------------------------ */
+/* ONCE: in the first entry; EACH: in every entry; FIRST: before any entry. */
+typedef enum When { LATER, FIRST, ONCE, EACH } When;
 
-typedef enum When { ONCE, EACH, LATER } When; /* EACH: part of every entry's computation */
+/* How often: any number of times; once; once, and more in a later version. */
+typedef enum Often { ANY, ONE, ONE_YET } Often;
 
-static const struct { const char *word; When when; SettingFn *fn; } settings[] = {
-    {"batch", ONCE, set_batch},         {"steps", ONCE, set_steps},  {"epochs", ONCE, set_epochs},
-    {"precision", ONCE, set_precision}, {"optimizer", ONCE, set_optimizer},
-    {"data", EACH, data_block},         {"loss", EACH, loss},        {"metric", EACH, metric},
-    {"input", LATER, NULL},  {"accumulate", LATER, NULL}, {"group", LATER, NULL},  {"hyper", LATER, NULL},
-    {"clip", LATER, NULL},   {"init", LATER, NULL},       {"load", LATER, NULL},   {"frozen", LATER, NULL},
-    {"tail", LATER, NULL},   {"eval", LATER, NULL},       {"step", LATER, NULL},   {"order", LATER, NULL},
+static const struct {
+  const char *word;
+  void (*fn)(Sema *s, Scope *sc, const Ast *a);
+  When when;
+  Often often;
+  bool binds, block, needed; /* takes `NAME =`; a block; must be there */
+} settings[] = {
+    {"batch", set_batch, FIRST, ONE, true, false, true},
+    {"data", data_block, EACH, ONE_YET, false, true, false},
+    {"loss", set_loss, EACH, ONE_YET, true, false, true},
+    {"metric", set_metric, EACH, ANY, true, false, false},
+    {"optimizer", set_optimizer, ONCE, ONE_YET, false, false, true},
+    {"steps", set_steps, ONCE, ONE, false, false, false},
+    {"epochs", set_epochs, ONCE, ONE, false, false, false},
+    {"precision", set_precision, ONCE, ONE, false, false, false},
+    {.word = "accumulate"},
+    {.word = "clip"},
+    {.word = "eval"},
+    {.word = "frozen"},
+    {.word = "group"},
+    {.word = "hyper"},
+    {.word = "init"},
+    {.word = "input"},
+    {.word = "load"},
+    {.word = "order"},
+    {.word = "step"},
+    {.word = "tail"},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
@@ -272,80 +213,127 @@ static int find_setting(const char *word) {
   return -1;
 }
 
-static void unknown_setting(Sema *s, const Ast *a) {
+static bool refuse_setting(Sema *s, const Ast *a) {
   const char *names[SETTINGS];
   for (int i = 0; i < SETTINGS; i++) names[i] = settings[i].word;
-  const char *near = nearest_name(a->name, names, SETTINGS);
-  diag_error(s->diag, a->loc, "no setting `%s`%s%s%s", a->name, near ? "; `" : "", near ? near : "", near ? "`?" : "");
-}
-
-static bool named_like_setting(Sema *s, const Ast *bind) {
-  const Ast *name = bind->kid[BIND_NAMES]->kid[0];
-  if (find_setting(name->name) < 0) return false;
-  diag_error(s->diag, name->loc, "a binding named like a setting: write `%s …` without `=`", name->name);
-  return true;
-}
-
-static void settle_once(Sema *s, Scope *sc, const Ast *block) {
-  for (uint32_t i = 0; i < block->len; i++) {
-    const Ast *a = block->kid[i];
-    if (a->kind == AST_BIND) named_like_setting(s, a);
-    else if (a->kind != AST_SETTING) diag_error(s->diag, a->loc, "a setting or a binding is wanted here");
-    else {
-      int k = find_setting(a->name);
-      if (k < 0) unknown_setting(s, a);
-      else if (settings[k].when == LATER) sema_later(s, a->loc, arena_printf(s->arena, "`%s`", a->name));
-      else if (settings[k].when == ONCE) settings[k].fn(s, sc, a);
-    }
-  }
-}
-
-static void elaborate(Sema *s, Scope *once, const Ast *block, const char *name, EntryKind kind) {
-  s->entry = graph_add_entry(s->g, name, kind, s->batch, s->train_ast->loc);
-  s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
-  s->building = true;
-  for (uint32_t i = 0; i < s->params.len; i++) s->params.at[i]->arg = NO_ID;
-  Scope *sc = scope_new(s, once);
-  for (uint32_t i = 0; i < block->len; i++) {
-    const Ast *a = block->kid[i];
-    int k = a->kind == AST_SETTING ? find_setting(a->name) : -1;
-    if (a->kind == AST_BIND) bind_in(s, sc, a);
-    else if (k >= 0 && settings[k].when == EACH) settings[k].fn(s, sc, a);
-  }
-  s->building = false;
-}
-
-static bool names_the_model(Sema *s) {
-  const Ast *v = s->train_ast->kid[SETTING_VALUE];
-  if (v && v->kind == AST_NAME && v->name == s->model_ast->name) return true;
-  diag_error(s->diag, v ? ast_start(v) : s->train_ast->loc, "`train` wants the name of the model, `%s`", s->model_ast->name);
+  diag_error(s->diag, a->loc, "no setting `%s`%s", a->name, sema_near(s, a->name, names, SETTINGS));
   return false;
 }
 
-static void check_complete(Sema *s) {
-  const Train *t = &s->g->train;
-  Loc loc = s->train_ast->loc;
-  if (graph_entry_result(s->g, s->entry, RES_loss, NULL) == NO_ID) diag_error(s->diag, loc, "`train` has no loss");
-  if (!t->optimizer) diag_error(s->diag, loc, "`train` has no optimizer");
-  for (uint32_t i = 0; i < t->settings.len; i++)
-    if (t->settings.at[i].key == AT_lr) return;
-  if (t->optimizer) diag_error(s->diag, t->optimizer_loc, "%s needs `lr`", t->optimizer);
+/* ---- the block ------------------------------------------------------------------------------- */
+
+typedef struct TrainBlock {
+  const Ast *ast;
+  bool *sound; /* an element an item: it may be elaborated */
+  const Ast *seen[SETTINGS];
+} TrainBlock;
+
+static bool check_setting(Sema *s, TrainBlock *t, const Ast *a) {
+  int k = find_setting(a->name);
+  if (k < 0) return refuse_setting(s, a);
+  const Ast *bound = a->kid[SETTING_BOUND], *block = a->kid[SETTING_BLOCK];
+  const Ast *mods = a->kid[SETTING_MODS], *first = t->seen[k];
+  if (!first) t->seen[k] = a;
+  if (settings[k].when == LATER) sema_later(s, a->loc, arena_printf(s->arena, "`%s`", a->name));
+  else if (first && settings[k].often == ONE_YET)
+    sema_later(s, a->loc, arena_printf(s->arena, "a second `%s`", a->name));
+  else if (first && settings[k].often == ONE) {
+    diag_error(s->diag, a->loc, "`%s` is given twice", a->name);
+    diag_note(s->diag, first->loc, "first here");
+  } else if (bound && !settings[k].binds)
+    diag_error(s->diag, bound->loc, "`%s` binds no name", a->name);
+  else if (block && !settings[k].block)
+    diag_error(s->diag, block->loc, "`%s` takes no block", a->name);
+  else if (mods)
+    sema_later(s, mods->kid[0]->loc,
+               arena_printf(s->arena, "the modifier `%s` of `%s`", mods->kid[0]->name, a->name));
+  else return true;
+  return false;
+}
+
+static bool check_bind(Sema *s, const Ast *a) {
+  const Ast *names = a->kid[BIND_NAMES];
+  for (uint32_t i = 0; i < names->len; i++) {
+    const Ast *name = names->kid[i];
+    if (find_setting(name->name) < 0) continue;
+    diag_error(s->diag, name->loc, "a binding named like a setting: write `%s …` without `=`",
+               name->name);
+    return false;
+  }
+  return true;
+}
+
+/* What can be said of each item alone. */
+static void check_block(Sema *s, TrainBlock *t) {
+  for (uint32_t i = 0; i < t->ast->len; i++) {
+    const Ast *a = t->ast->kid[i];
+    if (a->kind == AST_BIND) t->sound[i] = check_bind(s, a);
+    else if (a->kind == AST_SETTING) t->sound[i] = check_setting(s, t, a);
+    else if (a->kind == AST_IF || a->kind == AST_FOR || a->kind == AST_ASSERT ||
+             a->kind == AST_ASSIGN)
+      sema_later_names(s, a->loc, "this statement in `train`");
+    else diag_error(s->diag, a->loc, "a setting or a binding is wanted here");
+  }
+  for (int k = 0; k < SETTINGS; k++)
+    if (settings[k].needed && !t->seen[k])
+      diag_error(s->diag, s->train_ast->loc, "`train` has no %s", settings[k].word);
+}
+
+static void elaborate(Sema *s, Scope *sc, const TrainBlock *t, When when) {
+  for (uint32_t i = 0; i < t->ast->len; i++) {
+    const Ast *a = t->ast->kid[i];
+    int k = a->kind == AST_SETTING ? find_setting(a->name) : -1;
+    if (!t->sound[i]) continue;
+    if (k >= 0 && (settings[k].when == when || (settings[k].when == EACH && when == ONCE)))
+      settings[k].fn(s, sc, a);
+    else if (k < 0 && when != FIRST) bind_in(s, sc, a);
+  }
+}
+
+static void build_entry(Sema *s, Scope *once, const TrainBlock *t, EntryKind kind) {
+  bool step = kind == ENTRY_step;
+  s->entry = graph_add_entry(s->g, step ? "train_step" : "eval", kind, s->batch, s->train_ast->loc);
+  s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
+  for (uint32_t i = 0; i < s->params.len; i++) s->params.at[i]->arg = NO_ID;
+  s->building = true;
+  s->faults = 0;
+  elaborate(s, scope_new(s, once), t, step ? ONCE : EACH);
+  s->building = false;
+}
+
+/* Parameters that lead to the loss without a gradient are found by the pass `grad`. */
+static void check_trained(Sema *s) {
+  for (uint32_t i = 0; i < s->params.len; i++) {
+    const Param *p = s->params.at[i];
+    if (p->arg == NO_ID)
+      diag_error(s->diag, p->loc, "nothing trains %s: `train` does not use it", p->path);
+  }
+}
+
+static bool names_the_model(Sema *s) {
+  const Ast *a = s->train_ast, *v = a->kid[SETTING_VALUE], *mods = a->kid[SETTING_MODS];
+  const char *model = s->model_ast->name;
+  Loc loc = v ? ast_start(v) : a->loc;
+  if (!v || v->kind != AST_NAME || v->name != model)
+    diag_error(s->diag, loc, "`train` wants the name of the model, `%s`", model);
+  else if (!a->kid[SETTING_BLOCK]) diag_error(s->diag, a->loc, "`train %s` wants a block", model);
+  else if (mods) refuse_mods(s, mods);
+  else return true;
+  return false;
 }
 
 void train_entries(Sema *s) {
-  const Ast *block = s->train_ast->kid[SETTING_BLOCK];
   if (!names_the_model(s)) return;
-  if (!block) {
-    diag_error(s->diag, s->train_ast->loc, "`train %s` wants a block", s->model_ast->name);
-    return;
-  }
+  TrainBlock t = {.ast = s->train_ast->kid[SETTING_BLOCK]};
+  t.sound = NEW_ARRAY(s->arena, bool, t.ast->len);
   Scope *once = scope_new(s, s->model->scope);
-  settle_once(s, once, block);
-  if (!s->batch) {
-    if (!s->diag->errors) diag_error(s->diag, s->train_ast->loc, "`train` has no batch: batch B = 64");
-    return;
+  check_block(s, &t);
+  elaborate(s, once, &t, FIRST);
+  if (!s->batch) { /* the axes of all sources are unknown */
+    s->batch = 1;
+    s->incomplete = true;
   }
-  elaborate(s, once, block, "train_step", ENTRY_step);
-  if (!s->diag->errors) check_complete(s);
-  if (!s->diag->errors) elaborate(s, once, block, "eval", ENTRY_eval);
+  build_entry(s, once, &t, ENTRY_step);
+  if (!s->diag->errors) check_trained(s);
+  if (!s->diag->errors) build_entry(s, once, &t, ENTRY_eval);
 }

@@ -39,31 +39,73 @@ static const char *describe_number(Sema *s, Val v) {
   return t.at;
 }
 
-const char *val_describe(Sema *s, Val v) {
+static const char *describe_tensor(Sema *s, Val v) {
   Text t = {.arena = s->arena};
+  Type type = val_type(s, v);
+  type.rows = -1; /* which axis is the batch is not how the user writes it */
+  type_print(&t, type);
+  return t.at;
+}
+
+const char *val_describe(Sema *s, Val v) {
+  const Module *m = v.kind == VAL_INSTANCE ? v.instance->module : NULL;
   switch (v.kind) {
-  case VAL_INT: case VAL_FLOAT: return describe_number(s, v);
+  case VAL_INT:
+  case VAL_FLOAT: return describe_number(s, v);
   case VAL_BOOL: return v.i ? "true" : "false";
   case VAL_STRING: return "a string";
   case VAL_LIST: return arena_printf(s->arena, "a list of %u", (unsigned)v.list.n);
   case VAL_TUPLE: return arena_printf(s->arena, "%u values", (unsigned)v.list.n);
-  case VAL_FN: case VAL_BUILTIN: return "a function";
-  case VAL_MODULE: return "a module";
-  case VAL_INSTANCE: return arena_printf(s->arena, "an instance of %s", v.instance->module
-                                             ? v.instance->module->ast->name : "the model");
-  case VAL_PARAM: case VAL_TENSOR: type_print(&t, val_type(s, v)); return t.at;
+  case VAL_FN:
+  case VAL_BUILTIN: return "a function";
+  case VAL_MODULE: return arena_printf(s->arena, "the module %s", v.module->ast->name);
+  case VAL_INSTANCE: return m ? arena_printf(s->arena, "a %s", m->ast->name) : "the model";
+  case VAL_PARAM:
+  case VAL_TENSOR: return describe_tensor(s, v);
   case VAL_DTYPE: return "an element type";
-  case VAL_BAD: case VAL_LATER: break;
+  case VAL_BAD:
+  case VAL_LATER: break;
   }
   return "nothing";
 }
+
+/* ---- errors that many rooms report ----------------------------------------------------------- */
 
 Val sema_later(Sema *s, Loc loc, const char *what) {
   diag_error(s->diag, loc, "%s: not supported by this version of mpcc", what);
   return val_bad();
 }
 
-/* ---- scopes ------------------------------------------------------------------------------------- */
+Val sema_later_names(Sema *s, Loc loc, const char *what) {
+  s->incomplete = true;
+  return sema_later(s, loc, what);
+}
+
+Val sema_give_up(Sema *s, Loc loc, const char *what) {
+  if (!s->gave_up) diag_error(s->diag, loc, "%s", what);
+  s->gave_up = true;
+  return val_bad();
+}
+
+bool sema_work(Sema *s, Loc loc, uint32_t units) {
+  if (s->gave_up) return false;
+  s->work += units;
+  bool fits = s->work <= EVAL_WORK && s->g->nodes.len <= EVAL_NODES;
+  if (!fits) sema_give_up(s, loc, "the program unrolls to more than mpcc compiles");
+  return fits;
+}
+
+/* Suggestions cost time, so only errors that will be seen get them. */
+static bool is_shown(const Sema *s) {
+  return s->diag->out && (!s->diag->limit || s->diag->errors < s->diag->limit);
+}
+
+const char *sema_near(Sema *s, const char *name, const char *const *names, size_t n) {
+  const char *near = is_shown(s) ? nearest_name(name, names, n) : NULL;
+  return near ? arena_printf(s->arena, "; `%s`?", near) : "";
+}
+
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 Scope *scope_new(Sema *s, Scope *parent) {
   Scope *sc = NEW(s->arena, Scope);
@@ -129,11 +171,11 @@ bool scope_bind(Sema *s, Scope *sc, const char *name, Val v, Loc loc) {
   return false;
 }
 
-const char *scope_nearest(Sema *s, const Scope *sc, const char *name) {
+const char *scope_near(Sema *s, const Scope *sc, const char *name, bool outer) {
   enum { MOST = 2000 };
   VEC(const char *) names = {0};
-  for (; sc; sc = sc->parent)
+  for (; sc && is_shown(s); sc = outer ? sc->parent : NULL)
     for (uint32_t i = 0; i < sc->names.len && names.len < MOST; i++)
       vec_push(s->arena, &names, sc->names.at[i].name);
-  return nearest_name(name, names.at, names.len);
+  return sema_near(s, name, names.at, names.len);
 }

@@ -2,6 +2,7 @@
  *
  *     uint64_t saved = float_mode_set();  ...  float_mode_restore(saved);
  *
+ * Between the two stand calls: a compiler may move arithmetic of the same function across them.
  * The mode belongs to the thread.  float_mode_set also masks exceptions and rounds to nearest, so
  * the caller's settings cannot leak into a result.  Where the processor offers no such mode
  * FLOAT_MODE_KNOWN is 0 and results that touch subnormals differ.  aarch64 decides what is

@@ -290,6 +290,20 @@ static int by_position(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+/* The matmul of a gemm comes first, so that its operands are the kernel's first; the place of a
+ * kernel is that of its first reduction or matmul. */
+static Loc write_anchor(Grouping *s, KernelText *k) {
+  const Positions *m = &s->member[k->root];
+  for (uint32_t i = 0; i < m->len; i++) {
+    const Node *n = at(s, m->at[i]);
+    Loc loc = n->loc;
+    if (op_form[n->op] == FORM_map || op_form[n->op] != s->group[k->root].form) continue;
+    if (n->op == OP_matmul) copy_into(s, k, s->node[m->at[i]]);
+    return loc;
+  }
+  return at(s, m->at[0])->loc;
+}
+
 static void write_kernel(Grouping *s, uint32_t r) {
   Graph *g = s->g;
   Positions *m = &s->member[r];
@@ -297,11 +311,9 @@ static void write_kernel(Grouping *s, uint32_t r) {
   KernelText k = {.body = graph_add_block(g, NO_ID), .root = r};
   VEC(Type) types = {0};
   ValueIds results = {0};
-  Loc loc = at(s, m->at[0])->loc;
+  Loc loc = write_anchor(s, &k);
   for (uint32_t i = 0; i < m->len; i++) {
-    Node *n = at(s, m->at[i]);
-    if (op_form[n->op] == s->group[r].form && s->group[r].form != FORM_map) loc = n->loc;
-    ValueId res = n->res;
+    ValueId res = at(s, m->at[i])->res;
     copy_into(s, &k, s->node[m->at[i]]);
     if (!s->used_outside[res]) continue;
     vec_push(s->arena, &results, res);

@@ -20,6 +20,8 @@ typedef struct CpuTarget CpuTarget;
 const CpuTarget *cpu_target(Arena *arena, const char *name, const char **why);
 const Target *cpu_target_info(const CpuTarget *t); /* for the passes */
 
+enum { CPU_MOST_PARTS = 16 };
+
 typedef enum CpuOutput { CPU_OBJECT, CPU_ASM, CPU_LL } CpuOutput;
 
 typedef struct CpuOptions {
@@ -30,6 +32,7 @@ typedef struct CpuOptions {
   int opt;                 /* 0 … 3; the bits of the results do not depend on it */
   bool with_main;          /* also int main(int, char **), which hands over to mp_cli */
   CpuOutput output;
+  unsigned parts; /* objects only: as many, made by as many threads; 0: one */
 } CpuOptions;
 
 typedef struct CpuCode {
@@ -37,7 +40,8 @@ typedef struct CpuCode {
   size_t size;
 } CpuCode;
 
-/* false: LLVM refused (*why); that is our mistake, not the user's. */
+/* code[o->parts]: objects that belong together in one link, or the one text.  false: LLVM refused
+ * (*why); that is our mistake, not the user's. */
 bool cpu_compile(const Program *p, const CpuTarget *t, const CpuOptions *o, Arena *arena,
                  CpuCode *code, const char **why);
 

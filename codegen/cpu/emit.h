@@ -3,7 +3,7 @@
  *   cpu.c     a Program to code; target.c: levels and processors
  *   module.c  the LLVM module: attributes, runtime calls, LLVM's passes, output
  *   kernel.c  one function a distinct kernel; entry.c  one an entry, calling them in order
- *   map.c reduce.c product.c   the loops of the three kernel forms
+ *   map.c reduce*.c product.c   the loops of the three kernel forms
  *   index.c   loop axes: which axes of a space fold into one, and where in memory an index lies
  *   expr.c    the value of a node at an index, by recursion
  *   flow.c    loops, branches, scopes; memory.c  loads and stores of vectors
@@ -23,11 +23,12 @@
 struct CpuTarget {
   Target base;
   VecInfo vec;
-  const char *level, *tune;     /* LLVM processor names */
-  const char *lower;            /* the flag that builds for an older one */
-  const char *const *features;  /* of the level, NULL at the end: what a context checks */
+  const char *level, *tune;    /* LLVM processor names */
+  const char *lower;           /* the flag that builds for an older one */
+  const char *const *features; /* of the level, NULL at the end: what a context checks */
 };
 
+void target_init(void); /* of LLVM, before threads */
 LLVMTargetMachineRef target_machine(const CpuTarget *t, int opt, const char **why);
 
 /* ---- the module ------------------------------------------------------------------------------ */
@@ -35,6 +36,10 @@ LLVMTargetMachineRef target_machine(const CpuTarget *t, int opt, const char **wh
 typedef struct KernelFn {
   const char *key; /* interned text of everything the function depends on */
   LLVMValueRef fn;
+  /* Or NULL; what thread 0 calls when all threads have run fn.  Then `scratch` of both is memory
+   * that all threads share, of slot_bytes. */
+  LLVMValueRef finish;
+  uint64_t slot_bytes;
 } KernelFn;
 
 typedef struct Module {
@@ -43,10 +48,12 @@ typedef struct Module {
   const Graph *g;
   const CpuTarget *target;
   const CpuOptions *o;
+  unsigned part, load[CPU_MOST_PARTS]; /* which of o->parts this is; what each has to do */
   const Scalars *scalars;
   Strings keys;
   VEC(KernelFn) kernels;
-  uint64_t scratch_bytes; /* most that a kernel wants of a thread */
+  uint64_t scratch_bytes; /* most that a kernel wants of a thread, rounded up; kernels come first */
+  uint64_t slot_bytes;    /* that and what the entries' launches leave for each other */
   LLVMContextRef ctx;
   LLVMModuleRef mod;
   LLVMTypeRef none, i1, i8, i16, i32, i64, f32, f64, ptr;
@@ -57,14 +64,16 @@ void module_init(Module *m, LLVMTargetMachineRef tm);
 LLVMValueRef module_int(const Module *m, int64_t v);      /* an i64 */
 void module_attributes(const Module *m, LLVMValueRef fn); /* target, float mode, no unwinding */
 /* An attribute of LLVM's own by its name; at: LLVMAttributeFunctionIndex, or parameter + 1. */
-void module_add_attribute(const Module *m, LLVMValueRef fn, unsigned at, const char *name, uint64_t v);
+void module_add_attribute(const Module *m, LLVMValueRef fn, unsigned at, const char *name,
+                          uint64_t v);
 /* The runtime's function of this name in calls.def; a call of it. */
 LLVMValueRef module_runtime(Module *m, const char *name);
-LLVMValueRef module_call(Module *m, LLVMBuilderRef b, const char *name, unsigned n, LLVMValueRef *args);
+LLVMValueRef module_call(Module *m, LLVMBuilderRef b, const char *name, unsigned n,
+                         LLVMValueRef *args);
 bool module_optimize(Module *m, LLVMTargetMachineRef tm, const char **why);
 bool module_write(Module *m, LLVMTargetMachineRef tm, CpuCode *code, const char **why);
 
-/* ---- one kernel's emission --------------------------------------------------------------------- */
+/* ---- one kernel's emission ------------------------------------------------------------------- */
 
 /* A run of axes of the index space that no access tells apart from one axis. */
 typedef enum AxisKind {
@@ -125,25 +134,26 @@ typedef struct Kernel {
   LLVMBuilderRef b;
   LLVMValueRef fn, tid, threads, rows, scratch; /* i64 and pointers */
   LLVMValueRef tid32, threads32;
-  LLVMBasicBlockRef block;             /* where the code of the innermost scope goes on */
+  LLVMBasicBlockRef block; /* where the code of the innermost scope goes on */
   LLVMValueRef before[MAX_SCOPES];
-  int scope;                           /* the innermost */
-  int64_t dim[MAX_RANK];               /* the space */
+  int scope;             /* the innermost */
+  int64_t dim[MAX_RANK]; /* the space */
   int rank, lead;
-  bool parted[MAX_RANK];               /* axis does not fold into the one before it */
-  int group[MAX_RANK];                 /* its Axis, -1: size 1 */
-  bool last[MAX_RANK];                 /* of its group */
+  bool parted[MAX_RANK]; /* axis does not fold into the one before it */
+  int group[MAX_RANK];   /* its Axis, -1: size 1 */
+  bool last[MAX_RANK];   /* of its group */
   Axis axis[MAX_RANK + 1];
   int axes;
-  unsigned lanes;                      /* of a vector, a power of two */
-  unsigned valid;                      /* lanes that exist; fewer in a tail */
-  unsigned sub;                        /* which of several neighbouring vectors; values of */
-  int sub_scope;                       /* this scope and inner ones are of one of them */
+  unsigned lanes;                     /* of a vector, a power of two */
+  unsigned valid;                     /* lanes that exist; fewer in a tail */
+  unsigned sub;                       /* which of several neighbouring vectors; values of */
+  int sub_scope;                      /* this scope and inner ones are of one of them */
+  uint64_t scratch_bytes, slot_bytes; /* what measure_* says */
   VEC(Memo) memo;
 } Kernel;
 
 /* kernel.c, entry.c, tables.c */
-LLVMValueRef kernel_function(Module *m, NodeId launch, int64_t batch);
+KernelFn kernel_function(Module *m, NodeId launch, int64_t batch);
 LLVMValueRef entry_function(Module *m, uint32_t index);
 void tables_emit(Module *m, LLVMValueRef *entries); /* and the functions around them */
 
@@ -151,18 +161,21 @@ void tables_emit(Module *m, LLVMValueRef *entries); /* and the functions around 
 void fit_lanes(Kernel *k, int64_t extent); /* vectors no wider than it takes */
 void emit_map(Kernel *k);
 void emit_reduce(Kernel *k);
+void emit_finish(Kernel *k); /* of a reduce kernel with slots */
 void emit_product(Kernel *k);
-uint64_t product_scratch(Kernel *k); /* before emission */
+void measure_reduce(Kernel *k);  /* slot_bytes */
+void measure_product(Kernel *k); /* scratch_bytes */
 
-/* ---- flow.c ------------------------------------------------------------------------------------ */
+/* ---- flow.c ---------------------------------------------------------------------------------- */
 
 LLVMValueRef k_int(Kernel *k, int64_t v);
 LLVMValueRef k_plus(Kernel *k, LLVMValueRef x, int64_t y); /* of integers, no vectors */
 LLVMValueRef k_times(Kernel *k, LLVMValueRef x, int64_t y);
-void k_go(Kernel *k, int scope);    /* the builder to the end of a scope's code */
-LLVMValueRef k_splat(Kernel *k, LLVMValueRef scalar, unsigned lanes); /* the scalar where lanes is 1 */
+void k_go(Kernel *k, int scope); /* the builder to the end of a scope's code */
+LLVMValueRef k_splat(Kernel *k, LLVMValueRef scalar,
+                     unsigned lanes); /* the scalar where lanes is 1 */
 LLVMTypeRef k_vector(LLVMTypeRef t, unsigned lanes);
-LLVMValueRef k_iota(Kernel *k, LLVMTypeRef t, unsigned lanes); /* constant 0, 1, … */
+LLVMValueRef k_iota(LLVMTypeRef t, unsigned lanes); /* constant 0, 1, … */
 
 enum { MAX_CARRIED = 128 };
 
@@ -187,7 +200,7 @@ LLVMValueRef k_is_last_thread(Kernel *k);
 /* This thread's part of 0 … n, in whole units; the last thread's ends at n. */
 void k_share(Kernel *k, int64_t n, int64_t unit, LLVMValueRef *from, LLVMValueRef *end);
 
-/* ---- index.c ------------------------------------------------------------------------------------- */
+/* ---- index.c --------------------------------------------------------------------------------- */
 
 /* The space and how its axes fold; border: axis that starts a new group in any case, or -1; lead:
  * the space's axis that is axis 0 of results of lower rank. */
@@ -205,7 +218,7 @@ Val index_value(Kernel *k, const Ix *ix); /* as i32 */
 LLVMValueRef k_clamp(Kernel *k, LLVMValueRef x, LLVMValueRef low, LLVMValueRef high);
 LLVMValueRef k_real_rows(Kernel *k, Type t); /* rows · m, an i64 of ROOT */
 
-/* ---- memory.c ---------------------------------------------------------------------------------------- */
+/* ---- memory.c -------------------------------------------------------------------------------- */
 
 /* Registers: float for f32, i32 for integers and the bits of bf16, i1. */
 Val k_load(Kernel *k, LLVMValueRef p, Type t, const Index *ix);
@@ -213,7 +226,7 @@ void k_store(Kernel *k, LLVMValueRef p, Type t, const Index *ix, Val v);
 LLVMValueRef k_operand(const Kernel *k, uint32_t i);
 LLVMValueRef k_result(const Kernel *k, uint32_t i);
 
-/* ---- expr.c ------------------------------------------------------------------------------------------ */
+/* ---- expr.c ---------------------------------------------------------------------------------- */
 
 Val expr(Kernel *k, ValueId v, const Index *ix);
 void expr_given(Kernel *k, ValueId v, const Index *ix, Val val);

@@ -2,7 +2,9 @@
  *
  * Every thread of the team runs it: the launches in order, a meeting where the Program says so.
  * Kernels that are not shared out (part = -1) are called by thread 0 alone, as if it were the whole
- * team.  Offsets are constants, so a call is a few additions.
+ * team.  A kernel in two parts has a meeting of its own between them; what the threads leave for
+ * the second lies in thread 0's scratch, behind what gemms use, each launch's at its own place: the
+ * others go on while thread 0 reads.  Offsets are constants, so a call is a few additions.
  */
 #include "codegen/cpu/emit.h"
 #include "runtime/model.h"
@@ -12,7 +14,8 @@
 typedef struct EntryFn {
   Module *m;
   LLVMBuilderRef b;
-  LLVMValueRef fn, tid, threads, state, arena, scratch, rows, team;
+  LLVMValueRef fn, tid, threads, state, arena, scratch, shared, rows, team;
+  uint64_t slots; /* offset of the next launch's place in `shared` */
 } EntryFn;
 
 static LLVMValueRef at(EntryFn *e, LLVMValueRef base, uint64_t offset) {
@@ -34,8 +37,8 @@ static void load_frame(EntryFn *e) {
   e->team = field(e, m->ptr, offsetof(mp_frame, team));
   LLVMValueRef stride = field(e, m->i64, offsetof(mp_frame, scratch_stride));
   LLVMValueRef mine = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, e->tid, m->i64, ""), stride, "");
-  LLVMValueRef base = field(e, m->ptr, offsetof(mp_frame, scratch));
-  e->scratch = LLVMBuildGEP2(e->b, m->i8, base, &mine, 1, "");
+  e->shared = field(e, m->ptr, offsetof(mp_frame, scratch));
+  e->scratch = LLVMBuildGEP2(e->b, m->i8, e->shared, &mine, 1, "");
 }
 
 static LLVMValueRef buffer(EntryFn *e, ValueId v) {
@@ -43,14 +46,14 @@ static LLVMValueRef buffer(EntryFn *e, ValueId v) {
   return at(e, b.space == SPACE_STATE ? e->state : e->arena, b.at);
 }
 
-static void call(EntryFn *e, LLVMValueRef fn, const Node *n, bool alone) {
+static void call(EntryFn *e, LLVMValueRef fn, const Node *n, LLVMValueRef scratch, bool alone) {
   Module *m = e->m;
   uint32_t count = 4 + n->nops + n->nres, i = 4;
   LLVMValueRef *args = NEW_ARRAY(m->arena, LLVMValueRef, count);
   args[0] = alone ? LLVMConstInt(m->i32, 0, false) : e->tid;
   args[1] = alone ? LLVMConstInt(m->i32, 1, false) : e->threads;
   args[2] = e->rows;
-  args[3] = e->scratch;
+  args[3] = scratch;
   for (uint32_t j = 0; j < n->nops; j++) args[i++] = buffer(e, n->ops[j]);
   for (uint32_t j = 0; j < n->nres; j++) args[i++] = buffer(e, n->res + j);
   LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fn), fn, args, count, "");
@@ -64,42 +67,66 @@ static bool is_alone(const Module *m, Launch l) {
   return node_int(&m->g->nodes.at[l.kernel], AT_part, 0) < 0;
 }
 
-/* Launches from i that thread 0 does without a meeting in between: one branch for all of them. */
-static uint32_t alone(EntryFn *e, const ProgramEntry *p, uint32_t i, int64_t batch) {
-  Module *m = e->m;
+/* From here to alone_close the code is thread 0's. */
+static LLVMBasicBlockRef alone_open(EntryFn *e) {
   LLVMBasicBlockRef mine = block(e), next = block(e);
-  LLVMValueRef zero = LLVMConstInt(m->i32, 0, false);
+  LLVMValueRef zero = LLVMConstInt(e->m->i32, 0, false);
   LLVMBuildCondBr(e->b, LLVMBuildICmp(e->b, LLVMIntEQ, e->tid, zero, ""), mine, next);
   LLVMPositionBuilderAtEnd(e->b, mine);
+  return next;
+}
+
+static void alone_close(EntryFn *e, LLVMBasicBlockRef next) {
+  LLVMBuildBr(e->b, next);
+  LLVMPositionBuilderAtEnd(e->b, next);
+}
+
+/* Launches from i that thread 0 does without a meeting in between; the first behind them. */
+static uint32_t run_alone(EntryFn *e, const ProgramEntry *p, uint32_t i, int64_t batch) {
+  const Module *m = e->m;
+  LLVMBasicBlockRef next = alone_open(e);
   uint32_t first = i;
   for (; i < p->launches.len && is_alone(m, p->launches.at[i]); i++) {
     if (i > first && p->launches.at[i].barrier) break;
     NodeId id = p->launches.at[i].kernel;
-    call(e, kernel_function(m, id, batch), &m->g->nodes.at[id], true);
+    call(e, kernel_function(e->m, id, batch).fn, &m->g->nodes.at[id], e->scratch, true);
   }
-  LLVMBuildBr(e->b, next);
-  LLVMPositionBuilderAtEnd(e->b, next);
+  alone_close(e, next);
   return i;
 }
 
-static void launches(EntryFn *e, const ProgramEntry *p, int64_t batch) {
+static void meet(EntryFn *e) { module_call(e->m, e->b, "mp_barrier", 1, &e->team); }
+
+static void run_shared(EntryFn *e, NodeId id, int64_t batch) {
   Module *m = e->m;
+  const Node *n = &m->g->nodes.at[id];
+  KernelFn f = kernel_function(m, id, batch);
+  if (!f.finish) {
+    call(e, f.fn, n, e->scratch, false);
+    return;
+  }
+  LLVMValueRef slots = at(e, e->shared, e->slots);
+  e->slots += (f.slot_bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
+  call(e, f.fn, n, slots, false);
+  meet(e);
+  LLVMBasicBlockRef next = alone_open(e);
+  call(e, f.finish, n, slots, true);
+  alone_close(e, next);
+}
+
+static void launches(EntryFn *e, const ProgramEntry *p, int64_t batch) {
   for (uint32_t i = 0; i < p->launches.len;) {
     Launch l = p->launches.at[i];
-    if (l.barrier) module_call(m, e->b, "mp_barrier", 1, &e->team);
-    if (is_alone(m, l)) {
-      i = alone(e, p, i, batch);
-      continue;
-    }
-    call(e, kernel_function(m, l.kernel, batch), &m->g->nodes.at[l.kernel], false);
-    i++;
+    if (l.barrier) meet(e);
+    if (is_alone(e->m, l)) i = run_alone(e, p, i, batch);
+    else run_shared(e, l.kernel, batch), i++;
   }
 }
 
 LLVMValueRef entry_function(Module *m, uint32_t index) {
   const Entry *entry = &m->g->entries.at[index];
   LLVMTypeRef params[] = {m->ptr, m->i32, m->i32};
-  EntryFn e = {.m = m, .b = LLVMCreateBuilderInContext(m->ctx)};
+  EntryFn e = {.m = m, .b = LLVMCreateBuilderInContext(m->ctx), .slots = m->scratch_bytes};
   const char *name = arena_printf(m->arena, "entry.%s", entry->name);
   e.fn = LLVMAddFunction(m->mod, name, LLVMFunctionType(m->none, params, 3, false));
   LLVMSetLinkage(e.fn, LLVMInternalLinkage);
@@ -109,5 +136,6 @@ LLVMValueRef entry_function(Module *m, uint32_t index) {
   launches(&e, &m->p->entries[index], entry->batch);
   LLVMBuildRetVoid(e.b);
   LLVMDisposeBuilder(e.b);
+  if (e.slots > m->slot_bytes) m->slot_bytes = e.slots;
   return e.fn;
 }

@@ -3,7 +3,8 @@
  * Views change the index, elementwise ops keep it, block arguments are loads.  What a value costs
  * depends on what it depends on: each Val knows its scope and whether its lanes differ (`wide`); an
  * op is emitted in the innermost scope of its operands and as a scalar if none of them is wide.  So
- * a learning rate is computed once a kernel and a row's maximum once a row, whatever LLVM does later.
+ * a learning rate is computed once a kernel and a row's maximum once a row, whatever LLVM does
+ * later.
  *
  * A memo keeps what was emitted, as long as its scope lives and its indices stand.  Meaning is
  * ref/map.c's and ref/move.c's, bit for bit.
@@ -14,7 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- memo --------------------------------------------------------------------------------------- */
+/* ---- memo ------------------------------------------------------------------------------------ */
 
 static const Memo *memo_find(const Kernel *k, ValueId v, const Index *ix) {
   int rank = value_type(k->g, v).rank;
@@ -37,7 +38,7 @@ void expr_forget(Kernel *k, int scope) {
   k->memo.len = n;
 }
 
-/* ---- scalar programs ------------------------------------------------------------------------------- */
+/* ---- scalar programs ------------------------------------------------------------------------- */
 
 static const uint16_t program_f32[OP_COUNT] = {
 #define OP(name, doc) [OP_##name] =
@@ -75,7 +76,7 @@ Val expr_program(Kernel *k, ScalarId id, unsigned n, const Val *args) {
   return r;
 }
 
-/* ---- element types ----------------------------------------------------------------------------------- */
+/* ---- element types --------------------------------------------------------------------------- */
 
 static LLVMValueRef int_constant(Kernel *k, Val like, uint32_t v) {
   return k_splat(k, LLVMConstInt(k->m->i32, v, false), like.wide ? k->lanes : 1);
@@ -151,7 +152,7 @@ Val expr_convert(Kernel *k, Val v, DType from, DType to) {
   return float_to ? expr_from_program(k, v, S_F32, to) : float_to_int(k, v, to);
 }
 
-/* ---- cells ------------------------------------------------------------------------------------------- */
+/* ---- cells ----------------------------------------------------------------------------------- */
 
 typedef Val ExprCell(Kernel *k, const Node *n, const Index *ix);
 
@@ -185,7 +186,8 @@ static Val expr_cast(Kernel *k, const Node *n, const Index *ix) {
 static uint64_t int_value(double v, DType d) {
   int bits = 8 * dtype_bytes[d];
   bool is_signed = d == DT_i32;
-  double low = is_signed ? -ldexp(1, bits - 1) : 0, high = ldexp(1, is_signed ? bits - 1 : bits) - 1;
+  double low = is_signed ? -ldexp(1, bits - 1) : 0,
+         high = ldexp(1, is_signed ? bits - 1 : bits) - 1;
   if (isnan(v)) return 0;
   return (uint64_t)(int64_t)(v <= low ? low : v < high ? v : high);
 }
@@ -196,7 +198,8 @@ static Val expr_constant(Kernel *k, const Node *n, const Index *ix) {
   (void)ix;
   if (!supported(d)) refuse(k, d);
   if (d == DT_i1) return (Val){LLVMConstInt(k->m->i1, v != 0, false), false, ROOT};
-  if (dtype_kind[d] == 'i') return (Val){LLVMConstInt(k->m->i32, int_value(v, d), false), false, ROOT};
+  if (dtype_kind[d] == 'i')
+    return (Val){LLVMConstInt(k->m->i32, int_value(v, d), false), false, ROOT};
   double flushed = fabs(v) < 0x1p-126 ? copysign(0, v) : (double)(float)v;
   Val x = {LLVMConstReal(k->m->f32, flushed), false, ROOT};
   return expr_from_program(k, x, S_F32, d);
@@ -210,9 +213,8 @@ static Val expr_iota(Kernel *k, const Node *n, const Index *ix) {
 
 static Val expr_view(Kernel *k, const Node *n, const Index *ix) { return operand(k, n, 0, ix); }
 
-static Val zero_like(Kernel *k, Val v) {
+static Val zero_like(Val v) {
   LLVMTypeRef t = LLVMTypeOf(v.v);
-  (void)k;
   return (Val){LLVMConstNull(v.wide ? LLVMGetElementType(t) : t), false, ROOT};
 }
 
@@ -231,7 +233,7 @@ static Val expr_mask_rows(Kernel *k, const Node *n, const Index *ix) {
   Type t = value_type(k->g, n->res);
   if (t.rows < 0) return x;
   Val real = index_below(k, &ix->at[t.rows], k_real_rows(k, t));
-  return choose(k, real, x, zero_like(k, x));
+  return choose(k, real, x, zero_like(x));
 }
 
 static Val expr_commit(Kernel *k, const Node *n, const Index *ix) {
@@ -281,7 +283,7 @@ Val expr(Kernel *k, ValueId v, const Index *ix) {
   return val;
 }
 
-/* ---- a point of the space ------------------------------------------------------------------------------ */
+/* ---- a point of the space -------------------------------------------------------------------- */
 
 /* All results are evaluated before the first is stored: one may lie where an operand lies. */
 void emit_results(Kernel *k, int rank) {

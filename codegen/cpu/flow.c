@@ -27,9 +27,8 @@ LLVMTypeRef k_vector(LLVMTypeRef t, unsigned lanes) {
   return lanes == 1 ? t : LLVMVectorType(t, lanes);
 }
 
-LLVMValueRef k_iota(Kernel *k, LLVMTypeRef t, unsigned lanes) {
+LLVMValueRef k_iota(LLVMTypeRef t, unsigned lanes) {
   LLVMValueRef v[64];
-  (void)k;
   for (unsigned i = 0; i < lanes; i++) v[i] = LLVMConstInt(t, i, false);
   return lanes == 1 ? v[0] : LLVMConstVector(v, lanes);
 }
@@ -75,7 +74,7 @@ static void scope_pop(Kernel *k, LLVMBasicBlockRef exit) {
   k_go(k, k->scope);
 }
 
-/* ---- loops ------------------------------------------------------------------------------------- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 static bool runs(LLVMValueRef from, LLVMValueRef end) {
   return LLVMIsConstant(from) && LLVMIsConstant(end) &&
@@ -130,7 +129,7 @@ void loop_close(Kernel *k, Loop *l, LLVMValueRef *v) {
   scope_pop(k, l->exit);
 }
 
-/* ---- branches ------------------------------------------------------------------------------------ */
+/* ---- branches -------------------------------------------------------------------------------- */
 
 LLVMBasicBlockRef branch_open(Kernel *k, LLVMValueRef cond) {
   jump_inside(k);
@@ -146,7 +145,7 @@ void branch_close(Kernel *k, LLVMBasicBlockRef exit) {
   scope_pop(k, exit);
 }
 
-/* ---- straight on: a scope whose indices are forgotten at its end --------------------------------- */
+/* ---- straight on: a scope whose indices are forgotten at its end ----------------------------- */
 
 void inner_open(Kernel *k) {
   jump_inside(k);
@@ -155,7 +154,7 @@ void inner_open(Kernel *k) {
 
 void inner_close(Kernel *k) { scope_pop(k, k->block); }
 
-/* ---- threads ------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 LLVMValueRef k_is_last_thread(Kernel *k) {
   LLVMValueRef next = k_plus(k, k->tid, 1);

@@ -1,8 +1,8 @@
 /* index.c: the axes of a kernel's space, and what an index along them means to a value.
  *
- * A value is asked for at an Index: for each of its own axes a place, which is an axis of the space,
- * zero or a computed value.  Views change only the Index, so no kernel ever moves data that it does
- * not have to.
+ * A value is asked for at an Index: for each of its own axes a place, which is an axis of the
+ * space, zero or a computed value.  Views change only the Index, so no kernel ever moves data that
+ * it does not have to.
  *
  * Neighbouring axes of the space fold into one Axis where every array that is read steps through
  * them as through one (its stride along the first is the size of the second times its stride along
@@ -59,7 +59,7 @@ Index index_operand(const Graph *g, const Node *n, uint32_t operand, const Index
   return ix;
 }
 
-/* ---- folding ------------------------------------------------------------------------------------ */
+/* ---- folding --------------------------------------------------------------------------------- */
 
 typedef struct Seen {
   ValueId value;
@@ -72,7 +72,8 @@ typedef struct Fold {
 } Fold;
 
 static int next_axis(const Kernel *k, int a) {
-  for (a++; a < k->rank && k->dim[a] == 1; a++) {}
+  for (a++; a < k->rank && k->dim[a] == 1; a++) {
+  }
   return a;
 }
 
@@ -179,7 +180,7 @@ int64_t space_extent(const Kernel *k, int from, int n) {
   return e;
 }
 
-/* ---- places --------------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 static void place_axis(Kernel *k, int group, LLVMValueRef at, AxisKind kind) {
   Axis *a = &k->axis[group];
@@ -211,11 +212,11 @@ void space_place(Kernel *k, int from, int n, LLVMValueRef p, AxisKind kind) {
     place_digits(k, from, n, p, kind, AXIS_SPLAT);
     return;
   }
-  p = LLVMBuildNSWAdd(k->b, k_splat(k, p, k->lanes), k_iota(k, k->m->i64, k->lanes), "");
+  p = LLVMBuildNSWAdd(k->b, k_splat(k, p, k->lanes), k_iota(k->m->i64, k->lanes), "");
   place_digits(k, from, n, p, AXIS_LANES, AXIS_LANES);
 }
 
-/* ---- indices as values -------------------------------------------------------------------------- */
+/* ---- indices as values ----------------------------------------------------------------------- */
 
 LLVMValueRef k_clamp(Kernel *k, LLVMValueRef x, LLVMValueRef low, LLVMValueRef high) {
   LLVMValueRef under = LLVMBuildICmp(k->b, LLVMIntSLT, x, low, "");
@@ -229,7 +230,7 @@ static Val below_step(Kernel *k, const Axis *a, LLVMValueRef limit) {
   LLVMValueRef left = LLVMBuildNSWSub(k->b, limit, a->at, "");
   left = k_clamp(k, left, k_int(k, 0), k_int(k, k->lanes));
   left = LLVMBuildTrunc(k->b, left, k->m->i32, "");
-  LLVMValueRef all = k_splat(k, left, k->lanes), i = k_iota(k, k->m->i32, k->lanes);
+  LLVMValueRef all = k_splat(k, left, k->lanes), i = k_iota(k->m->i32, k->lanes);
   return (Val){LLVMBuildICmp(k->b, LLVMIntSLT, i, all, ""), k->lanes > 1, a->scope};
 }
 
@@ -272,7 +273,7 @@ Val index_value(Kernel *k, const Ix *ix) {
   LLVMTypeRef t = k_vector(k->m->i32, a->kind == AXIS_LANES ? k->lanes : 1);
   LLVMValueRef at = LLVMBuildTrunc(k->b, a->at, t, "");
   if (a->kind == AXIS_STEP && wide)
-    at = LLVMBuildAdd(k->b, k_splat(k, at, k->lanes), k_iota(k, k->m->i32, k->lanes), "");
+    at = LLVMBuildAdd(k->b, k_splat(k, at, k->lanes), k_iota(k->m->i32, k->lanes), "");
   return (Val){at, wide, a->scope};
 }
 

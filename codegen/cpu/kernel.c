@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-/* ---- pointers ------------------------------------------------------------------------------------ */
+/* ---- pointers -------------------------------------------------------------------------------- */
 
 typedef struct Pointer {
   uint64_t at, end;
@@ -50,12 +50,13 @@ static Knows *pointers(const Module *m, const Node *n) {
   for (uint32_t i = 0; i < n->nres; i++) p[n->nops + i] = pointer_of(m, n->res + i, true);
   for (uint32_t i = 0; i < count; i++) {
     k[i].alone = !shares(p, count, i);
-    for (k[i].align = BUFFER_ALIGN; p[i].at % k[i].align; k[i].align /= 2) {}
+    for (k[i].align = BUFFER_ALIGN; p[i].at % k[i].align; k[i].align /= 2) {
+    }
   }
   return k;
 }
 
-/* ---- the key -------------------------------------------------------------------------------------- */
+/* ---- the key --------------------------------------------------------------------------------- */
 
 static uint32_t number_of(const Graph *g, const Block *b, ValueId v) {
   for (uint32_t i = 0; i < b->args.len; i++)
@@ -97,7 +98,9 @@ static const char *kernel_key(Module *m, const Node *n, const Knows *knows, int6
   const Graph *g = m->g;
   const Block *b = &g->blocks.at[n->blocks[0]];
   Text t = {.arena = m->arena};
-  text_printf(&t, "%s batch %lld", node_text(n, AT_form, ""), (long long)batch);
+  bool alone = node_int(n, AT_part, 0) < 0;
+  text_printf(&t, "%s batch %lld%s", node_text(n, AT_form, ""), (long long)batch,
+              alone ? " alone" : "");
   for (uint32_t i = 0; i < n->nops + n->nres; i++)
     text_printf(&t, " %c%u", knows[i].alone ? 'a' : 's', knows[i].align);
   for (uint32_t i = 0; i < b->args.len; i++) key_type(&t, value_type(g, b->args.at[i]));
@@ -107,17 +110,25 @@ static const char *kernel_key(Module *m, const Node *n, const Knows *knows, int6
   return intern(&m->keys, t.at, t.len);
 }
 
-/* ---- the function ------------------------------------------------------------------------------------ */
+/* ---- the function ---------------------------------------------------------------------------- */
 
-static LLVMValueRef declare(Module *m, const Node *n, const Knows *knows) {
+/* A part of several sees the others' functions by name; the model's own makes it unique. */
+static const char *name_of(const Module *m, const Node *n, const char *suffix) {
+  const char *form = node_text(n, AT_form, "");
+  const char *prefix = m->o->parts > 1 ? arena_printf(m->arena, "%s.", m->o->name) : "";
+  return arena_printf(m->arena, "%s%s.%u%s", prefix, form, m->kernels.len, suffix);
+}
+
+static LLVMValueRef declare(Module *m, const Node *n, const Knows *knows, const char *suffix) {
   uint32_t count = 4 + n->nops + n->nres;
   LLVMTypeRef *t = NEW_ARRAY(m->arena, LLVMTypeRef, count);
   t[0] = t[1] = m->i32;
   t[2] = m->i64;
   for (uint32_t i = 3; i < count; i++) t[i] = m->ptr;
-  const char *name = arena_printf(m->arena, "%s.%u", node_text(n, AT_form, "kernel"), m->kernels.len);
-  LLVMValueRef fn = LLVMAddFunction(m->mod, name, LLVMFunctionType(m->none, t, count, false));
-  LLVMSetLinkage(fn, LLVMInternalLinkage);
+  LLVMTypeRef type = LLVMFunctionType(m->none, t, count, false);
+  LLVMValueRef fn = LLVMAddFunction(m->mod, name_of(m, n, suffix), type);
+  if (m->o->parts > 1) LLVMSetVisibility(fn, LLVMHiddenVisibility);
+  else LLVMSetLinkage(fn, LLVMInternalLinkage);
   module_attributes(m, fn);
   for (uint32_t i = 3; i < count; i++) {
     Knows of = i == 3 ? (Knows){true, BUFFER_ALIGN} : knows[i - 4];
@@ -143,9 +154,17 @@ static void begin(Kernel *k) {
   LLVMPositionBuilderAtEnd(k->b, k->block);
 }
 
-typedef void EmitForm(Kernel *k);
-static EmitForm *const emit_form[] = {
-    [FORM_map] = emit_map, [FORM_reduce] = emit_reduce, [FORM_gemm] = emit_product};
+typedef void FormStep(Kernel *k);
+
+/* measure: what the kernel needs beside its operands, known before emission. */
+static const struct {
+  FormStep *measure, *emit;
+  unsigned weight; /* of its compilation */
+} forms[] = {
+    [FORM_map] = {NULL, emit_map, 1},
+    [FORM_reduce] = {measure_reduce, emit_reduce, 3},
+    [FORM_gemm] = {measure_product, emit_product, 10},
+};
 
 static Form form_of(const Module *m, const Node *n) {
   for (int f = FORM_map; f <= FORM_gemm; f++)
@@ -153,30 +172,47 @@ static Form form_of(const Module *m, const Node *n) {
   ice(m->g, (NodeId)(n - m->g->nodes.at), "cpu: no such kernel form");
 }
 
-static LLVMValueRef emit(Module *m, const Node *n, const Knows *knows, int64_t batch) {
-  Kernel k = {.m = m, .g = m->g, .node = n, .body = &m->g->blocks.at[n->blocks[0]], .batch = batch};
-  Form form = form_of(m, n);
-  if (form == FORM_gemm) {
-    uint64_t bytes = product_scratch(&k);
-    if (bytes > m->scratch_bytes) m->scratch_bytes = bytes;
-  }
-  k.fn = declare(m, n, knows);
-  k.b = LLVMCreateBuilderInContext(m->ctx);
+static void emit(Kernel k, LLVMValueRef fn, FormStep *body) {
+  k.fn = fn;
+  k.b = LLVMCreateBuilderInContext(k.m->ctx);
   begin(&k);
-  emit_form[form](&k);
+  body(&k);
   k_go(&k, k.scope);
   LLVMBuildRetVoid(k.b);
   LLVMDisposeBuilder(k.b);
-  return k.fn;
 }
 
-LLVMValueRef kernel_function(Module *m, NodeId launch, int64_t batch) {
+/* The part with the least to do takes the kernel; all parts count alike. */
+static bool is_mine(Module *m, unsigned weight) {
+  unsigned least = 0;
+  for (unsigned i = 1; i < m->o->parts; i++)
+    if (m->load[i] < m->load[least]) least = i;
+  m->load[least] += weight;
+  return least == m->part;
+}
+
+static KernelFn make(Module *m, const Node *n, const Knows *knows, int64_t batch) {
+  Kernel k = {.m = m, .g = m->g, .node = n, .body = &m->g->blocks.at[n->blocks[0]], .batch = batch};
+  Form form = form_of(m, n);
+  Kernel measured = k;
+  if (forms[form].measure) forms[form].measure(&measured);
+  if (measured.scratch_bytes > m->scratch_bytes) m->scratch_bytes = measured.scratch_bytes;
+  KernelFn f = {.fn = declare(m, n, knows, ""), .slot_bytes = measured.slot_bytes};
+  if (f.slot_bytes) f.finish = declare(m, n, knows, ".finish");
+  if (!is_mine(m, forms[form].weight)) return f;
+  emit(k, f.fn, forms[form].emit);
+  if (f.finish) emit(k, f.finish, emit_finish);
+  return f;
+}
+
+KernelFn kernel_function(Module *m, NodeId launch, int64_t batch) {
   const Node *n = &m->g->nodes.at[launch];
   const Knows *knows = pointers(m, n);
   const char *key = kernel_key(m, n, knows, batch);
   for (uint32_t i = 0; i < m->kernels.len; i++)
-    if (m->kernels.at[i].key == key) return m->kernels.at[i].fn;
-  LLVMValueRef fn = emit(m, n, knows, batch);
-  vec_push(m->arena, &m->kernels, (KernelFn){key, fn});
-  return fn;
+    if (m->kernels.at[i].key == key) return m->kernels.at[i];
+  KernelFn f = make(m, n, knows, batch);
+  f.key = key;
+  vec_push(m->arena, &m->kernels, f);
+  return f;
 }

@@ -69,8 +69,11 @@ static Place place_of(Kernel *k, Type t, const Index *ix) {
 }
 
 static LLVMTypeRef memory_type(const Module *m, DType d) {
-  return dtype_bytes[d] == 8 ? m->i64 : d == DT_f32 ? m->f32
-         : dtype_bytes[d] == 4 ? m->i32 : dtype_bytes[d] == 2 ? m->i16 : m->i8;
+  return dtype_bytes[d] == 8   ? m->i64
+         : d == DT_f32         ? m->f32
+         : dtype_bytes[d] == 4 ? m->i32
+         : dtype_bytes[d] == 2 ? m->i16
+                               : m->i8;
 }
 
 static LLVMValueRef element(Kernel *k, LLVMValueRef p, LLVMTypeRef t, LLVMValueRef offset) {

@@ -1,10 +1,10 @@
 /* module.c: the LLVM module: types, function attributes, calls of the runtime, passes, output.
  *
- * What -O changes: nothing in the bits.  There are no fast-math flags, fused multiply-adds are calls
- * of llvm.fma, and the attribute denormal-fp-math makes LLVM fold constants as the hardware computes
- * under DAZ and FTZ.  Kernels come vectorised and with their invariants outside of loops, so the
- * pipeline only cleans up; LLVM's vectorisers and idiom recognition (which would call memset) are
- * left out, and so compilation takes milliseconds.
+ * What -O changes: nothing in the bits.  There are no fast-math flags, fused multiply-adds are
+ * calls of llvm.fma, and the attribute denormal-fp-math makes LLVM fold constants as the hardware
+ * computes under DAZ and FTZ.  Kernels come vectorised and with their invariants outside of loops,
+ * so the pipeline only cleans up; LLVM's vectorisers and idiom recognition (which would call
+ * memset) are left out, and so compilation takes milliseconds.
  */
 #include "codegen/cpu/emit.h"
 
@@ -33,11 +33,14 @@ void module_init(Module *m, LLVMTargetMachineRef tm) {
   m->ptr = LLVMPointerTypeInContext(m->ctx, 0);
 }
 
-LLVMValueRef module_int(const Module *m, int64_t v) { return LLVMConstInt(m->i64, (uint64_t)v, true); }
+LLVMValueRef module_int(const Module *m, int64_t v) {
+  return LLVMConstInt(m->i64, (uint64_t)v, true);
+}
 
-/* ---- attributes ------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
-void module_add_attribute(const Module *m, LLVMValueRef fn, unsigned at, const char *name, uint64_t v) {
+void module_add_attribute(const Module *m, LLVMValueRef fn, unsigned at, const char *name,
+                          uint64_t v) {
   unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
   LLVMAddAttributeAtIndex(fn, at, LLVMCreateEnumAttribute(m->ctx, kind, v));
 }
@@ -59,7 +62,7 @@ void module_attributes(const Module *m, LLVMValueRef fn) {
   add_text(m, fn, "no-builtins", "");
 }
 
-/* ---- the runtime's functions -------------------------------------------------------------------- */
+/* ---- the runtime's functions ----------------------------------------------------------------- */
 
 typedef struct RuntimeCall {
   const char *name;
@@ -90,12 +93,13 @@ LLVMValueRef module_runtime(Module *m, const char *name) {
   return LLVMAddFunction(m->mod, name, t);
 }
 
-LLVMValueRef module_call(Module *m, LLVMBuilderRef b, const char *name, unsigned n, LLVMValueRef *args) {
+LLVMValueRef module_call(Module *m, LLVMBuilderRef b, const char *name, unsigned n,
+                         LLVMValueRef *args) {
   LLVMValueRef fn = module_runtime(m, name);
   return LLVMBuildCall2(b, LLVMGlobalGetValueType(fn), fn, args, n, "");
 }
 
-/* ---- passes, output --------------------------------------------------------------------------------- */
+/* ---- passes, output -------------------------------------------------------------------------- */
 
 /* No instcombine: our code has no use for it, and it knows nothing of FTZ. */
 static const char *const pipeline[] = {

@@ -37,7 +37,9 @@ static void scope_leave(Kernel *k) {
   k->scope--;
 }
 
-static Index place(const Product *p) { return index_identity(value_type(p->k->g, p->matmul->res), 0); }
+static Index place(const Product *p) {
+  return index_identity(value_type(p->k->g, p->matmul->res), 0);
+}
 
 static void store(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef col, unsigned lanes,
                   LLVMValueRef value) {
@@ -86,10 +88,10 @@ static GemmSpec product_spec(Product *p) {
   return s;
 }
 
-uint64_t product_scratch(Kernel *k) {
+void measure_product(Kernel *k) {
   Product p = {.k = k, .matmul = find_matmul(k)};
   GemmSpec s = product_spec(&p);
-  return gemm_scratch_bytes(&s);
+  k->scratch_bytes = gemm_scratch_bytes(&s);
 }
 
 static LLVMValueRef matrix(const Kernel *k, ValueId v) {

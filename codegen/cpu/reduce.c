@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-/* ---- what is in the kernel ------------------------------------------------------------------------ */
+/* ---- what is in the kernel ------------------------------------------------------------------- */
 
 static unsigned depth_of(const uint8_t *depth, const Node *n) {
   unsigned d = 0;
@@ -83,7 +83,7 @@ Stage reduce_stage(const Reduce *r, unsigned stage) {
   return s;
 }
 
-/* ---- joining ---------------------------------------------------------------------------------------- */
+/* ---- joining --------------------------------------------------------------------------------- */
 
 /* Partials of i1 are i32 masks: as vectors of i1 they would be unpacked in every turn of a loop. */
 LLVMValueRef reduce_identity(Reduce *r, const Reduction *one, unsigned lanes) {
@@ -158,13 +158,24 @@ void reduce_give(Reduce *r, const Reduction *one, LLVMValueRef total) {
   expr_given(k, one->result, &ix, v);
 }
 
-/* ---- the form ------------------------------------------------------------------------------------------ */
+/* ---- the form -------------------------------------------------------------------------------- */
 
-/* true: the row is shared out block by block, and emit_reduce_finish makes another function. */
-bool emit_reduce(Kernel *k) {
+void measure_reduce(Kernel *k) {
+  Reduce r = {0};
+  reduce_find(&r, k);
+  if (reduce_shares_row(&r)) k->slot_bytes = reduce_slot_bytes(&r);
+}
+
+void emit_reduce(Kernel *k) {
   Reduce r = {0};
   reduce_find(&r, k);
   if (reduce_shares_row(&r)) reduce_row_blocks(&r);
   else if (r.trailing) reduce_rows(&r);
   else reduce_columns(&r);
+}
+
+void emit_finish(Kernel *k) {
+  Reduce r = {0};
+  reduce_find(&r, k);
+  reduce_row_finish(&r);
 }

@@ -58,6 +58,7 @@ void reduce_rows(Reduce *r);
 void reduce_columns(Reduce *r);
 /* One long row whose blocks the threads share out; then, on one thread, what joins them. */
 bool reduce_shares_row(const Reduce *r);
+uint64_t reduce_slot_bytes(const Reduce *r); /* of the memory that `scratch` is in these two */
 void reduce_row_blocks(Reduce *r);
 void reduce_row_finish(Reduce *r);
 

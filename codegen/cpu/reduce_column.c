@@ -34,8 +34,8 @@ static Columns columns_at(Reduce *r, LLVMValueRef at, int64_t count) {
 }
 
 /* total[i] joined with the chain over rows from … from+count-1. */
-static void column_chain(Reduce *r, const Stage *s, const Columns *c, LLVMValueRef from, int64_t count,
-                         LLVMValueRef *total) {
+static void column_chain(Reduce *r, const Stage *s, const Columns *c, LLVMValueRef from,
+                         int64_t count, LLVMValueRef *total) {
   Kernel *k = r->k;
   LLVMValueRef p[MOST];
   unsigned n = s->n * c->n;
@@ -50,7 +50,9 @@ static void column_chain(Reduce *r, const Stage *s, const Columns *c, LLVMValueR
   space_place(k, r->gone, r->gone_n, l.i, AXIS_SPLAT);
   for (unsigned j = 0; j < c->n; j++) {
     columns_enter(r, c, j);
-    for (unsigned i = 0; i < s->n; i++) p[i * c->n + j] = reduce_step(r, s->one[i], p[i * c->n + j], s->limit);
+    for (unsigned i = 0; i < s->n; i++)
+      p[i * c->n + j] = reduce_step(r, s->one[i], p[i * c->n + j], s->limit);
+    if (s->full) emit_results(k, k->rank);
   }
   loop_close(k, &l, p);
   for (unsigned i = 0; i < n; i++) total[i] = reduce_join(r, s->one[i / c->n], total[i], p[i]);
@@ -59,6 +61,7 @@ static void column_chain(Reduce *r, const Stage *s, const Columns *c, LLVMValueR
 /* Padding that is a suffix of the rows, for each reduction of the stage, is never visited. */
 static LLVMValueRef row_limit(Reduce *r, const Stage *s) {
   Kernel *k = r->k;
+  if (s->full) return NULL; /* padding has results too */
   for (unsigned i = 0; i < s->n; i++)
     if (value_type(k->g, s->one[i]->x).rows != 0) return NULL;
   Type t = value_type(k->g, s->one[0]->x);
@@ -88,7 +91,7 @@ static void column_stage(Reduce *r, const Columns *c, unsigned stage) {
   }
 }
 
-static void columns_full(Reduce *r, const Columns *c) {
+static void columns_late(Reduce *r, const Columns *c) {
   Kernel *k = r->k;
   Loop l;
   loop_open(k, &l, k_int(k, 0), k_int(k, r->n), 1, 0, NULL);
@@ -106,7 +109,7 @@ static void columns(Reduce *r, LLVMValueRef at, int64_t count) {
   Columns c = columns_at(r, at, count);
   k->sub_scope = k->scope;
   for (unsigned s = 0; s < r->stages; s++) column_stage(r, &c, s);
-  if (r->full) columns_full(r, &c);
+  if (r->late) columns_late(r, &c);
   for (unsigned j = 0; j < c.n; j++) {
     columns_enter(r, &c, j);
     emit_results(k, r->rank);

@@ -47,11 +47,9 @@ static LLVMTypeRef lane_type(const Emit *e, SType type) {
 }
 
 static Value constant(const Emit *e, SType type, uint32_t bits) {
-  float f;
-  memcpy(&f, &bits, sizeof f);
-  if (type != S_F32) return splat(e, LLVMConstInt(lane_type(e, type), bits, false));
-  Value i = splat(e, LLVMConstInt(lane_type(e, S_I32), bits, false));
-  return LLVMConstBitCast(i, e->type[S_F32]);
+  SType stored = type == S_F32 ? S_I32 : type;
+  Value v = splat(e, LLVMConstInt(lane_type(e, stored), bits, false));
+  return type == S_F32 ? LLVMConstBitCast(v, e->type[S_F32]) : v;
 }
 
 static Value call(const Emit *e, const char *name, LLVMTypeRef *over, unsigned n, Value *x,

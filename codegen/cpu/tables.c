@@ -1,4 +1,5 @@
-/* tables.c: the constants that a compiled model hands to the runtime, and the functions around them.
+/* tables.c: the constants that a compiled model hands to the runtime, and the functions around
+ * them.
  *
  * The C structures of mpcc_rt.h and model.h are filled in as the runtime will see them, then
  * written as LLVM constants by walking the rows of model.def; the sizes of the two are compared, so
@@ -19,7 +20,7 @@ typedef struct Tables {
   LLVMValueRef global_mp_desc, global_mp_api, global_mp_model;
 } Tables;
 
-/* ---- structures to constants ------------------------------------------------------------------- */
+/* ---- structures to constants ----------------------------------------------------------------- */
 
 static LLVMValueRef hidden(Tables *t, const char *name, LLVMValueRef value) {
   LLVMValueRef g = LLVMAddGlobal(t->m->mod, LLVMTypeOf(value), name);
@@ -51,7 +52,8 @@ static LLVMValueRef dims(Tables *t, const int64_t *dim) {
   return LLVMConstArray2(t->m->i64, at, MP_MAX_RANK);
 }
 
-static LLVMValueRef structure(Tables *t, const char *name, LLVMValueRef *fields, unsigned n, size_t size) {
+static LLVMValueRef structure(Tables *t, const char *name, LLVMValueRef *fields, unsigned n,
+                              size_t size) {
   LLVMValueRef s = LLVMConstStructInContext(t->m->ctx, fields, n, false);
   LLVMTargetDataRef layout = LLVMGetModuleDataLayout(t->m->mod);
   unsigned long long bytes = LLVMABISizeOfType(layout, LLVMTypeOf(s));
@@ -80,12 +82,12 @@ static LLVMValueRef table(Tables *t, const void *p, size_t n, size_t size, Cell 
   return hidden(t, "table", LLVMConstArray2(LLVMTypeOf(at[0]), at, n));
 }
 
-#define STRUCT(T)                                                                                 \
-  static LLVMValueRef const_##T(Tables *t, const void *p, const mp_entry_desc *e) {               \
-    const T *s = p;                                                                               \
-    const mp_desc *d = t->d;                                                                      \
-    LLVMValueRef field[32];                                                                       \
-    unsigned n = 0;                                                                               \
+#define STRUCT(T)                                                                                  \
+  static LLVMValueRef const_##T(Tables *t, const void *p, const mp_entry_desc *e) {                \
+    const T *s = p;                                                                                \
+    const mp_desc *d = t->d;                                                                       \
+    LLVMValueRef field[32];                                                                        \
+    unsigned n = 0;                                                                                \
     (void)d, (void)e;
 #define I32(T, f) field[n++] = LLVMConstInt(t->m->i32, (uint32_t)s->f, false);
 #define U32(T, f) field[n++] = LLVMConstInt(t->m->i32, s->f, false);
@@ -99,12 +101,12 @@ static LLVMValueRef table(Tables *t, const void *p, size_t n, size_t size, Cell 
 #define TAB(T, f, U, count) field[n++] = table(t, s->f, count, sizeof(U), const_##U, e);
 #define LIST(T, f) field[n++] = list(t, s->f);
 #define FN(T, f) field[n++] = t->entry[e - d->entries];
-#define END(T)                                                                                    \
-  return structure(t, #T, field, n, sizeof(T));                                                   \
+#define END(T)                                                                                     \
+  return structure(t, #T, field, n, sizeof(T));                                                    \
   }
 #include "runtime/model.def"
 
-/* ---- the description ------------------------------------------------------------------------------ */
+/* ---- the description ------------------------------------------------------------------------- */
 
 static mp_tensor tensor_of(const char *name, Type type) {
   mp_tensor t = {.name = name, .dtype = type.dtype, .ndim = type.rank};
@@ -134,7 +136,8 @@ static const mp_hyper_desc *hypers(const Module *m) {
 
 static const char *where_of(const Module *m, const Port *p) {
   const Diag *s = m->o->sources;
-  const char *file = s && p->loc.source < s->sources.len ? s->sources.at[p->loc.source].name : m->g->source;
+  const char *file =
+      s && p->loc.source < s->sources.len ? s->sources.at[p->loc.source].name : m->g->source;
   if (!p->loc.line) return p->name;
   return arena_printf(m->arena, "%s:%u:%u: %s", file ? file : m->g->name, (unsigned)p->loc.line,
                       (unsigned)p->loc.col, p->name);
@@ -167,17 +170,22 @@ static void add_inputs(const Module *m, Faces *f) {
 
 /* By ResRole; -1: nothing the host sees. */
 static const int output_role[] = {
-    [RES_state] = -1,           [RES_loss] = MP_OUT_SUM,
-    [RES_metric] = MP_OUT_SUM,  [RES_weight] = MP_OUT_WEIGHT,
-    [RES_grad] = -1,            [RES_ok] = MP_OUT_OK,
-    [RES_fault] = MP_OUT_FAULT_INDEX, [RES_nonfinite] = MP_OUT_FAULT_NONFINITE,
+    [RES_state] = -1,
+    [RES_loss] = MP_OUT_SUM,
+    [RES_metric] = MP_OUT_SUM,
+    [RES_weight] = MP_OUT_WEIGHT,
+    [RES_grad] = -1,
+    [RES_ok] = MP_OUT_OK,
+    [RES_fault] = MP_OUT_FAULT_INDEX,
+    [RES_nonfinite] = MP_OUT_FAULT_NONFINITE,
     [RES_value] = MP_OUT_VALUE,
 };
 
 static void add_output(const Module *m, Faces *f, uint32_t i) {
   const Port *p = &f->entry->results.at[i];
   ValueId v = f->body->results.at[i];
-  mp_output_desc o = {.tensor = tensor_of(p->name, value_type(m->g, v)), .role = output_role[p->role]};
+  mp_output_desc o = {.tensor = tensor_of(p->name, value_type(m->g, v)),
+                      .role = output_role[p->role]};
   if (p->role == RES_fault || p->role == RES_nonfinite) o.where = where_of(m, p);
   vec_push(m->arena, &f->outputs, o);
   vec_push(m->arena, &f->output_at, arena_at(m, v));
@@ -222,7 +230,7 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
   add_outputs(m, &f);
   for (uint32_t h = 0; h < g->hypers.len; h++)
     hyper[h] = argument_at(m, i, ARG_hyper, g->hypers.at[h].name);
-  *d = (mp_entry_desc){e->name,        (int32_t)e->kind, e->batch,    f.inputs.len,
+  *d = (mp_entry_desc){e->name,       (int32_t)e->kind, e->batch,    f.inputs.len,
                        f.outputs.len, f.inputs.at,      f.outputs.at};
   *c = (mp_entry_code){NULL, f.input_at.at, hyper, f.output_at.at, seed_at(m, &f)};
 }
@@ -251,10 +259,10 @@ static mp_desc description(const Module *m, const mp_entry_desc *entries) {
   };
 }
 
-/* ---- functions around the tables ------------------------------------------------------------------ */
+/* ---- functions around the tables ------------------------------------------------------------- */
 
-static LLVMValueRef declare(Tables *t, const char *name, LLVMTypeRef result, unsigned n, LLVMTypeRef *args,
-                            LLVMLinkage linkage) {
+static LLVMValueRef declare(Tables *t, const char *name, LLVMTypeRef result, unsigned n,
+                            LLVMTypeRef *args, LLVMLinkage linkage) {
   LLVMValueRef fn = LLVMAddFunction(t->m->mod, name, LLVMFunctionType(result, args, n, false));
   LLVMSetLinkage(fn, linkage);
   module_attributes(t->m, fn);
@@ -314,8 +322,11 @@ void tables_emit(Module *m, LLVMValueRef *entries) {
   t.create = declare(&t, "create", m->i32, 3, args, LLVMInternalLinkage);
   t.global_mp_desc = hidden(&t, "desc", const_mp_desc(&t, &d, NULL));
   t.global_mp_api = hidden(&t, "api", api(&t));
-  mp_model model = {.code = code, .state_at = m->p->state_at, .scratch_bytes = m->scratch_bytes,
-                    .cpu = m->target->base.name, .cpu_flag = m->target->lower,
+  mp_model model = {.code = code,
+                    .state_at = m->p->state_at,
+                    .scratch_bytes = m->slot_bytes,
+                    .cpu = m->target->base.name,
+                    .cpu_flag = m->target->lower,
                     .cpu_features = m->target->features};
   t.global_mp_model = hidden(&t, "model", const_mp_model(&t, &model, NULL));
   add_functions(&t);

@@ -1,9 +1,9 @@
 /* target.c: what -mcpu means.
  *
- * Code uses the instructions of a *level*, never of one machine: levels have names that people know,
- * their features are listed here, and a context checks exactly those.  A processor's name chooses
- * the best level that it has, and LLVM schedules for that processor.  `native` asks the machine.
- * What a level lacks (gfni, vbmi, …) our kernels have no use for.
+ * Code uses the instructions of a *level*, never of one machine: levels have names that people
+ * know, their features are listed here, and a context checks exactly those.  A processor's name
+ * chooses the best level that it has, and LLVM schedules for that processor.  `native` asks the
+ * machine. What a level lacks (gfni, vbmi, …) our kernels have no use for.
  */
 #include "codegen/cpu/emit.h"
 
@@ -47,7 +47,8 @@ static const char *const processors[][2] = {
 #else
 
 static const char *const neon_features[] = {"neon", NULL};
-static const Level levels[] = {{"armv8-a", "-mcpu= of a lower level (there is none)", {4, 32}, neon_features}};
+static const Level levels[] = {
+    {"armv8-a", "-mcpu= of a lower level (there is none)", {4, 32}, neon_features}};
 static const char *const processors[][2] = {
     {"cortex-a72", "armv8-a"},  {"cortex-a76", "armv8-a"},  {"neoverse-n1", "armv8-a"},
     {"neoverse-n2", "armv8-a"}, {"neoverse-v1", "armv8-a"}, {"neoverse-v2", "armv8-a"},
@@ -56,7 +57,10 @@ static const char *const processors[][2] = {
 
 #endif
 
-enum { LEVELS = sizeof levels / sizeof *levels, PROCESSORS = sizeof processors / sizeof *processors };
+enum {
+  LEVELS = sizeof levels / sizeof *levels,
+  PROCESSORS = sizeof processors / sizeof *processors
+};
 
 static const Level *find_level(const char *name) {
   for (int i = 0; i < LEVELS; i++)
@@ -65,7 +69,9 @@ static const Level *find_level(const char *name) {
 }
 
 /* LLVM calls the baseline of aarch64 "generic". */
-static const char *llvm_name(const Level *l) { return strncmp(l->name, "arm", 3) ? l->name : "generic"; }
+static const char *llvm_name(const Level *l) {
+  return strncmp(l->name, "arm", 3) ? l->name : "generic";
+}
 
 static const CpuTarget *make(Arena *a, const char *name, const Level *l, const char *tune) {
   CpuTarget *t = NEW(a, CpuTarget);
@@ -98,7 +104,8 @@ static const CpuTarget *native(Arena *a, const char **why) {
   for (int i = 0; i < LEVELS; i++)
     if (has_level(features, &levels[i])) best = &levels[i];
   const CpuTarget *t = NULL;
-  if (best) t = make(a, arena_printf(a, "native:%s", best->name), best, arena_text(a, cpu, strlen(cpu)));
+  if (best)
+    t = make(a, arena_printf(a, "native:%s", best->name), best, arena_text(a, cpu, strlen(cpu)));
   else *why = arena_printf(a, "-mcpu=native: this processor lacks what %s has", levels[0].name);
   LLVMDisposeMessage(cpu);
   LLVMDisposeMessage(features);
@@ -111,7 +118,8 @@ static const CpuTarget *unknown(Arena *a, const char *name, const char **why) {
   for (int i = 0; i < PROCESSORS; i++) names[1 + LEVELS + i] = processors[i][0];
   const char *near = nearest_name(name, names, LEVELS + PROCESSORS + 1);
   *why = arena_printf(a, "-mcpu=%s: no such processor%s%s%s; known levels: %s, native", name,
-                      near ? ", did you mean " : "", near ? near : "", near ? "?" : "", levels[0].name);
+                      near ? ", did you mean " : "", near ? near : "", near ? "?" : "",
+                      levels[0].name);
   return NULL;
 }
 
@@ -130,17 +138,23 @@ const CpuTarget *cpu_target(Arena *a, const char *name, const char **why) {
 
 const Target *cpu_target_info(const CpuTarget *t) { return &t->base; }
 
+void target_init(void) {
+  LLVMInitializeNativeTarget();
+  LLVMInitializeNativeAsmPrinter();
+}
+
 LLVMTargetMachineRef target_machine(const CpuTarget *t, int opt, const char **why) {
   static const LLVMCodeGenOptLevel level[] = {LLVMCodeGenLevelNone, LLVMCodeGenLevelLess,
                                               LLVMCodeGenLevelDefault, LLVMCodeGenLevelAggressive};
   char *triple = LLVMGetDefaultTargetTriple(), *message = NULL;
   LLVMTargetRef target;
-  LLVMInitializeNativeTarget();
-  LLVMInitializeNativeAsmPrinter();
   LLVMTargetMachineRef tm = NULL;
   if (LLVMGetTargetFromTriple(triple, &target, &message)) *why = "LLVM does not know this machine";
   else
-    tm = LLVMCreateTargetMachine(target, triple, t->level, "", level[opt < 0 ? 0 : opt > 3 ? 3 : opt],
+    tm = LLVMCreateTargetMachine(target, triple, t->level, "",
+                                 level[opt < 0   ? 0
+                                       : opt > 3 ? 3
+                                                 : opt],
                                  LLVMRelocPIC, LLVMCodeModelDefault);
   LLVMDisposeMessage(message);
   LLVMDisposeMessage(triple);

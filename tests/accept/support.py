@@ -1,7 +1,7 @@
 """What the acceptance tests share: tools and data, the evaluator behind files, comparisons.
 
-A test is called as `test_x.py BIN`, BIN the folder of mpcc and evaltool.  It prints what it measured
-and ends with an exception, or with skip() where something that it needs is not installed.
+A test is called as `test_x.py BIN`, BIN the folder of mpcc and evaltool.  It prints what it
+measured and ends with an exception, or with skip() where something that it needs is missing.
 """
 import gzip
 import os
@@ -66,7 +66,9 @@ def emit(stage, model, *flags):
 
 
 def compile_to(output, model, *flags):
-    mpcc("-o", output, *flags, model)
+    """A library's symbol is named for its file, where mpcc_model looks for it."""
+    named = [f"--name={output.stem}"] if output.suffix == ".so" else []
+    mpcc("-o", output, *named, *flags, model)
     return output
 
 
@@ -158,6 +160,15 @@ def same_bits(got, want):
         return None
     i = int(np.argmax(differs))
     return f"{differs.sum()} of {a.size} differ, first at {i}: {a[i]!r}, expected {b[i]!r}"
+
+
+def check_same_bits_sees():
+    one = np.array([1, np.nan, 0], np.float32)
+    assert same_bits(one, one.copy()) is None
+    for i, other in (0, np.nextafter(np.float32(1), np.float32(2))), (2, -0.0), (2, np.nan):
+        changed = one.copy()
+        changed[i] = other
+        assert same_bits(changed, one), "the comparison passes on what it must refuse"
 
 
 # ---- data ----------------------------------------------------------------------------------------

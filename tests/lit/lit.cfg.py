@@ -15,6 +15,7 @@ for tool in ("mpcc-opt", "mpcc"):
     # A tool's name inside a path or a longer name is left alone.
     config.substitutions.append((r"(?<![\w./-])%s(?![\w./-])" % tool, os.path.join(tools, tool)))
 config.substitutions.append((r"(?<![\w./-])FileCheck(?![\w./-])", lit_config.params["filecheck"]))
+config.substitutions.append(("%examples", os.path.join(config.test_source_root, "..", "..", "examples")))
 config.environment["MPCC_BIN"] = tools
 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TMPDIR"):
     if name in os.environ:

@@ -17,7 +17,7 @@
 
 enum { POISON = 0xFF, THREADS = 3 };
 
-/* ---- a Program without cleverness ------------------------------------------------------------- */
+/* ---- a Program without cleverness ------------------------------------------------------------ */
 
 static uint64_t room(uint64_t *top, Type t) {
   uint64_t at = *top, bytes;
@@ -42,13 +42,16 @@ static void plan_entry(Program *p, uint32_t e) {
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
     for (uint32_t k = 0; k < n->nres; k++)
-      p->buffer[n->res + k] = n->op == OP_reshape
-                                  ? p->buffer[n->ops[0]]
-                                  : (Buffer){SPACE_ARENA, room(&p->arena_bytes, value_type(g, n->res + k))};
-    if (n->op == OP_kernel) vec_push(g->arena, &p->entries[e].launches, (Launch){b->nodes.at[i], true});
+      p->buffer[n->res + k] =
+          n->op == OP_reshape
+              ? p->buffer[n->ops[0]]
+              : (Buffer){SPACE_ARENA, room(&p->arena_bytes, value_type(g, n->res + k))};
+    if (n->op == OP_kernel)
+      vec_push(g->arena, &p->entries[e].launches, (Launch){b->nodes.at[i], true});
   }
   for (uint32_t i = 0; i < b->results.len; i++)
-    if (en->results.at[i].role == RES_state) place_state(p, b->results.at[i], en->results.at[i].name);
+    if (en->results.at[i].role == RES_state)
+      place_state(p, b->results.at[i], en->results.at[i].name);
 }
 
 static Program *plan(Graph *g) {
@@ -68,27 +71,29 @@ void fixture_init(Fixture *f, const char *text) {
   f->strings.arena = &f->arena;
   diag_init(&f->diag, &f->arena, stderr);
   const char *all = arena_printf(&f->arena, "graph \"t\"\n%s", text);
-  f->g = graph_parse(&f->arena, &f->strings, &f->diag, diag_source(&f->diag, "t", all, strlen(all)));
+  f->g =
+      graph_parse(&f->arena, &f->strings, &f->diag, diag_source(&f->diag, "t", all, strlen(all)));
   Text why = {.arena = &f->arena};
   if (!f->g) exit(1);
-  if (graph_verify(f->g, &why)) fprintf(stderr, "the test's graph: %s\n%s", why.at, text), exit(1);
+  if (graph_verify(f->g, &why)) fprintf(stderr, "the test's graph: %s\n", why.at), exit(1);
   f->scalars = scalars_parse(&f->arena);
   f->p = plan(f->g);
 }
 
 void fixture_free(Fixture *f) { arena_free(&f->arena); }
 
-CpuCode fixture_compile(Fixture *f, Build b, CpuOutput output) {
+void fixture_compile(Fixture *f, Build b, CpuOutput output, CpuCode *code) {
   const char *why = NULL;
-  CpuOptions o = {.name = "t", .source_hash = "", .compiler = "test", .opt = b.opt, .output = output};
-  CpuCode code = {0};
+  CpuOptions o = {.name = "t", .source_hash = "", .compiler = "test", .opt = b.opt};
+  o.output = output;
+  o.parts = b.parts;
   const CpuTarget *t = cpu_target(&f->arena, b.mcpu, &why);
-  if (!t || !cpu_compile(f->p, t, &o, &f->arena, &code, &why))
-    fprintf(stderr, "%s -O%d: %s\n", b.mcpu, b.opt, why), exit(1);
-  return code;
+  if (t && cpu_compile(f->p, t, &o, &f->arena, code, &why)) return;
+  fprintf(stderr, "%s -O%d: %s\n", b.mcpu ? b.mcpu : "default", b.opt, why);
+  exit(1);
 }
 
-/* ---- loading ------------------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static const mp_api *get_api(const mp_model *model, uint32_t max) {
   (void)max;
@@ -125,19 +130,24 @@ static void define_runtime(LLVMOrcLLJITRef jit) {
     if (!strcmp(names[i], "mp_barrier")) fn = (void (*)(void))barrier;
     if (i > 3 && !strcmp(names[i], "mp_create")) continue; /* listed twice */
     LLVMOrcSymbolStringPoolEntryRef name = LLVMOrcLLJITMangleAndIntern(jit, names[i]);
-    pair[n++] = (LLVMOrcCSymbolMapPair){name, {address(fn), {LLVMJITSymbolGenericFlagsExported, 0}}};
+    pair[n++] =
+        (LLVMOrcCSymbolMapPair){name, {address(fn), {LLVMJITSymbolGenericFlagsExported, 0}}};
   }
   LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(jit);
   stop(LLVMOrcJITDylibDefine(lib, LLVMOrcAbsoluteSymbols(pair, n)));
 }
 
-static const mp_model *load(LLVMOrcLLJITRef *jit, CpuCode code) {
+static const mp_model *load(LLVMOrcLLJITRef *jit, const CpuCode *code, unsigned n) {
   LLVMInitializeNativeTarget();
   LLVMInitializeNativeAsmPrinter();
   stop(LLVMOrcCreateLLJIT(jit, NULL));
   define_runtime(*jit);
-  LLVMMemoryBufferRef object = LLVMCreateMemoryBufferWithMemoryRangeCopy(code.at, code.size, "t.o");
-  stop(LLVMOrcLLJITAddObjectFile(*jit, LLVMOrcLLJITGetMainJITDylib(*jit), object));
+  LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(*jit);
+  for (unsigned i = 0; i < n; i++) {
+    LLVMMemoryBufferRef object =
+        LLVMCreateMemoryBufferWithMemoryRangeCopy(code[i].at, code[i].size, "t.o");
+    stop(LLVMOrcLLJITAddObjectFile(*jit, lib, object));
+  }
   LLVMOrcExecutorAddress at;
   stop(LLVMOrcLLJITLookup(*jit, &at, "t_get_api"));
   const mp_api *(*get)(uint32_t);
@@ -146,7 +156,7 @@ static const mp_model *load(LLVMOrcLLJITRef *jit, CpuCode code) {
   return (const mp_model *)(const void *)get(1);
 }
 
-/* ---- running ------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 typedef struct Run {
   Fixture *f;
@@ -271,18 +281,21 @@ static void run_entry(Checks *c, Run *r, Build b) {
     fill_wanted(r);
     run_threads(r, threads);
     if (!check(c, same(r), "compiled = evaluated", __FILE__, __LINE__))
-      fprintf(stderr, "  entry %s, %s -O%d, %d threads, %lld of %lld rows\n", en->name, b.mcpu, b.opt,
-              threads, (long long)r->rows, (long long)en->batch);
+      fprintf(stderr, "  entry %s, %s -O%d, %d threads, %lld of %lld rows\n", en->name,
+              b.mcpu ? b.mcpu : "default", b.opt, threads, (long long)r->rows,
+              (long long)en->batch);
   }
 }
 
-/* ---- arguments ------------------------------------------------------------------------------------- */
+/* ---- arguments ------------------------------------------------------------------------------- */
 
 static void sprinkle(const Scalars *s, Tensor *t, uint64_t seed) {
-  static const double special[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 0x1p-126, -0x1p-126, 0x1.fffffep+127};
+  static const double special[] = {0.0, -0.0,     INFINITY,  -INFINITY,
+                                   NAN, 0x1p-126, -0x1p-126, 0x1.fffffep+127};
   tensor_fill_random(s, t, seed);
   if (dtype_kind[t->type.dtype] != 'f') return;
-  for (int64_t i = (int64_t)(seed % 5); i < type_count(t->type); i += 3 + (i * 7 + (int64_t)seed) % 11)
+  for (int64_t i = (int64_t)(seed % 5); i < type_count(t->type);
+       i += 3 + (i * 7 + (int64_t)seed) % 11)
     tensor_set(s, t, i, special[(i + (int64_t)seed) % 8]);
 }
 
@@ -314,17 +327,22 @@ static void run_rows(Checks *c, Run *r, Build b, bool specials) {
 
 static void *bytes(uint64_t n) { return aligned_alloc(64, (n + 4096 + 63) / 64 * 64); }
 
-void fixture_run(Checks *c, Fixture *f, Build b, bool specials) {
+void fixture_run(Checks *c, Fixture *f, Build b) {
   LLVMOrcLLJITRef jit;
   Run r = {.f = f, .state_bytes = f->p->state_bytes, .arena_bytes = f->p->arena_bytes};
-  r.model = load(&jit, fixture_compile(f, b, CPU_OBJECT));
+  CpuCode code[CPU_MOST_PARTS];
+  fixture_compile(f, b, CPU_OBJECT, code);
+  r.model = load(&jit, code, b.parts);
   r.frame.state = bytes(r.state_bytes);
   r.frame.arena = bytes(r.arena_bytes);
   r.want_state = bytes(r.state_bytes);
   r.want_arena = bytes(r.arena_bytes);
   r.frame.scratch_stride = (r.model->scratch_bytes + 63) / 64 * 64;
   r.frame.scratch = bytes(r.frame.scratch_stride * THREADS);
-  for (r.entry = 0; r.entry < f->g->entries.len; r.entry++) run_rows(c, &r, b, specials);
+  for (r.entry = 0; r.entry < f->g->entries.len; r.entry++) {
+    run_rows(c, &r, b, false);
+    run_rows(c, &r, b, true);
+  }
   free(r.frame.state), free(r.frame.arena), free(r.want_state), free(r.want_arena);
   free(r.frame.scratch);
   stop(LLVMOrcDisposeLLJIT(jit));

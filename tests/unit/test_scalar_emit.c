@@ -16,7 +16,7 @@
 
 #include <stdlib.h>
 
-enum { BLOCK = 4096, WIDTHS = 4, ROUNDS = 4, PROGRAMS = 256 };
+enum { BLOCK = 4096, WIDTHS = 4, ROUNDS = 2, PROGRAMS = 256 };
 
 static const unsigned LANES[WIDTHS] = {1, 8, 16, 32};
 
