@@ -5,9 +5,10 @@ usage: bench/mlp_step.py [BIN] [ROUNDS]          BIN: build/release/bin
 
 Everybody runs a block of steps in turn, round after round, so that a change of clock or a neighbour
 meets all of them; medians and best of the rounds (on a machine with other work only the best mean
-much: each of PyTorch's many parallel regions waits for a thread that was sent away).  PyTorch is eager, with torch.optim.AdamW, and gets its
-images as normalised f32 tensors; ours reads bytes and normalises them in the step.  Our steps are
-called through ctypes; what such a call costs is printed, not subtracted.
+much: each of PyTorch's many parallel regions waits for a thread that was sent away).  PyTorch is
+eager, with torch.optim.AdamW, and gets its images as normalised f32 tensors; ours reads bytes and
+normalises them in the step.  Our steps are called through ctypes; what such a call costs is
+printed, not subtracted.  OPENBLAS_CORETYPE=SkylakeX may give PyTorch faster kernels than OpenBLAS picks.
 """
 import ctypes
 import os
@@ -37,9 +38,9 @@ def blas_in_use():
     for path in found:
         library = ctypes.CDLL(path)
         if hasattr(library, "openblas_get_config"):
-            library.openblas_get_config.restype = library.openblas_get_corename.restype = ctypes.c_char_p
-            return f"{path}: {library.openblas_get_config().decode()}, kernels for " + \
-                library.openblas_get_corename().decode()
+            config, core = library.openblas_get_config, library.openblas_get_corename
+            config.restype = core.restype = ctypes.c_char_p
+            return f"{path}: {config().decode()}, kernels for {core().decode()}"
     return f"{', '.join(found) or 'unknown'} (NOT OpenBLAS: this comparison proves nothing)"
 
 
@@ -112,13 +113,13 @@ def main():
             for key, step in who.items():
                 times[key].append(block(step, i * BLOCK))
     print("BLAS of PyTorch:", blas_in_use())
-    print(f"examples/mlp.mp, batch 64, {THREADS} threads, {rounds} rounds of {BLOCK} steps, medians:")
+    print(f"examples/mlp.mp, batch 64, {THREADS} threads, {rounds} rounds of {BLOCK} steps:")
     median = {key: statistics.median(t) for key, t in times.items()}
     best = {key: min(t) for key, t in times.items()}
     theirs = next(iter(who))
     for key in who:
         ratios = f"{median[theirs] / median[key]:6.2f}x  ({best[theirs] / best[key]:.2f}x)"
-        print(f"  {key:26} {median[key] * 1e6:8.1f} us a step  (best {best[key] * 1e6:7.1f})"
+        print(f"  {key:26} median {median[key] * 1e6:8.1f} us a step, best {best[key] * 1e6:8.1f} "
               f"{ratios if key[0] != '(' else ''}")
 
 

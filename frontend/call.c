@@ -123,21 +123,31 @@ static bool place_args(Sema *s, const Callee *f, const Ast *params, const Call *
   return true;
 }
 
+static bool bind_one(Sema *s, Scope *sc, const Callee *f, const Ast *p, const Arg *given,
+                     const Call *c) {
+  const Ast *otherwise = p->kid[PARAM_DEFAULT];
+  if (given) return bind_param(s, sc, f, p, given->val, given->loc);
+  if (otherwise)
+    return bind_param(s, sc, f, p, eval_expr(s, sc, otherwise, false), ast_start(otherwise));
+  diag_error(s->diag, c->whole, "%s needs `%s`", callee_name(s, f), p->name);
+  diag_note(s->diag, p->loc, "declared here");
+  return false;
+}
+
+static bool is_int(const Ast *param) {
+  const Ast *type = param->kid[PARAM_TYPE];
+  return type && type->kind == AST_NAME && !strcmp(type->name, "int");
+}
+
+/* Ints first: they count as dims in the types of all. */
 static bool bind_params(Sema *s, Scope *sc, const Callee *f, const Ast *params, const Call *c) {
   const Arg *given[MAX_PARAMS] = {0};
   if (!place_args(s, f, params, c, given)) return false;
-  for (uint32_t i = 0; i < params->len; i++) {
-    const Ast *p = params->kid[i], *otherwise = p->kid[PARAM_DEFAULT];
-    bool ok = false;
-    if (given[i]) ok = bind_param(s, sc, f, p, given[i]->val, given[i]->loc);
-    else if (otherwise)
-      ok = bind_param(s, sc, f, p, eval_expr(s, sc, otherwise, false), ast_start(otherwise));
-    else {
-      diag_error(s->diag, c->whole, "%s needs `%s`", callee_name(s, f), p->name);
-      diag_note(s->diag, p->loc, "declared here");
+  for (int ints = 1; ints >= 0; ints--)
+    for (uint32_t i = 0; i < params->len; i++) {
+      const Ast *p = params->kid[i];
+      if (is_int(p) == ints && !bind_one(s, sc, f, p, given[i], c)) return false;
     }
-    if (!ok) return false;
-  }
   return true;
 }
 
@@ -145,12 +155,15 @@ static bool bind_params(Sema *s, Scope *sc, const Callee *f, const Ast *params, 
 
 /* After errors inside of what was called: who called it.  The innermost calls are shown. */
 static void trace(Sema *s, uint32_t errors_before, const Callee *f, const Call *c) {
-  if (s->diag->errors == errors_before) return;
-  if (s->traced_error != s->diag->errors) s->traces = 0;
+  if (s->diag->errors == errors_before || !c->whole.line) return;
+  bool known = s->traced_error == s->diag->errors;
+  if (!known) s->traces = 0;
+  bool again = known && c->whole.line == s->traced.line && c->whole.col == s->traced.col;
   s->traced_error = s->diag->errors;
-  if (s->traces++ < TRACES && c->whole.line)
-    diag_note(s->diag, c->whole, "in %s, %s here", callee_name(s, f),
-              f->ast->kind == AST_MODULE ? "made" : "called");
+  s->traced = c->whole;
+  if (again || s->traces++ >= TRACES) return;
+  diag_note(s->diag, c->whole, "in %s, %s here", callee_name(s, f),
+            f->ast->kind == AST_MODULE ? "made" : "called");
 }
 
 static bool match_result(Sema *s, Scope *sc, const Callee *f, Val *v, Loc loc) {

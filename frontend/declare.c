@@ -41,7 +41,7 @@ static void name_param(Sema *s, Param *p, const char *path) {
 
 /* Lists may share lists, so the walk is bounded like an evaluation. */
 static void name_value(Sema *s, Val v, const char *path, Loc loc) {
-  if (!sema_work(s, loc, 1)) return;
+  if (!sema_work(s, loc, CALL_WORK)) return;
   if (s->depth >= EVAL_DEPTH) {
     sema_give_up(s, loc, "members nest too deeply");
     return;

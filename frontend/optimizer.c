@@ -107,14 +107,14 @@ static void unknown_setting(const Choice *c, const Ast *arg) {
 
 static void set_args(const Choice *c, const Ast *call) {
   const char *name = optimizers[c->which].name;
-  bool given[SETTINGS] = {false};
+  bool given[SETTINGS] = {false}, misspelt = false;
   for (uint32_t i = 0; i < call->kid[CALL_ARGS]->len; i++) {
     const Ast *arg = call->kid[CALL_ARGS]->kid[i];
     int k = arg->kind == AST_ARG ? find_setting(c, arg->name) : -1;
     if (arg->kind != AST_ARG)
       diag_error(c->s->diag, ast_start(arg), "the settings of an optimizer are named: %s(lr: 1e-3)",
                  name);
-    else if (k < 0) unknown_setting(c, arg);
+    else if (k < 0) unknown_setting(c, arg), misspelt = true;
     else if (given[k]) diag_error(c->s->diag, arg->loc, "`%s` is given twice", arg->name);
     else {
       const Setting *known = &optimizers[c->which].setting[k];
@@ -122,21 +122,19 @@ static void set_args(const Choice *c, const Ast *call) {
       known->set(c, known, arg->kid[ARG_VALUE]);
     }
   }
-  if (!given[0]) diag_error(c->s->diag, call->loc, "%s needs `lr`", name);
+  if (!given[0] && !misspelt) diag_error(c->s->diag, call->loc, "%s needs `lr`", name);
 }
 
 void set_optimizer(Sema *s, Scope *sc, const Ast *a) {
   const Ast *v = a->kid[SETTING_VALUE];
-  const char *names[OPTIMIZERS];
   if (!v || v->kind != AST_CALL || v->kid[CALL_CALLEE]->kind != AST_NAME) {
     diag_error(s->diag, a->loc, "`optimizer` wants sgd(…), adam(…) or adamw(…)");
     return;
   }
   const Ast *callee = v->kid[CALL_CALLEE];
   for (int i = 0; i < OPTIMIZERS; i++) {
-    names[i] = optimizers[i].name;
-    if (strcmp(callee->name, names[i])) continue;
-    s->g->train.optimizer = names[i];
+    if (strcmp(callee->name, optimizers[i].name)) continue;
+    s->g->train.optimizer = optimizers[i].name;
     s->g->train.optimizer_loc = callee->loc;
     set_args(&(Choice){s, sc, i}, v);
     return;
@@ -144,6 +142,6 @@ void set_optimizer(Sema *s, Scope *sc, const Ast *a) {
   const Binding *own = scope_find(sc, callee->name);
   if (own && own->val.kind == VAL_MODULE) sema_later(s, callee->loc, "an optimizer of your own");
   else
-    diag_error(s->diag, callee->loc, "no optimizer `%s`%s: sgd, adam, adamw", callee->name,
-               sema_near(s, callee->name, names, OPTIMIZERS));
+    diag_error(s->diag, callee->loc, "no optimizer `%s`; there are sgd, adam and adamw",
+               callee->name);
 }

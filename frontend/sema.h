@@ -149,18 +149,19 @@ struct Sema {
   bool gave_up;
   bool incomplete; /* a refused construct may have bound names: unknown ones are no news */
   uint32_t traced_error, traces; /* the error whose calls are shown, and how many were */
+  Loc traced;                    /* the last of them */
   /* the entry being built */
   Builder b;
   uint32_t entry;
   bool building;
-  uint32_t faults; /* of indices, in the entry */
+  uint32_t faults;   /* of indices, in the entry */
   const char *total; /* "loss" or "metric" while one is evaluated */
   const char *batch_name;
   int64_t batch;
 };
 
 /* Bounds that no sane program meets.  A level of depth costs about 1 KB of stack. */
-enum { EVAL_DEPTH = 2500, EVAL_WORK = 8000000, EVAL_NODES = 1 << 20, CALL_WORK = 8 };
+enum { EVAL_DEPTH = 2500, EVAL_WORK = 4000000, EVAL_NODES = 1 << 20, CALL_WORK = 16 };
 
 /* ---- value.c ---- */
 Val val_bad(void);

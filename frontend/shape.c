@@ -145,11 +145,12 @@ static const char *show_type(Sema *s, Scope *sc, const Ast *type) {
   if (!read_written(s, sc, type, &w)) return "otherwise";
   if (w.dtype != DT_COUNT) text_add(&t, dtype_name[w.dtype]);
   text_add(&t, "[");
-  for (uint32_t i = 0; w.dims && i < w.dims->len; i++) {
+  uint32_t n = w.dims ? w.dims->len : 0, shown = n > MAX_RANK + 1 ? MAX_RANK : n;
+  for (uint32_t i = 0; i < shown; i++) {
     if (i) text_add(&t, ", ");
     show_dim(s, sc, w.dims->kid[i], &t);
   }
-  text_add(&t, "]");
+  text_add(&t, shown < n ? ", and more]" : "]");
   return t.at;
 }
 

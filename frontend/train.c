@@ -182,7 +182,7 @@ static const struct {
   void (*fn)(Sema *s, Scope *sc, const Ast *a);
   When when;
   Often often;
-  bool binds, block, needed; /* takes `NAME =`; a block; must be there */
+  bool binds, block, needed; /* a name; takes a block; must be there */
 } settings[] = {
     {"batch", set_batch, FIRST, ONE, true, false, true},
     {"data", data_block, EACH, ONE_YET, false, true, false},
@@ -197,9 +197,9 @@ static const struct {
     {.word = "eval"},
     {.word = "frozen"},
     {.word = "group"},
-    {.word = "hyper"},
+    {.word = "hyper", .binds = true},
     {.word = "init"},
-    {.word = "input"},
+    {.word = "input", .binds = true},
     {.word = "load"},
     {.word = "order"},
     {.word = "step"},
@@ -213,11 +213,10 @@ static int find_setting(const char *word) {
   return -1;
 }
 
-static bool refuse_setting(Sema *s, const Ast *a) {
+static void unknown_setting(Sema *s, const Ast *a) {
   const char *names[SETTINGS];
   for (int i = 0; i < SETTINGS; i++) names[i] = settings[i].word;
   diag_error(s->diag, a->loc, "no setting `%s`%s", a->name, sema_near(s, a->name, names, SETTINGS));
-  return false;
 }
 
 /* ---- the block ------------------------------------------------------------------------------- */
@@ -226,16 +225,20 @@ typedef struct TrainBlock {
   const Ast *ast;
   bool *sound; /* an element an item: it may be elaborated */
   const Ast *seen[SETTINGS];
+  bool misspelt; /* what is missing may be there under another name */
 } TrainBlock;
 
+/* Modifiers are refused, but the setting is looked at. */
 static bool check_setting(Sema *s, TrainBlock *t, const Ast *a) {
   int k = find_setting(a->name);
-  if (k < 0) return refuse_setting(s, a);
+  if (k < 0) return unknown_setting(s, a), t->misspelt = true, false;
   const Ast *bound = a->kid[SETTING_BOUND], *block = a->kid[SETTING_BLOCK];
-  const Ast *mods = a->kid[SETTING_MODS], *first = t->seen[k];
+  const Ast *first = t->seen[k];
   if (!first) t->seen[k] = a;
-  if (settings[k].when == LATER) sema_later(s, a->loc, arena_printf(s->arena, "`%s`", a->name));
-  else if (first && settings[k].often == ONE_YET)
+  if (settings[k].when == LATER) {
+    sema_later(s, a->loc, arena_printf(s->arena, "`%s`", a->name));
+    s->incomplete = s->incomplete || settings[k].binds;
+  } else if (first && settings[k].often == ONE_YET)
     sema_later(s, a->loc, arena_printf(s->arena, "a second `%s`", a->name));
   else if (first && settings[k].often == ONE) {
     diag_error(s->diag, a->loc, "`%s` is given twice", a->name);
@@ -244,10 +247,7 @@ static bool check_setting(Sema *s, TrainBlock *t, const Ast *a) {
     diag_error(s->diag, bound->loc, "`%s` binds no name", a->name);
   else if (block && !settings[k].block)
     diag_error(s->diag, block->loc, "`%s` takes no block", a->name);
-  else if (mods)
-    sema_later(s, mods->kid[0]->loc,
-               arena_printf(s->arena, "the modifier `%s` of `%s`", mods->kid[0]->name, a->name));
-  else return true;
+  else return refuse_mods(s, a->kid[SETTING_MODS]), true;
   return false;
 }
 
@@ -275,7 +275,7 @@ static void check_block(Sema *s, TrainBlock *t) {
     else diag_error(s->diag, a->loc, "a setting or a binding is wanted here");
   }
   for (int k = 0; k < SETTINGS; k++)
-    if (settings[k].needed && !t->seen[k])
+    if (settings[k].needed && !t->seen[k] && !t->misspelt)
       diag_error(s->diag, s->train_ast->loc, "`train` has no %s", settings[k].word);
 }
 

@@ -19,8 +19,17 @@ typedef struct Cse {
   bool changed;
 } Cse;
 
-static void put_operands_in_order(Node *n) {
-  if (!(op_flags[n->op] & F_COMM) || n->ops[0] <= n->ops[1]) return;
+static bool is_constant(const Graph *g, ValueId v) {
+  const Node *n = value_node(g, v);
+  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
+  return n && n->op == OP_constant;
+}
+
+/* Constants second, so that equal layers stay equal whoever made a constant first; else by id. */
+static void put_operands_in_order(const Graph *g, Node *n) {
+  if (!(op_flags[n->op] & F_COMM)) return;
+  bool first = is_constant(g, n->ops[0]), second = is_constant(g, n->ops[1]);
+  if (first == second ? n->ops[0] <= n->ops[1] : second) return;
   ValueId x = n->ops[0];
   n->ops[0] = n->ops[1];
   n->ops[1] = x;
@@ -86,7 +95,7 @@ static bool merge_node(Cse *c, NodeId id) {
   Node *n = &c->g->nodes.at[id];
   for (uint32_t i = 0; i < n->nops; i++)
     if (c->map[n->ops[i]] != NO_ID) n->ops[i] = c->map[n->ops[i]];
-  put_operands_in_order(n);
+  put_operands_in_order(c->g, n);
   if (n->nblocks || !n->nres || (op_flags[n->op] & F_STATE)) return false;
   NodeId *slot = find_slot(c, id);
   if (*slot == NO_ID) {

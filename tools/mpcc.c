@@ -1,10 +1,12 @@
 /* mpcc.c: the compiler.  main is the way of the data, as plain text: frontend, passes, plan, code,
  * link; every stage can be looked at with --emit. */
-#include "codegen/cpu/cpu.h"
 #include "tools/tools.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { MOST_PARTS = 4 }; /* objects of one output; each costs the start of another LLVM context */
 
 typedef struct Session {
   Arena arena;
@@ -87,19 +89,26 @@ static int emit_graph(Session *s, const Graph *g) {
   return output_write(s->path, t.at, t.len) ? 0 : 1;
 }
 
+/* Kernels are compiled by as many threads as there are cores, where several objects may come out. */
+static unsigned parts_of(OutputKind kind) {
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  if (kind != OUT_EXE && kind != OUT_SHARED) return 1;
+  return cores < 1 ? 1 : cores > MOST_PARTS ? MOST_PARTS : (unsigned)cores;
+}
+
 static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   const char *why = NULL;
-  CpuCode code;
+  CpuCode code[CPU_MOST_PARTS];
   CpuOptions o = {.opt = s->o.opt, .with_main = s->kind == OUT_EXE, .compiler = "mpcc " MPCC_VERSION,
-                  .sources = &s->diag};
+                  .sources = &s->diag, .parts = parts_of(s->kind)};
   const char *name = s->o.name ? s->o.name : base_name(&s->arena, s->o.input);
   o.name = symbol_prefix(&s->arena, name);
   o.source_hash = arena_printf(&s->arena, "%016llx", (unsigned long long)hash_bytes(s->text, s->size, 0));
   o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
-  if (!cpu_compile(p, cpu, &o, &s->arena, &code, &why)) ice(NULL, NO_ID, "code generation: %s", why);
+  if (!cpu_compile(p, cpu, &o, &s->arena, code, &why)) ice(NULL, NO_ID, "code generation: %s", why);
   bool linked = s->kind == OUT_EXE || s->kind == OUT_SHARED;
-  bool ok = linked ? output_link(&s->arena, s->kind, code.at, code.size, s->path)
-                   : output_write(s->path, code.at, code.size);
+  bool ok = linked ? output_link(&s->arena, s->kind, o.parts, code, s->path)
+                   : output_write(s->path, code->at, code->size);
   return ok ? 0 : 1;
 }
 

@@ -80,7 +80,7 @@ static bool run_command(Arena *a, Words *w) {
   return false;
 }
 
-static void link_command(Arena *a, Words *w, OutputKind kind, const char *lib, const char *object,
+static void link_command(Arena *a, Words *w, OutputKind kind, const char *lib, const Words *objects,
                          const char *to) {
   const char *cc = getenv("CC");
   add_words(a, w, cc && *cc ? cc : "cc");
@@ -88,27 +88,36 @@ static void link_command(Arena *a, Words *w, OutputKind kind, const char *lib, c
   for (int i = 0; kind == OUT_SHARED && i < 3; i++) vec_push(a, w, shared[i]);
   vec_push(a, w, "-o");
   vec_push(a, w, to);
-  vec_push(a, w, object);
+  for (uint32_t i = 0; i < objects->len; i++) vec_push(a, w, objects->at[i]);
   if (kind == OUT_EXE) vec_push(a, w, arena_printf(a, "%s/libmpcc_cli.a", lib));
   vec_push(a, w, arena_printf(a, "%s/libmpcc_rt.a", lib));
   const char *rest[] = {"-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--as-needed", "-lm", "-lz", "-pthread"};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) vec_push(a, w, rest[i]);
 }
 
-bool output_link(Arena *a, OutputKind kind, const char *object, size_t n, const char *path) {
+/* The objects under temporary names; false: said why. */
+static bool write_objects(Arena *a, const char *temp, unsigned n, const CpuCode *object, Words *names) {
+  for (unsigned i = 0; i < n; i++) {
+    const char *name = arena_printf(a, "%s.%u.o", temp, i);
+    vec_push(a, names, name);
+    if (!write_all(name, object[i].at, object[i].size)) return failed("write", name);
+  }
+  return true;
+}
+
+bool output_link(Arena *a, OutputKind kind, unsigned n, const CpuCode *object, const char *path) {
   const char *lib = library_folder(a);
   if (!lib) {
     fprintf(stderr, "mpcc: libmpcc_rt.a is not in ../lib or ../lib/mpcc beside mpcc itself\n");
     return false;
   }
   const char *temp = arena_printf(a, "%s.%ld.tmp", path, (long)getpid());
-  const char *temp_object = arena_printf(a, "%s.o", temp);
-  Words w = {0};
-  link_command(a, &w, kind, lib, temp_object, temp);
-  bool ok = write_all(temp_object, object, n) || failed("write", temp_object);
+  Words w = {0}, objects = {0};
+  bool ok = write_objects(a, temp, n, object, &objects);
+  link_command(a, &w, kind, lib, &objects, temp);
   ok = ok && run_command(a, &w);
   ok = ok && (!rename(temp, path) || failed("write", path));
-  unlink(temp_object);
+  for (uint32_t i = 0; i < objects.len; i++) unlink(objects.at[i]);
   if (!ok) unlink(temp);
   return ok;
 }

@@ -2,7 +2,7 @@
 #ifndef TOOLS_TOOLS_H
 #define TOOLS_TOOLS_H
 
-#include "base/base.h"
+#include "codegen/cpu/cpu.h"
 #include "frontend/frontend.h"
 #include "passes/pass.h"
 
@@ -30,7 +30,7 @@ typedef enum OutputKind { OUT_EXE, OUT_SHARED, OUT_OBJECT, OUT_ASM, OUT_LL, OUT_
 
 /* Bytes to a file (by a temporary beside it and rename) or, for "-", to stdout. */
 bool output_write(const char *path, const char *bytes, size_t n);
-/* Links object code with the runtime into an executable or a shared library. */
-bool output_link(Arena *arena, OutputKind kind, const char *object, size_t n, const char *path);
+/* Links objects with the runtime into an executable or a shared library. */
+bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object, const char *path);
 
 #endif

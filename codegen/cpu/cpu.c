@@ -74,7 +74,7 @@ bool cpu_compile(const Program *p, const CpuTarget *t, const CpuOptions *o, Aren
   bool ok = true;
   if (o->parts < 1 || o->output != CPU_OBJECT) used.parts = 1;
   if (o->parts > CPU_MOST_PARTS) used.parts = CPU_MOST_PARTS;
-  target_init();
+  target_init(o->opt);
   for (unsigned i = 0; i < used.parts; i++) part[i] = (Part){p, t, &used, i, {0}, {0}, NULL, false};
   run_all(part, used.parts);
   for (unsigned i = 0; i < used.parts; i++) {

@@ -28,7 +28,7 @@ struct CpuTarget {
   const char *const *features; /* of the level, NULL at the end: what a context checks */
 };
 
-void target_init(void); /* of LLVM, before threads */
+void target_init(int opt); /* of LLVM, before threads */
 LLVMTargetMachineRef target_machine(const CpuTarget *t, int opt, const char **why);
 
 /* ---- the module ------------------------------------------------------------------------------ */

@@ -56,7 +56,7 @@ static double plan_cost(const GemmSpec *s, const GemmPlan *p) {
                 panels * (double)tile_cost(s, p->mr_last, p->nv) +
                 (double)tile_cost(s, p->mr_last, p->nv_last);
   int edges = (p->mr_last != p->mr) + (p->nv_last != p->nv);
-  return cost * (1 + 0.01 * edges); /* each is one more micro-kernel */
+  return cost * (1 + 0.08 * edges); /* each is one more micro-kernel */
 }
 
 /* All accumulators, a step's vectors of b and one broadcast fit the registers. */

@@ -119,6 +119,24 @@ static const char *name_of(const Module *m, const Node *n, const char *suffix) {
   return arena_printf(m->arena, "%s%s.%u%s", prefix, form, m->kernels.len, suffix);
 }
 
+/* Not worth optimising, and a good part of the time to compile: what runs once (init and derive have
+ * no batch) and what one thread does with a handful of elements. */
+static bool is_cold(const Module *m, const Node *n, int64_t batch) {
+  enum { HANDFUL = 64 };
+  int64_t most = 0;
+  for (uint32_t i = 0; i < n->nops + n->nres; i++) {
+    ValueId v = i < n->nops ? n->ops[i] : n->res + (i - n->nops);
+    int64_t count = type_count(value_type(m->g, v));
+    if (count > most) most = count;
+  }
+  return batch == 0 || (node_int(n, AT_part, 0) < 0 && most <= HANDFUL);
+}
+
+static void leave_unoptimized(const Module *m, LLVMValueRef fn) {
+  module_add_attribute(m, fn, (unsigned)LLVMAttributeFunctionIndex, "optnone", 0);
+  module_add_attribute(m, fn, (unsigned)LLVMAttributeFunctionIndex, "noinline", 0);
+}
+
 static LLVMValueRef declare(Module *m, const Node *n, const Knows *knows, const char *suffix) {
   uint32_t count = 4 + n->nops + n->nres;
   LLVMTypeRef *t = NEW_ARRAY(m->arena, LLVMTypeRef, count);
@@ -161,9 +179,9 @@ static const struct {
   FormStep *measure, *emit;
   unsigned weight; /* of its compilation */
 } forms[] = {
-    [FORM_map] = {NULL, emit_map, 1},
-    [FORM_reduce] = {measure_reduce, emit_reduce, 3},
-    [FORM_gemm] = {measure_product, emit_product, 10},
+    [FORM_map] = {NULL, emit_map, 2},
+    [FORM_reduce] = {measure_reduce, emit_reduce, 5},
+    [FORM_gemm] = {measure_product, emit_product, 9},
 };
 
 static Form form_of(const Module *m, const Node *n) {
@@ -199,7 +217,9 @@ static KernelFn make(Module *m, const Node *n, const Knows *knows, int64_t batch
   if (measured.scratch_bytes > m->scratch_bytes) m->scratch_bytes = measured.scratch_bytes;
   KernelFn f = {.fn = declare(m, n, knows, ""), .slot_bytes = measured.slot_bytes};
   if (f.slot_bytes) f.finish = declare(m, n, knows, ".finish");
-  if (!is_mine(m, forms[form].weight)) return f;
+  bool cold = is_cold(m, n, batch);
+  if (cold) leave_unoptimized(m, f.fn);
+  if (!is_mine(m, cold ? 1 : forms[form].weight)) return f;
   emit(k, f.fn, forms[form].emit);
   if (f.finish) emit(k, f.finish, emit_finish);
   return f;

@@ -23,7 +23,7 @@ CHECKED = sys.argv[2] if len(sys.argv) > 2 else ""
 
 
 def build(folder):
-    """mpcc links through $CC: a script that puts the sanitized runtime in place of the plain one."""
+    """mpcc links through $CC: here a script that puts in the sanitized runtime."""
     if CHECKED:
         cc = folder / "cc.sh"
         cc.write_text('#!/bin/sh\nfor a; do shift\n  case $a in\n'
@@ -97,7 +97,8 @@ DATA = {
     "other type": (replace("images", np.zeros((ROWS, 28, 28), np.float32)), 1,
                    f"does not fit 'images': expected u8[rows, 28, 28], found f32[{ROWS}, 28, 28]"),
     "no rows": (replace("labels", np.zeros(0, np.uint8)), 1, "holds no rows"),
-    "claims 2^32 rows": (edit("images", claim(2**32 - 1)), 1, f"is truncated: expected {784 * (2**32 - 1)} bytes"),
+    "claims 2^32 rows": (edit("images", claim(2**32 - 1)), 1,
+                         f"is truncated: expected {784 * (2**32 - 1)} bytes"),
     "fewer rows": (replace("labels", np.zeros(ROWS - 1, np.uint8)), 1,
                    f"'images' has {ROWS} rows, 'labels' has {ROWS - 1}"),
     "gzip cut off": (packed(lambda raw: raw[:-20]), 1, "is damaged"),
@@ -188,7 +189,8 @@ CHECKPOINTS = {
     "a bit of the header": (in_model(lambda raw: raw.replace(b'"model":"mlp"', b'"model":"mlq"')),
                             1, "damaged: the header's checksum is wrong"),
     "another name": (rehead(drop_bias), 1, "is missing"),
-    "another shape": (rehead(other_shape), 1, "'net.2.weight': expected F32[8, 8], found F32[4, 16]"),
+    "another shape": (rehead(other_shape), 1,
+                      "'net.2.weight': expected F32[8, 8], found F32[4, 16]"),
     "overlap": (rehead(overlap), 1, "tensors overlap before"),
     "2^80 elements": (rehead(huge), 1, "which is not bytes"),
     "no epoch": (rehead(no_epoch, STATE), 1, "metadata of the run is missing or damaged"),

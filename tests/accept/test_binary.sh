@@ -1,13 +1,16 @@
 #!/bin/sh
-# What a compiled model is made of: one exported symbol, no library but C's, libm and zlib, and less
-# than 500 KB.  usage: test_binary.sh BIN MODEL.  Compile time is printed; speed is judged in bench/.
+# What a compiled model is made of: one exported symbol, no library but C's, libm and zlib, and
+# less than 500 KB.  Compile time is printed; speed is judged in bench/.
+# usage: test_binary.sh BIN MODEL
 set -eu
 export LC_ALL=C
 bin=$1 model=$2
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 for tool in nm ldd strip; do
-  command -v $tool >/dev/null || { echo "SKIPPED: $tool is not installed (Debian: binutils)"; exit 77; }
+  command -v $tool >/dev/null && continue
+  echo "SKIPPED: $tool is not installed (Debian: binutils)"
+  exit 77
 done
 
 fail() {
@@ -25,7 +28,8 @@ case $exported in *" T $(basename "$model" .mp)_get_api") ;; *) fail "exported: 
 
 # Whatever else is loaded must be known here; linux-vdso and ld-linux are the system's own.
 for file in train train.so; do
-  others=$(ldd "$out/$file" | sed -E '/^\s*(linux-vdso|linux-gate|libc|libm|libz)\.so/d; /ld-linux/d')
+  known='/^\s*(linux-vdso|linux-gate|libc|libm|libz)\.so/d; /ld-linux/d'
+  others=$(ldd "$out/$file" | sed -E "$known")
   [ -z "$others" ] || fail "$file needs: $others"
 done
 

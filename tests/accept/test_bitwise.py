@@ -2,9 +2,9 @@
 
 One scenario is played by both: full batches, short ones, weights that overflow, a label that does
 not exist, a learning rate that is not finite, and a moment that ruins a weight.  The evaluator runs
-the kernels (the graph behind `schedule`) and, in f32, also the graph before grouping (behind `dce`):
-in f32 grouping must not change a bit.  Compiled code is tried on 1, 2 and 3 threads, at -O0 and -O3,
-for every level of instructions that this machine has.
+the kernels (the graph behind `schedule`) and, in f32, also the graph before grouping (behind
+`dce`): in f32 grouping must not change a bit.  Compiled code is tried on 1, 2 and 3 threads, at -O0
+and -O3, for every level of instructions that this machine has.
 """
 import hashlib
 import re

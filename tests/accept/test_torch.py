@@ -1,8 +1,8 @@
 """Losses, gradients and optimizers against PyTorch, on the same weights and batches.
 
 Gradients: the evaluator in f64 runs the graph behind `grad`, whose results are sums over the rows.
-Compiled code shows its gradients through a model whose optimizer is sgd(lr: 1, momentum: 0.9): after
-one step from fresh state the moment `PATH:m` is 0.9 * 0 + g, the gradient itself with every bit.
+Compiled code shows its gradients through a model whose optimizer is sgd(lr: 1, momentum: 0.9):
+after one step from fresh state the moment `PATH:m` is 0.9 * 0 + g, the gradient with every bit.
 
 Trajectories: 20 steps with short batches in between and a learning rate that falls to 0.  Adam's
 update of a weight whose gradients all but vanish is the sign of rounding errors, in PyTorch's f32
@@ -41,7 +41,7 @@ def torch_loss(params, images, labels):
     x = torch.from_numpy(images.astype(np.float64)).to(params["net.0.weight"].dtype)
     x = (x.reshape(len(x), -1) / 255 - 0.2860) / 0.3530
     for layer in "024":
-        x = torch.nn.functional.linear(x, params[f"net.{layer}.weight"], params[f"net.{layer}.bias"])
+        x = x @ params[f"net.{layer}.weight"].T + params[f"net.{layer}.bias"]
         x = torch.relu(x) if layer != "4" else x
     return torch.nn.functional.cross_entropy(x, torch.from_numpy(labels.astype(np.int64)))
 
@@ -76,8 +76,8 @@ def compare(what, got, want, tolerance, also=None):
         why = far(np.asarray(got[name]), np.asarray(value), tolerance)
         assert not why, f"{what}: {name}: {why}"
     theirs = f"; PyTorch's f32: {worst(also, want):.1e}" if also else ""
-    print(f"{what:36} worst of {len(want)}: {worst(got, want):.1e}, accepted {tolerance:.0e}{theirs}",
-          flush=True)
+    print(f"{what:36} worst of {len(want)}: {worst(got, want):.1e}, accepted {tolerance:.0e}"
+          f"{theirs}", flush=True)
 
 
 # ---- one batch -----------------------------------------------------------------------------------

@@ -72,9 +72,8 @@ def lines_in(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def start(command, log):
-    process = subprocess.Popen(command, stdout=log, stderr=log)
-    return process
+def start(command):
+    return subprocess.Popen(command)
 
 
 def kill_when(process, due, limit=60):
@@ -97,9 +96,9 @@ def check_resume(folder, rng):
     killed, save, log = [], folder / "killed", folder / "killed.log"
     for threads in 1, 2, 3, 1, 2, 3:
         resume = ["--resume", str(save)] if save.is_dir() and step_dirs(save) else []
-        command = train + ["--save", str(save), "--log", str(log), "--threads", str(threads), *resume]
+        command = train + ["--save", str(save), "--log", str(log), "--threads", str(threads)]
         at = lines_in(log) + int(rng.integers(5, 50))
-        if not kill_when(start(command, None), lambda: lines_in(log) >= at):
+        if not kill_when(start(command + resume), lambda: lines_in(log) >= at):
             break
         killed.append(lines_in(log))
     run(*train, "--save", save, *(["--resume", save] if step_dirs(save) else []))
@@ -115,7 +114,7 @@ def check_kills(folder, rng, times):
     deadline, steps, halves = time.monotonic() + 60 * times / 100, [0], 0
     for i in range(times):
         resume = ["--resume", str(save)] if steps[-1] else []
-        process = start([*train, "--save", str(save), "--every", "1", *resume], None)
+        process = start([*train, "--save", str(save), "--every", "1", *resume])
         wait = time.monotonic() + rng.uniform(0.002, 0.08)
         kill_when(process, lambda: time.monotonic() >= wait)
         if not save.is_dir() or not step_dirs(save):
@@ -141,7 +140,7 @@ def check_last(train, folder, last):
     """An undisturbed run saves the same at that step; it is stopped behind it."""
     step = str(int(last.name[5:]))
     alone = folder / "undisturbed"
-    process = start([*train, "--save", str(alone), "--every", step], None)
+    process = start([*train, "--save", str(alone), "--every", step])
     kill_when(process, lambda: (alone / last.name).is_dir())
     same_checkpoint(last, alone / last.name)
 

@@ -1,6 +1,8 @@
 # Text tests: run lines over files, judged by FileCheck.  tests/CMakeLists.txt starts lit with the
 # parameters bin (folder of mpcc and mpcc-opt), filecheck and out (folder for temporary files).
 import os
+import sys
+
 import lit.formats
 
 config.name = "mpcc"
@@ -16,6 +18,10 @@ for tool in ("mpcc-opt", "mpcc"):
     config.substitutions.append((r"(?<![\w./-])%s(?![\w./-])" % tool, os.path.join(tools, tool)))
 config.substitutions.append((r"(?<![\w./-])FileCheck(?![\w./-])", lit_config.params["filecheck"]))
 config.substitutions.append(("%examples", os.path.join(config.test_source_root, "..", "..", "examples")))
+config.substitutions.append(("%bin", tools))
+config.substitutions.append(("%python", sys.executable))
+config.substitutions.append(("%docs", os.path.join(config.test_source_root, "..", "..", "docs")))
+config.substitutions.append(("%programs", os.path.join(config.test_source_root, "..", "programs")))
 config.environment["MPCC_BIN"] = tools
 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TMPDIR"):
     if name in os.environ:
