@@ -33,17 +33,16 @@ void arena_free(Arena *a); /* all of it; the arena is empty and usable afterward
 
 /* ---- vectors: VEC(int) v = {0}; vec_push(arena, &v, 3); v.at[0]; v.len ---------------------- */
 
-#define VEC(T)                                                                                    \
-  struct {                                                                                        \
-    T *at;                                                                                        \
-    uint32_t len, cap;                                                                            \
+#define VEC(T)                                                                                     \
+  struct {                                                                                         \
+    T *at;                                                                                         \
+    uint32_t len, cap;                                                                             \
   }
 
-#define vec_push(arena, v, ...)                                                                   \
-  do {                                                                                            \
-    if ((v)->len == (v)->cap)                                                                     \
-      (v)->at = vec_grow((arena), (v)->at, &(v)->cap, sizeof *(v)->at);                           \
-    (v)->at[(v)->len++] = (__VA_ARGS__);                                                          \
+#define vec_push(arena, v, ...)                                                                    \
+  do {                                                                                             \
+    if ((v)->len == (v)->cap) (v)->at = vec_grow((arena), (v)->at, &(v)->cap, sizeof *(v)->at);    \
+    (v)->at[(v)->len++] = (__VA_ARGS__);                                                           \
   } while (0)
 
 void *vec_grow(Arena *a, void *at, uint32_t *cap, size_t size); /* a copy with room for more */
@@ -60,8 +59,8 @@ void text_add(Text *t, const char *s);
 void text_add_n(Text *t, const char *s, size_t n);
 void text_printf(Text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void text_vprintf(Text *t, const char *fmt, va_list ap);
-void text_quoted(Text *t, const char *s);  /* "s" with \" \\ \n \xHH escapes */
-void text_double(Text *t, double v);       /* shortest of %.17g forms that reads back equal */
+void text_quoted(Text *t, const char *s); /* "s" with \" \\ \n \xHH escapes */
+void text_double(Text *t, double v);      /* shortest of %.17g forms that reads back equal */
 
 /* Interned strings: equal text, equal pointer. */
 typedef struct Strings {

@@ -6,9 +6,7 @@
 
 enum { SHOWN = 100 }; /* columns of a source line that are shown at most */
 
-void diag_init(Diag *d, Arena *a, FILE *out) {
-  *d = (Diag){.arena = a, .out = out, .limit = 20};
-}
+void diag_init(Diag *d, Arena *a, FILE *out) { *d = (Diag){.arena = a, .out = out, .limit = 20}; }
 
 uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size) {
   VEC(uint32_t) starts = {0};
@@ -16,8 +14,8 @@ uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size) {
   for (size_t i = 0; i < size; i++)
     if (text[i] == '\n') vec_push(d->arena, &starts, (uint32_t)i + 1);
   vec_push(d->arena, &starts, (uint32_t)size + 1);
-  Source s = {.name = name, .text = text, .size = size, .line_start = starts.at,
-              .lines = starts.len - 1};
+  Source s = {
+      .name = name, .text = text, .size = size, .line_start = starts.at, .lines = starts.len - 1};
   vec_push(d->arena, &d->sources, s);
   return d->sources.len - 1;
 }

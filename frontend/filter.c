@@ -171,6 +171,12 @@ static Token deliver(Parser *p, Token t) {
 
 static Token next_token(Parser *p) {
   Token t;
+  if (p->owes_term && !p->stop) {
+    p->owes_term = false;
+    t = take(p);
+    hold(p, t);
+    return terminator(p, &t);
+  }
   do {
     if (p->stop) return (Token){.loc = p->last.loc, .end = p->last.end};
     t = take(p);
@@ -216,7 +222,7 @@ static Token skip_statement(Parser *p, int last, uint32_t blocks) {
 }
 
 /* The grammar has refused the last token: it will throw away what comes until TERM.  So drop the
- * open ( and [, skip the rest of the statement, and pretend that a value ended just before. */
+ * open ( and [, skip the rest of the statement, and deliver TERM next. */
 void filter_recover(Parser *p) {
   int kind = p->last.kind;
   if (p->stop) return;
@@ -230,5 +236,5 @@ void filter_recover(Parser *p) {
   } else {
     hold(p, skip_statement(p, kind, kind == '{'));
   }
-  p->last.kind = T_NAME;
+  p->owes_term = true;
 }

@@ -58,8 +58,9 @@ typedef struct Parser {
   Token first, second;        /* of the current statement; kind 0 where there is none */
   Bracket open[MAX_BRACKETS]; /* innermost last */
   uint32_t depth, braces;     /* entries of open; `{` among them */
-  bool quiet; /* an error of this statement is known: a syntax error in it says nothing new */
-  bool stop;  /* nothing behind this point is worth reading */
+  bool quiet;     /* an error of this statement is known: a syntax error in it says nothing new */
+  bool owes_term; /* after an error: the grammar throws away all tokens up to TERM, also `{` */
+  bool stop;      /* nothing behind this point is worth reading */
   Ast *root;
 } Parser;
 

@@ -10,10 +10,12 @@ ValueId build_typed(Builder *b, Op op, Type t, uint32_t nops, const ValueId *ops
   return b->g->nodes.at[n].res;
 }
 
-ValueId build(Builder *b, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs, const Attr *attrs) {
+ValueId build(Builder *b, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
+              const Attr *attrs) {
   Type t;
   Text why = {.arena = b->g->arena};
-  if (!shape_infer(b->g, op, nops, ops, nattrs, attrs, &t, &why)) ice(b->g, NO_ID, "build: %s", why.at);
+  if (!shape_infer(b->g, op, nops, ops, nattrs, attrs, &t, &why))
+    ice(b->g, NO_ID, "build: %s", why.at);
   return build_typed(b, op, t, nops, ops, nattrs, attrs);
 }
 
@@ -78,7 +80,9 @@ ValueId build_broadcast_leading(Builder *b, ValueId x, Type t) {
   return build_broadcast(b, x, t, (int64_t[]){0, 1, 2, 3, 4, 5, 6, 7});
 }
 
-ValueId build_splat(Builder *b, ValueId scalar, Type t) { return build_broadcast(b, scalar, t, NULL); }
+ValueId build_splat(Builder *b, ValueId scalar, Type t) {
+  return build_broadcast(b, scalar, t, NULL);
+}
 
 ValueId build_reshape(Builder *b, ValueId x, Type t) {
   Type from = value_type(b->g, x);

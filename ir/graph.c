@@ -1,5 +1,5 @@
-/* graph.c: building, finding, copying and replacing.  Ids are indices into flat arrays that move when
- * they grow: hold ids, not pointers. */
+/* graph.c: building, finding, copying and replacing.  Ids are indices into flat arrays that move
+ * when they grow: hold ids, not pointers. */
 #include "ir/ir.h"
 
 #include <stdlib.h>
@@ -64,19 +64,22 @@ uint32_t graph_add_entry(Graph *g, const char *name, EntryKind kind, int64_t bat
   return g->entries.len - 1;
 }
 
-ValueId graph_add_entry_arg(Graph *g, uint32_t entry, ArgRole role, const char *name, Type t, Loc loc) {
+ValueId graph_add_entry_arg(Graph *g, uint32_t entry, ArgRole role, const char *name, Type t,
+                            Loc loc) {
   Entry *e = &g->entries.at[entry];
   vec_push(g->arena, &e->args, (Port){.role = (uint8_t)role, .name = name, .loc = loc});
   return graph_add_arg(g, e->body, t);
 }
 
-void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *name, ValueId v, Loc loc) {
+void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *name, ValueId v,
+                            Loc loc) {
   Entry *e = &g->entries.at[entry];
   vec_push(g->arena, &e->results, (Port){.role = (uint8_t)role, .name = name, .loc = loc});
   vec_push(g->arena, &g->blocks.at[e->body].results, v);
 }
 
-static ValueId find_port(const Port *ports, uint32_t n, const ValueId *values, int role, const char *name) {
+static ValueId find_port(const Port *ports, uint32_t n, const ValueId *values, int role,
+                         const char *name) {
   for (uint32_t i = 0; i < n; i++)
     if (ports[i].role == role && (!name || !strcmp(ports[i].name, name))) return values[i];
   return NO_ID;
@@ -89,7 +92,8 @@ ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role, const char
 
 ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const char *name) {
   const Entry *e = &g->entries.at[entry];
-  return find_port(e->results.at, e->results.len, g->blocks.at[e->body].results.at, (int)role, name);
+  return find_port(e->results.at, e->results.len, g->blocks.at[e->body].results.at, (int)role,
+                   name);
 }
 
 State *graph_state(const Graph *g, const char *path) {
@@ -104,7 +108,7 @@ int graph_entry_find(const Graph *g, EntryKind kind) {
   return -1;
 }
 
-/* ---- attributes --------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 const Attr *node_attr(const Node *n, AttrKey key) {
   for (uint32_t i = 0; i < n->nattrs; i++)
@@ -150,9 +154,9 @@ Attr attr_ints(AttrKey key, uint32_t n, const int64_t *ints) {
   return (Attr){.key = key, .n = n, .ints = ints};
 }
 
-/* ---- copying and replacing -------------------------------------------------------------------------- */
+/* ---- copying and replacing ------------------------------------------------------------------- */
 
-#define VEC_COPY(arena, v)                                                                        \
+#define VEC_COPY(arena, v)                                                                         \
   ((v)->at = arena_copy((arena), (v)->at, (v)->len * sizeof *(v)->at), (v)->cap = (v)->len)
 
 Graph *graph_clone(const Graph *g, Arena *arena) {
@@ -229,7 +233,8 @@ NodeId graph_copy_node(Graph *g, NodeId id, BlockId block, ValueId *map) {
   Type *types = NEW_ARRAY(g->arena, Type, n.nres);
   for (uint32_t i = 0; i < n.nops; i++) ops[i] = map[n.ops[i]] == NO_ID ? n.ops[i] : map[n.ops[i]];
   for (uint32_t i = 0; i < n.nres; i++) types[i] = value_type(g, n.res + i);
-  NodeId copy = graph_add_node(g, block, n.op, n.loc, n.nops, ops, n.nres, types, n.nattrs, n.attrs);
+  NodeId copy =
+      graph_add_node(g, block, n.op, n.loc, n.nops, ops, n.nres, types, n.nattrs, n.attrs);
   for (uint32_t i = 0; i < n.nres; i++) map[n.res + i] = g->nodes.at[copy].res + i;
   if (!n.nblocks) return copy;
   BlockId *blocks = NEW_ARRAY(g->arena, BlockId, n.nblocks);

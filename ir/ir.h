@@ -1,24 +1,26 @@
 /* ir.h: the graph that everything between the language and the machine is written in.
  *
- * Functional SSA over typed tensors.  A Graph holds a table of states, a table of entries (train_step,
- * eval, init, …) and flat arrays of nodes, values and blocks, addressed by 32-bit ids; never hold a
- * Node * or Value * across something that adds one.  A node has operands, attributes, one or more
- * results, a Loc, and may own blocks.  State is an explicit argument and an explicit result of an
- * entry.  Shapes are static; the one run-time size is `rows`, how many examples of the batch are
- * real: the axis they lie on is tagged in the type.
+ * Functional SSA over typed tensors.  A Graph holds a table of states, a table of entries
+ * (train_step, eval, init, …) and flat arrays of nodes, values and blocks, addressed by 32-bit ids;
+ * never hold a Node * or Value * across something that adds one.  A node has operands, attributes,
+ * one or more results, a Loc, and may own blocks.  State is an explicit argument and an explicit
+ * result of an entry.  Shapes are static; the one run-time size is `rows`, how many examples of the
+ * batch are real: the axis they lie on is tagged in the type.
  */
 #ifndef IR_IR_H
 #define IR_IR_H
 
 #include "base/base.h"
 
-/* ---- type.c ----------------------------------------------------------------------------------- */
+/* ---- type.c ---------------------------------------------------------------------------------- */
 
 /* DTYPE(name, bytes, kind: f float, i integer, b bool), in the order of mp_dtype. */
+// clang-format off
 #define DTYPES(DTYPE)                                                                             \
   DTYPE(f32, 4, 'f') DTYPE(bf16, 2, 'f') DTYPE(f16, 2, 'f') DTYPE(f8e4m3fn, 1, 'f')               \
   DTYPE(f8e5m2, 1, 'f') DTYPE(f8e8m0, 1, 'f') DTYPE(i64, 8, 'i') DTYPE(i32, 4, 'i')               \
   DTYPE(u32, 4, 'i') DTYPE(u16, 2, 'i') DTYPE(u8, 1, 'i') DTYPE(i1, 1, 'b')
+// clang-format on
 
 typedef enum DType {
 #define DTYPE(name, bytes, kind) DT_##name,
@@ -32,8 +34,8 @@ enum { MAX_RANK = 8 };
 typedef struct Type {
   uint8_t dtype; /* DType */
   uint8_t rank;
-  int8_t rows;   /* the axis whose leading part is real rows, -1: none.  dim[rows] = m · batch */
-  int8_t unit;   /* exponent of the loss scale S that the values carry */
+  int8_t rows; /* the axis whose leading part is real rows, -1: none.  dim[rows] = m · batch */
+  int8_t unit; /* exponent of the loss scale S that the values carry */
   int64_t dim[MAX_RANK];
 } Type;
 
@@ -43,16 +45,16 @@ extern const char dtype_kind[DT_COUNT];
 
 Type type_make(DType dtype, int rank, const int64_t *dims); /* no rows, unit 0 */
 Type type_scalar(DType dtype);
-Type type_with(Type t, DType dtype);            /* the same dims, rows and unit */
-bool type_equal(Type a, Type b);                /* everything */
-bool type_same_dims(Type a, Type b);            /* rank and dims */
-int64_t type_count(Type t);                     /* elements; fits in i64 once verified */
-bool type_bytes(Type t, uint64_t *bytes);       /* false: does not fit in 2^46 bytes */
-void type_print(Text *t, Type type);            /* f32[rows 64,784]*S */
-bool type_parse(const char **s, Type *type);    /* the inverse; *s moves behind it */
+Type type_with(Type t, DType dtype);         /* the same dims, rows and unit */
+bool type_equal(Type a, Type b);             /* everything */
+bool type_same_dims(Type a, Type b);         /* rank and dims */
+int64_t type_count(Type t);                  /* elements; fits in i64 once verified */
+bool type_bytes(Type t, uint64_t *bytes);    /* false: does not fit in 2^46 bytes */
+void type_print(Text *t, Type type);         /* f32[rows 64,784]*S */
+bool type_parse(const char **s, Type *type); /* the inverse; *s moves behind it */
 bool dtype_parse(const char *name, size_t n, DType *d);
 
-/* ---- op.c: the readers of ops.def and attrs.def that everybody needs ------------------------------ */
+/* ---- op.c: the readers of ops.def and attrs.def that everybody needs ------------------------- */
 
 typedef enum Op {
 #define OP(name, doc) OP_##name,
@@ -70,7 +72,13 @@ typedef enum AttrKey {
 typedef enum AttrKind { ATTR_INT, ATTR_FLOAT, ATTR_BOOL, ATTR_TEXT, ATTR_INTS } AttrKind;
 
 typedef enum OpFlags {
-  F_EW = 1, F_COMM = 2, F_VIEW = 4, F_REDUCE = 8, F_RANDOM = 16, F_STATE = 32, F_REGION = 64
+  F_EW = 1,
+  F_COMM = 2,
+  F_VIEW = 4,
+  F_REDUCE = 8,
+  F_RANDOM = 16,
+  F_STATE = 32,
+  F_REGION = 64
 } OpFlags;
 
 typedef enum ArgKind { ARG_END, ARG_IN, ARG_OPT, ARG_REST, ARG_OUT, ARG_RESTOUT, ARG_ATTR } ArgKind;
@@ -90,11 +98,13 @@ typedef enum Form { FORM_none, FORM_map, FORM_reduce, FORM_gemm } Form;
 extern const uint8_t op_form[OP_COUNT];
 extern const char *const form_name[4];
 
+/* Column SCALAR: the ScalarId of its program over elements of type d; SC_none: it has none. */
+unsigned op_program(Op op, DType d);
 bool op_find(const char *name, size_t n, Op *op);
-int op_results(Op op);                /* fixed number of results, -1: any */
+int op_results(Op op); /* fixed number of results, -1: any */
 bool op_arity_ok(Op op, uint32_t operands);
 
-/* ---- graph.c ------------------------------------------------------------------------------------- */
+/* ---- graph.c --------------------------------------------------------------------------------- */
 
 typedef uint32_t NodeId, ValueId, BlockId;
 #define NO_ID UINT32_MAX
@@ -123,7 +133,7 @@ typedef struct Node {
 
 typedef struct Value {
   Type type;
-  NodeId node;    /* that defines it; NO_ID: argument of `block` */
+  NodeId node; /* that defines it; NO_ID: argument of `block` */
   BlockId block;
   uint32_t index; /* among the node's results or the block's arguments */
 } Value;
@@ -138,27 +148,33 @@ typedef struct Block {
   ValueIds results;
 } Block;
 
-typedef enum StateKind { STATE_param, STATE_state, STATE_moment, STATE_counter, STATE_derived } StateKind;
+typedef enum StateKind {
+  STATE_param,
+  STATE_state,
+  STATE_moment,
+  STATE_counter,
+  STATE_derived
+} StateKind;
 typedef struct State { /* order of kinds: mp_state_kind */
   const char *path;    /* interned: "net.0.weight", "net.0.weight:m" */
   StateKind kind;
   Type type;
   Loc loc;
-  const char *master;  /* path of the parameter that a derived or moment state belongs to */
-  bool no_decay;       /* decay(false) */
+  const char *master; /* path of the parameter that a derived or moment state belongs to */
+  bool no_decay;      /* decay(false) */
 } State;
 
 typedef enum ArgRole { ARG_input, ARG_state, ARG_hyper, ARG_seed } ArgRole;
 typedef enum ResRole {
-  RES_state,  /* name: path */
-  RES_loss,   /* sum of a loss over real rows; gradients start here */
-  RES_metric, /* sum of a metric */
-  RES_weight, /* total weight of the loss or metric of this name */
-  RES_grad,   /* between grad and optimize: gradient of the parameter of this path */
-  RES_ok,     /* i1: everything finite, the step commits */
-  RES_fault,  /* i1: an index was out of range */
+  RES_state,     /* name: path */
+  RES_loss,      /* sum of a loss over real rows; gradients start here */
+  RES_metric,    /* sum of a metric */
+  RES_weight,    /* total weight of the loss or metric of this name */
+  RES_grad,      /* between grad and optimize: gradient of the parameter of this path */
+  RES_ok,        /* i1: everything finite, the step commits */
+  RES_fault,     /* i1: an index was out of range */
   RES_nonfinite, /* i1: the update of the state `name` is not finite */
-  RES_value   /* result of an infer function */
+  RES_value      /* result of an infer function */
 } ResRole;
 extern const char *const state_kind_name[5], *const arg_role_name[4], *const res_role_name[9];
 
@@ -169,7 +185,14 @@ typedef struct Port {
   Loc loc;
 } Port;
 
-typedef enum EntryKind { ENTRY_init, ENTRY_step, ENTRY_eval, ENTRY_infer, ENTRY_fit, ENTRY_derive } EntryKind;
+typedef enum EntryKind {
+  ENTRY_init,
+  ENTRY_step,
+  ENTRY_eval,
+  ENTRY_infer,
+  ENTRY_fit,
+  ENTRY_derive
+} EntryKind;
 extern const char *const entry_kind_name[6];
 
 typedef struct Entry {
@@ -216,9 +239,12 @@ ValueId graph_add_arg(Graph *g, BlockId block, Type type);
 NodeId graph_add_node(Graph *g, BlockId block, Op op, Loc loc, uint32_t nops, const ValueId *ops,
                       uint32_t nres, const Type *types, uint32_t nattrs, const Attr *attrs);
 uint32_t graph_add_entry(Graph *g, const char *name, EntryKind kind, int64_t batch, Loc loc);
-ValueId graph_add_entry_arg(Graph *g, uint32_t entry, ArgRole role, const char *name, Type t, Loc loc);
-void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *name, ValueId v, Loc loc);
-ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role, const char *name); /* or NO_ID */
+ValueId graph_add_entry_arg(Graph *g, uint32_t entry, ArgRole role, const char *name, Type t,
+                            Loc loc);
+void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *name, ValueId v,
+                            Loc loc);
+ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role,
+                        const char *name); /* or NO_ID */
 ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const char *name);
 State *graph_state(const Graph *g, const char *path); /* NULL: none */
 int graph_entry_find(const Graph *g, EntryKind kind); /* first of the kind, -1: none */
@@ -245,13 +271,14 @@ Attr attr_ints(AttrKey key, uint32_t n, const int64_t *ints);
 Graph *graph_clone(const Graph *g, Arena *arena);
 /* Every use of `from` in the block (and blocks inside) and its results becomes `to`. */
 void graph_replace_uses(Graph *g, BlockId block, ValueId from, ValueId to);
-/* map[v] is v's replacement, or NO_ID to keep it (map has one element a value); chains are followed. */
+/* map[v] is v's replacement, or NO_ID to keep it (map has one element a value); chains are
+ * followed. */
 void graph_apply_map(Graph *g, BlockId block, const ValueId *map);
-/* The copy of node n at the end of `block`, operands through map (NO_ID: unchanged); results entered
- * in map.  Blocks are copied too. */
+/* The copy of node n at the end of `block`, operands through map (NO_ID: unchanged); results
+ * entered in map.  Blocks are copied too. */
 NodeId graph_copy_node(Graph *g, NodeId n, BlockId block, ValueId *map);
 
-/* ---- build.c: nodes with inferred types; an error in the operands is an internal error ---------------- */
+/* ---- build.c: nodes with inferred types; an error in the operands is an internal error ------- */
 
 typedef struct Builder {
   Graph *g;
@@ -259,7 +286,8 @@ typedef struct Builder {
   Loc loc; /* of what is built */
 } Builder;
 
-ValueId build(Builder *b, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs, const Attr *attrs);
+ValueId build(Builder *b, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
+              const Attr *attrs);
 ValueId build_typed(Builder *b, Op op, Type t, uint32_t nops, const ValueId *ops, uint32_t nattrs,
                     const Attr *attrs); /* ops whose SHAPE is `given` */
 ValueId build1(Builder *b, Op op, ValueId x);
@@ -270,8 +298,8 @@ ValueId build_like(Builder *b, ValueId v, double value);  /* constant of v's typ
 ValueId build_cast(Builder *b, ValueId x, DType d);       /* x itself where it has the type */
 ValueId build_iota(Builder *b, Type t, int axis);
 ValueId build_reduce(Builder *b, Op op, ValueId x, uint32_t naxes, const int64_t *axes);
-ValueId build_reduce_last(Builder *b, Op op, ValueId x);  /* over the last axis */
-ValueId build_reduce_all(Builder *b, Op op, ValueId x);   /* to rank 0 */
+ValueId build_reduce_last(Builder *b, Op op, ValueId x); /* over the last axis */
+ValueId build_reduce_all(Builder *b, Op op, ValueId x);  /* to rank 0 */
 /* x's axes become axes[i] of the result type t. */
 ValueId build_broadcast(Builder *b, ValueId x, Type t, const int64_t *axes);
 ValueId build_broadcast_leading(Builder *b, ValueId x, Type t); /* x's axes are t's first ones */
@@ -281,20 +309,24 @@ ValueId build_transpose(Builder *b, ValueId x, const int64_t *perm);
 ValueId build_matmul(Builder *b, ValueId a, ValueId c, bool ta, bool tb);
 enum { K_CHUNK = 256 };
 
-/* ---- shape.c, unit.c, verify.c ---------------------------------------------------------------------- */
+/* ---- shape.c, unit.c, verify.c --------------------------------------------------------------- */
 
-/* Infers the results' types (all but `given` rules).  false: *why says what is wrong with the operands. */
+/* Infers the results' types (all but `given` rules).  false: *why says what is wrong with the
+ * operands. */
 bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
                  const Attr *attrs, Type *types, Text *why);
 bool shape_is_given(Op op);
-/* Exponent of S of a result from those of the operands; comes in as stated (a constant keeps it). */
+/* Exponent of S of a result from those of the operands; comes in as stated (a constant keeps it).
+ */
 bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, int *unit, Text *why);
-bool unit_is_any(const Graph *g, ValueId v); /* a literal zero (constant or its broadcast) has every unit */
-/* The value v's elements come from: through reshapes and the borders of kernels; with `moved`, through
- * every view and cast. */
+bool unit_is_any(const Graph *g,
+                 ValueId v); /* a literal zero (constant or its broadcast) has every unit */
+/* The value v's elements come from: through reshapes and the borders of kernels; with `moved`,
+ * through every view and cast. */
 ValueId value_origin(const Graph *g, ValueId v, bool moved);
 
-/* Invariants are listed on top of verify.c.  Returns the number of violations; the first is in *why. */
+/* Invariants are listed on top of verify.c.  Returns the number of violations; the first is in
+ * *why. */
 uint32_t graph_verify(const Graph *g, Text *why);
 uint32_t graph_verify_diag(const Graph *g, Diag *diag); /* each as an error at its place */
 /* verify_op.c: what column VERIFY says of the node; does a kernel keep the rules of its form
@@ -302,7 +334,7 @@ uint32_t graph_verify_diag(const Graph *g, Diag *diag); /* each as an error at i
 bool node_check(const Graph *g, NodeId n, Text *why);
 bool kernel_check(const Graph *g, NodeId kernel, Text *why);
 
-/* ---- print.c, parse.c: print(parse(print(g))) = print(g) ------------------------------------------------ */
+/* ---- print.c, parse.c: print(parse(print(g))) = print(g) ------------------------------------- */
 
 typedef struct PrintOptions {
   bool locs;        /* append the source place of each node */
@@ -314,6 +346,7 @@ void node_print(const Graph *g, NodeId n, Text *out); /* one line, for messages 
 Graph *graph_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source); /* NULL: errors */
 
 /* Ours, not the user's: names pass and node on stderr and ends the process with 70. */
-_Noreturn void ice(const Graph *g, NodeId n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+_Noreturn void ice(const Graph *g, NodeId n, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

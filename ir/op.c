@@ -1,5 +1,6 @@
 /* op.c: the columns of ops.def and attrs.def that everybody reads, as tables by op. */
 #include "ir/ir.h"
+#include "ir/scalar.h"
 
 #include <string.h>
 
@@ -21,7 +22,7 @@ const OpArg *const op_args[OP_COUNT] = {
 #define RESTOUT(n) {ARG_RESTOUT, #n, 0},
 #define A(n) {ARG_ATTR, #n, AT_##n},
 #define OP(name, doc) [OP_##name] =
-#define ARGS(...) (const OpArg[]){__VA_ARGS__ {ARG_END, NULL, 0}},
+#define ARGS(...) (const OpArg[]){__VA_ARGS__{ARG_END, NULL, 0}},
 #include "ir/ops.def"
 #undef IN
 #undef OPT
@@ -62,6 +63,22 @@ const char *const arg_role_name[4] = {"input", "state", "hyper", "seed"};
 const char *const res_role_name[9] = {"state", "loss",  "metric",    "weight", "grad",
                                       "ok",    "fault", "nonfinite", "value"};
 const char *const entry_kind_name[6] = {"init", "step", "eval", "infer", "fit", "derive"};
+
+static const uint16_t program_f32[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] =
+#define SCALAR(f32, i32, f64) SC_##f32,
+#include "ir/ops.def"
+};
+
+static const uint16_t program_i32[OP_COUNT] = {
+#define OP(name, doc) [OP_##name] =
+#define SCALAR(f32, i32, f64) SC_##i32,
+#include "ir/ops.def"
+};
+
+unsigned op_program(Op op, DType d) {
+  return dtype_kind[d] == 'f' ? program_f32[op] : program_i32[op];
+}
 
 bool op_find(const char *name, size_t n, Op *op) {
   for (int i = 0; i < OP_COUNT; i++)

@@ -67,7 +67,7 @@ typedef struct SInst {
   uint32_t imm;
 } SInst;
 
-enum { SCALAR_ARGS = 8, SCALAR_RESULTS = 4 };
+enum { SCALAR_ARGS = 8, SCALAR_RESULTS = 4, SCALAR_INSTS = 1024 };
 
 typedef struct SProg {
   const char *name, *doc;

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INSTS = 1024, VARS = 64 };
+enum { VARS = 64 };
 
 /* ---- building ----------------------------------------------------------------------------- */
 
@@ -35,7 +35,7 @@ typedef struct Parser {
   SProg *prog;
   const Scalars *all; /* programs before `prog` can be called */
   const char *at;
-  SInst inst[INSTS];
+  SInst inst[SCALAR_INSTS];
   struct {
     Name name;
     Value value;
@@ -70,7 +70,7 @@ static Value emit(Parser *p, SInst s) {
   uint32_t n = p->prog->ninst;
   for (uint32_t i = n; i-- > 0;)
     if (same_inst(&p->inst[i], &s)) return (Value)i;
-  if (n == INSTS) bad(p, "program too long");
+  if (n == SCALAR_INSTS) bad(p, "program too long");
   p->inst[n] = s;
   p->prog->ninst++;
   return (Value)n;
@@ -99,7 +99,7 @@ static Value emit_prim(Parser *p, SPrim prim, const Value *x, uint32_t n) {
 
 static uint32_t emit_program(Parser *p, const SProg *callee, const Value *x, uint32_t n,
                              Value *res) {
-  Value map[INSTS];
+  Value map[SCALAR_INSTS];
   if (callee->nargs != n) bad(p, "wrong number of arguments");
   for (uint32_t i = 0; i < n; i++)
     if (type_of(p, x[i]) != callee->arg[i]) bad(p, "argument of a wrong type");
@@ -347,8 +347,8 @@ static void parse_signature(Parser *p, const char *signature) {
 /* Operands come before their users, so one walk down finds what is needed, one walk up packs it. */
 static void drop_dead(Parser *p, Arena *arena) {
   SProg *prog = p->prog;
-  bool live[INSTS] = {false};
-  Value to[INSTS] = {0};
+  bool live[SCALAR_INSTS] = {false};
+  Value to[SCALAR_INSTS] = {0};
   uint32_t n = 0;
   for (uint32_t r = 0; r < prog->nres; r++) live[prog->res[r]] = true;
   for (uint32_t i = prog->ninst; i-- > 0;)

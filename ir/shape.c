@@ -141,7 +141,8 @@ static bool shape_matmul(Shape *s) {
   else if (b.rows == bn) t.rows = 1;
   if (s->nops == 3) {
     Type acc = operand(s, 2);
-    if (acc.dtype != DT_f32 || !type_same_dims(acc, t)) return refuse(s, "accumulator must be f32[m, n]");
+    if (acc.dtype != DT_f32 || !type_same_dims(acc, t))
+      return refuse(s, "accumulator must be f32[m, n]");
   }
   *s->res = t;
   return true;
@@ -181,7 +182,8 @@ static bool (*const shape_rule[OP_COUNT])(Shape *) = {
 };
 
 bool shape_is_given(Op op) {
-  return shape_rule[op] == shape_given || shape_rule[op] == shape_loop || shape_rule[op] == shape_kernel;
+  return shape_rule[op] == shape_given || shape_rule[op] == shape_loop ||
+         shape_rule[op] == shape_kernel;
 }
 
 bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,

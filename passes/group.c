@@ -44,9 +44,9 @@ typedef struct Grouping {
   Graph *g;
   Arena *arena;
   BlockId block;
-  uint32_t n;       /* nodes of the block, addressed by position */
+  uint32_t n; /* nodes of the block, addressed by position */
   NodeId *node;
-  uint32_t *pos;    /* by NodeId */
+  uint32_t *pos; /* by NodeId */
   bool *inlined, *in_memory;
   uint32_t *parent; /* union-find */
   Group *group;     /* of a root */
@@ -73,7 +73,7 @@ static Type rows_of(const Group *c) { /* dims of a trailing reduce's results */
   return t;
 }
 
-/* ---- edges --------------------------------------------------------------------------------------- */
+/* ---- edges ----------------------------------------------------------------------------------- */
 
 static bool is_free(Op op) {
   return op == OP_constant || op == OP_iota || op == OP_broadcast || op == OP_transpose;
@@ -129,7 +129,7 @@ static EdgeKind operand_kind(const Node *n, uint32_t i) {
   return EDGE_DIRECT;
 }
 
-/* ---- which groups combine ---------------------------------------------------------------------------- */
+/* ---- which groups combine -------------------------------------------------------------------- */
 
 static Group group_of(const Grouping *s, const Node *n) {
   Group c = {.form = op_form[n->op], .space = value_type(s->g, n->res)};
@@ -189,7 +189,8 @@ static bool path_around(Grouping *s, uint32_t p, uint32_t c) {
       if (to == c && of != p) return true;
       if (to == p || to == c || y > last || seen[y]) continue;
       seen[y] = true;
-      for (uint32_t k = 0; k < s->member[to].len; k++) vec_push(s->arena, &todo, s->member[to].at[k]);
+      for (uint32_t k = 0; k < s->member[to].len; k++)
+        vec_push(s->arena, &todo, s->member[to].at[k]);
     }
   }
   return false;
@@ -220,7 +221,8 @@ static bool wanted_elsewhere(Grouping *s, uint32_t p, uint32_t x, Edge e) {
 static bool rides_well(Grouping *s, uint32_t p, uint32_t x) {
   if (s->group[p].form != FORM_gemm || s->in_memory[x]) return true;
   for (uint32_t k = 0; k < s->in[x].len; k++)
-    if (root(s, s->in[x].at[k].from) == p && wanted_elsewhere(s, p, x, s->in[x].at[k])) return false;
+    if (root(s, s->in[x].at[k].from) == p && wanted_elsewhere(s, p, x, s->in[x].at[k]))
+      return false;
   return true;
 }
 
@@ -237,7 +239,7 @@ static void merge_with_producers(Grouping *s, uint32_t x) {
   }
 }
 
-/* ---- writing the kernels ------------------------------------------------------------------------------ */
+/* ---- writing the kernels --------------------------------------------------------------------- */
 
 static void mark_used_outside(Grouping *s) {
   for (uint32_t p = 0; p < s->n; p++)
@@ -351,7 +353,7 @@ static void write_group(Grouping *s, uint32_t r) {
   else write_kernel(s, r);
 }
 
-/* ---- one block -------------------------------------------------------------------------------------------- */
+/* ---- one block ------------------------------------------------------------------------------- */
 
 static void set_up(Grouping *s) {
   Block *b = &s->g->blocks.at[s->block];
@@ -392,7 +394,8 @@ static void find_groups(Grouping *s) {
   anchor_free_nodes(s);
   for (uint32_t p = 0; p < s->n; p++) {
     Node *n = at(s, p);
-    if (n->op == OP_loop || n->op == OP_kernel) ice(s->g, s->node[p], "group: an ungrouped graph is wanted");
+    if (n->op == OP_loop || n->op == OP_kernel)
+      ice(s->g, s->node[p], "group: an ungrouped graph is wanted");
     if (s->inlined[p]) continue;
     s->group[p] = group_of(s, n);
     vec_push(s->arena, &s->member[p], p);

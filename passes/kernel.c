@@ -64,7 +64,8 @@ ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
   return first + old.nres;
 }
 
-static NodeId map_kernel(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t) {
+static NodeId map_kernel(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops,
+                         Type t) {
   BlockId body = graph_add_block(g, NO_ID);
   for (uint32_t i = 0; i < nops; i++) graph_add_arg(g, body, value_type(g, ops[i]));
   Attr form = attr_text(AT_form, form_name[FORM_map]);

@@ -33,7 +33,7 @@ static bool reads(const Graph *g, const Node *n, ValueId v) {
   return false;
 }
 
-/* ---- may the result lie where the operand lies? ------------------------------------------------------ */
+/* ---- may the result lie where the operand lies? ---------------------------------------------- */
 
 static bool any_use(const Node *n, uint32_t operand) {
   (void)operand;
@@ -55,7 +55,8 @@ static bool goes_in_place(const Graph *g, NodeId k, ValueId old, ValueId result)
   for (uint32_t i = 0; i < n->nops; i++) {
     if (view_source(g, n->ops[i]) != old) continue;
     if (n->ops[i] != old || !strcmp(form, form_name[FORM_gemm])) return false;
-    if (kernel_uses(g, k, b->args.at[i], any_use) && kernel_uses(g, k, b->args.at[i], scattered_use))
+    if (kernel_uses(g, k, b->args.at[i], any_use) &&
+        kernel_uses(g, k, b->args.at[i], scattered_use))
       return false;
   }
   for (uint32_t i = 0; i < b->nodes.len; i++) {
@@ -99,7 +100,7 @@ static void add_shadows(Ordering *s) {
   }
 }
 
-/* ---- the sequence ------------------------------------------------------------------------------------- */
+/* ---- the sequence ---------------------------------------------------------------------------- */
 
 static void place(Ordering *s, NodeId id);
 

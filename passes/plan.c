@@ -43,7 +43,7 @@ static uint64_t bytes_of(Type t) {
   return n;
 }
 
-/* ---- states ------------------------------------------------------------------------------------------- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 static void place_states(Planning *s) {
   Graph *g = s->g;
@@ -69,7 +69,7 @@ static void put_state(Planning *s, ValueId v, const char *path) {
   s->p->buffer[v] = (Buffer){SPACE_STATE, s->p->state_at[state_index(s->g, path)]};
 }
 
-/* ---- the arena ------------------------------------------------------------------------------------------- */
+/* ---- the arena ------------------------------------------------------------------------------- */
 
 /* First fit among what is live at launch `now`. */
 static uint64_t find_room(Planning *s, uint64_t bytes, uint32_t now, uint32_t until) {
@@ -115,7 +115,7 @@ static void put_arguments(Planning *s) {
   }
 }
 
-/* ---- live ranges ------------------------------------------------------------------------------------------- */
+/* ---- live ranges ----------------------------------------------------------------------------- */
 
 static void find_last_uses(Planning *s) {
   const Graph *g = s->g;
@@ -124,7 +124,8 @@ static void find_last_uses(Planning *s) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
     for (uint32_t k = 0; k < n->nops; k++) s->last[view_source(g, n->ops[k])] = i;
   }
-  for (uint32_t i = 0; i < b->results.len; i++) s->last[view_source(g, b->results.at[i])] = UINT32_MAX;
+  for (uint32_t i = 0; i < b->results.len; i++)
+    s->last[view_source(g, b->results.at[i])] = UINT32_MAX;
 }
 
 /* The state that result v of the entry replaces, or NULL. */
@@ -152,7 +153,7 @@ static void put_results(Planning *s, NodeId id, uint32_t now) {
   }
 }
 
-/* ---- barriers ------------------------------------------------------------------------------------------------ */
+/* ---- barriers -------------------------------------------------------------------------------- */
 
 static Range range_of(const Planning *s, ValueId v, bool write, bool alone) {
   Buffer b = s->p->buffer[v];
@@ -212,18 +213,20 @@ Program *plan_make(Graph *g, PassCtx *ctx) {
   return p;
 }
 
-/* ---- --emit=plan ------------------------------------------------------------------------------------------------ */
+/* ---- --emit=plan ----------------------------------------------------------------------------- */
 
 static void print_buffer(const Program *p, ValueId v, Text *out) {
   Buffer b = p->buffer[v];
-  text_printf(out, " %s+%llu:", b.space == SPACE_STATE ? "state" : "arena", (unsigned long long)b.at);
+  text_printf(out, " %s+%llu:", b.space == SPACE_STATE ? "state" : "arena",
+              (unsigned long long)b.at);
   type_print(out, value_type(p->g, v));
 }
 
 static void print_launch(const Program *p, Launch l, Text *out) {
   const Node *n = &p->g->nodes.at[l.kernel];
   if (l.barrier) text_add(out, "  barrier\n");
-  text_printf(out, "  %s%s", node_text(n, AT_form, "?"), node_int(n, AT_part, 0) < 0 ? " alone" : "");
+  text_printf(out, "  %s%s", node_text(n, AT_form, "?"),
+              node_int(n, AT_part, 0) < 0 ? " alone" : "");
   for (uint32_t i = 0; i < n->nops; i++) print_buffer(p, n->ops[i], out);
   text_add(out, " ->");
   for (uint32_t i = 0; i < n->nres; i++) print_buffer(p, n->res + i, out);
@@ -242,7 +245,8 @@ void plan_print(const Program *p, Text *out) {
   }
   for (uint32_t e = 0; e < g->entries.len; e++) {
     text_printf(out, "entry @%s: %u launches, arena %llu bytes\n", g->entries.at[e].name,
-                (unsigned)p->entries[e].launches.len, (unsigned long long)p->entries[e].arena_bytes);
+                (unsigned)p->entries[e].launches.len,
+                (unsigned long long)p->entries[e].arena_bytes);
     for (uint32_t i = 0; i < p->entries[e].launches.len; i++)
       print_launch(p, p->entries[e].launches.at[i], out);
   }

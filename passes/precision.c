@@ -1,8 +1,8 @@
 /* precision.c: the storage type of every value that crosses a kernel border, and the casts.
  *
- * Groups are fixed; inside one everything is f32.  A value in memory is f32 or low (bf16).  Under an
- * explicit `bf16` every matmul reads low operands; a value is stored low when its op's triple allows
- * it (column PREC of ops.def, store) and it is a matmul's operand, a matmul's result, or an
+ * Groups are fixed; inside one everything is f32.  A value in memory is f32 or low (bf16).  Under
+ * an explicit `bf16` every matmul reads low operands; a value is stored low when its op's triple
+ * allows it (column PREC of ops.def, store) and it is a matmul's operand, a matmul's result, or an
  * activation or cotangent (tagged with the batch axis, rank 2 and more).  Never low: what PREC
  * stores in f32 (losses, sums), weight gradients (a matmul that contracts over the batch axis),
  * results of the entry, and so masters, moments and everything the optimizer computes.
@@ -10,14 +10,23 @@
  * A low value is written by its kernel through `cast.policy` and read through another; a matmul
  * reads it as it is.  A parameter that a matmul reads gets a derived low copy, a state of its own:
  * every entry that writes the master writes the copy in the same kernel, and the entry `derive`
- * makes it anew after init, load or set.  So no step casts a weight.  After this pass every rounding
- * is meaning: nobody adds, moves or drops a cast.
+ * makes it anew after init, load or set.  So no step casts a weight.  After this pass every
+ * rounding is meaning: nobody adds, moves or drops a cast.
  */
 #include "passes/pass.h"
 
 #include <string.h>
 
-typedef enum Prec { PREC_none, PREC_any, PREC_low, PREC_f32, PREC_stored, PREC_follow, PREC_widest, PREC_integer } Prec;
+typedef enum Prec {
+  PREC_none,
+  PREC_any,
+  PREC_low,
+  PREC_f32,
+  PREC_stored,
+  PREC_follow,
+  PREC_widest,
+  PREC_integer
+} Prec;
 
 typedef struct PrecRow {
   uint8_t load, math, store;
@@ -35,10 +44,10 @@ typedef struct Precision {
   DType low;
   uint32_t entry;
   BlockId block;
-  uint32_t values;     /* before the pass */
-  bool *operand;       /* of a matmul, perhaps through a view */
-  ValueId *low_of;     /* value: its low form (itself: stored low), NO_ID: none */
-  NodeIds nodes;       /* of the block, as rewritten so far */
+  uint32_t values; /* before the pass */
+  bool *operand;   /* of a matmul, perhaps through a view */
+  ValueId *low_of; /* value: its low form (itself: stored low), NO_ID: none */
+  NodeIds nodes;   /* of the block, as rewritten so far */
 } Precision;
 
 /* The node inside the kernel that computes result v. */
@@ -82,14 +91,16 @@ static bool stored_low(const Precision *s, ValueId v) {
   return s->operand[v] || n->op == OP_matmul || (t.rows >= 0 && t.rank >= 2);
 }
 
-/* ---- rewriting kernels ------------------------------------------------------------------------------ */
+/* ---- rewriting kernels ----------------------------------------------------------------------- */
 
 static ValueId cast_node(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {
   Type t = type_with(value_type(g, x), to);
   return g->nodes.at[graph_add_node(g, block, OP_cast_policy, loc, 1, &x, 1, &t, 0, NULL)].res;
 }
 
-static bool is_low_use(const Node *n, uint32_t operand) { return n->op == OP_matmul && operand < 2; }
+static bool is_low_use(const Node *n, uint32_t operand) {
+  return n->op == OP_matmul && operand < 2;
+}
 static bool is_wide_use(const Node *n, uint32_t operand) {
   return n->op != OP_cast_policy && !is_low_use(n, operand);
 }
@@ -127,7 +138,7 @@ static void read_low_beside(Precision *s, NodeId k, uint32_t arg, ValueId low) {
   g->values.at[a].type.dtype = (uint8_t)s->low;
 }
 
-/* ---- derived copies of parameters ---------------------------------------------------------------------- */
+/* ---- derived copies of parameters ------------------------------------------------------------ */
 
 static const char *low_path(const Precision *s, const char *path) {
   char *text = arena_printf(s->arena, "%s:%s", path, dtype_name[s->low]);
@@ -137,8 +148,11 @@ static const char *low_path(const Precision *s, const char *path) {
 static void declare_copy(Precision *s, const State *master) {
   const char *path = low_path(s, master->path);
   if (graph_state(s->g, path)) return;
-  State copy = {.path = path, .kind = STATE_derived, .type = type_with(master->type, s->low),
-                .loc = master->loc, .master = master->path};
+  State copy = {.path = path,
+                .kind = STATE_derived,
+                .type = type_with(master->type, s->low),
+                .loc = master->loc,
+                .master = master->path};
   vec_push(s->g->arena, &s->g->states, copy);
 }
 
@@ -186,7 +200,8 @@ static void build_derive(Precision *s) {
   uint32_t entry = e >= 0 ? (uint32_t)e : graph_add_entry(g, "derive", ENTRY_derive, 0, (Loc){0});
   for (uint32_t i = 0; i < g->states.len; i++) {
     State copy = g->states.at[i];
-    if (copy.kind != STATE_derived || graph_entry_result(g, entry, RES_state, copy.path) != NO_ID) continue;
+    if (copy.kind != STATE_derived || graph_entry_result(g, entry, RES_state, copy.path) != NO_ID)
+      continue;
     State *master = graph_state(g, copy.master);
     ValueId x = graph_add_entry_arg(g, entry, ARG_state, copy.master, master->type, copy.loc);
     ValueId low = kernel_cast(g, g->entries.at[entry].body, copy.loc, x, (DType)copy.type.dtype);
@@ -194,7 +209,7 @@ static void build_derive(Precision *s) {
   }
 }
 
-/* ---- one entry --------------------------------------------------------------------------------------------- */
+/* ---- one entry ------------------------------------------------------------------------------- */
 
 static void label_results(Precision *s, NodeId k) {
   for (uint32_t i = 0; i < s->g->nodes.at[k].nres; i++) {

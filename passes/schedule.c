@@ -6,7 +6,8 @@
  */
 #include "passes/pass.h"
 
-/* A barrier costs about a microsecond; an element of a map about a tenth of a nanosecond and more. */
+/* A barrier costs about a microsecond; an element of a map about a tenth of a nanosecond and more.
+ */
 enum { SHARED_FROM = 4096 };
 
 /* Elements that the kernel goes over, times the inner length for a matmul. */

@@ -7,23 +7,11 @@
  */
 #include "ref/cells.h"
 
-static const uint16_t program_f32[OP_COUNT] = {
-#define OP(name, doc) [OP_##name] =
-#define SCALAR(f32, i32, f64) SC_##f32,
-#include "ir/ops.def"
-};
-
-static const uint16_t program_i32[OP_COUNT] = {
-#define OP(name, doc) [OP_##name] =
-#define SCALAR(f32, i32, f64) SC_##i32,
-#include "ir/ops.def"
-};
-
 Fn fn_find(const Eval *e, const Node *n, DType operand) {
   Fn f = {.scalars = e->scalars};
   char kind = dtype_kind[operand];
   if (eval_wide(e) && kind != 'i') f.f64 = f64_fn[n->op];
-  uint16_t id = kind == 'f' ? program_f32[n->op] : program_i32[n->op];
+  unsigned id = op_program(n->op, operand);
   if (id != SC_none) f.prog = &e->scalars->prog[id];
   if (!f.f64 && !f.prog) eval_refuse(e, n, "no scalar program for these element types");
   return f;

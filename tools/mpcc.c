@@ -19,9 +19,12 @@ typedef struct Session {
   const char *path; /* of the output */
 } Session;
 
-static const struct { const char *word, *suffix; OutputKind kind; } kinds[] = {
-    {"exe", "", OUT_EXE},     {"lib", ".so", OUT_SHARED}, {"obj", ".o", OUT_OBJECT},
-    {"asm", ".s", OUT_ASM},   {"ll", ".ll", OUT_LL},
+static const struct {
+  const char *word, *suffix;
+  OutputKind kind;
+} kinds[] = {
+    {"exe", "", OUT_EXE},   {"lib", ".so", OUT_SHARED}, {"obj", ".o", OUT_OBJECT},
+    {"asm", ".s", OUT_ASM}, {"ll", ".ll", OUT_LL},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -41,7 +44,8 @@ static const char *base_name(Arena *a, const char *path) { /* mlp of examples/ml
 static const char *symbol_prefix(Arena *a, const char *name) {
   char *s = arena_text(a, name, strlen(name));
   for (char *c = s; *c; c++)
-    if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9' && c != s)))
+    if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
+          (*c >= '0' && *c <= '9' && c != s)))
       *c = '_';
   return s;
 }
@@ -59,7 +63,8 @@ static bool is_pass(const char *word) {
 /* --emit and the suffix of -o say what comes out and where it goes. */
 static int choose_output(Session *s) {
   Options *o = &s->o;
-  const char *base = base_name(&s->arena, o->input), *dot = o->output ? strrchr(o->output, '.') : NULL;
+  const char *base = base_name(&s->arena, o->input),
+             *dot = o->output ? strrchr(o->output, '.') : NULL;
   s->kind = OUT_EXE;
   if (o->emit) {
     s->kind = OUT_TEXT;
@@ -79,7 +84,8 @@ static int choose_output(Session *s) {
       if (kinds[i].kind == s->kind) suffix = kinds[i].suffix;
     s->path = arena_printf(&s->arena, "%s%s", base, suffix);
   }
-  if (!strcmp(s->path, o->input) && strcmp(s->path, "-")) return fail("the output would replace the model", s->path);
+  if (!strcmp(s->path, o->input) && strcmp(s->path, "-"))
+    return fail("the output would replace the model", s->path);
   return 0;
 }
 
@@ -89,7 +95,8 @@ static int emit_graph(Session *s, const Graph *g) {
   return output_write(s->path, t.at, t.len) ? 0 : 1;
 }
 
-/* Kernels are compiled by as many threads as there are cores, where several objects may come out. */
+/* Kernels are compiled by as many threads as there are cores, where several objects may come out.
+ */
 static unsigned parts_of(OutputKind kind) {
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
   if (kind != OUT_EXE && kind != OUT_SHARED) return 1;
@@ -99,11 +106,15 @@ static unsigned parts_of(OutputKind kind) {
 static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   const char *why = NULL;
   CpuCode code[CPU_MOST_PARTS];
-  CpuOptions o = {.opt = s->o.opt, .with_main = s->kind == OUT_EXE, .compiler = "mpcc " MPCC_VERSION,
-                  .sources = &s->diag, .parts = parts_of(s->kind)};
+  CpuOptions o = {.opt = s->o.opt,
+                  .with_main = s->kind == OUT_EXE,
+                  .compiler = "mpcc " MPCC_VERSION,
+                  .sources = &s->diag,
+                  .parts = parts_of(s->kind)};
   const char *name = s->o.name ? s->o.name : base_name(&s->arena, s->o.input);
   o.name = symbol_prefix(&s->arena, name);
-  o.source_hash = arena_printf(&s->arena, "%016llx", (unsigned long long)hash_bytes(s->text, s->size, 0));
+  o.source_hash =
+      arena_printf(&s->arena, "%016llx", (unsigned long long)hash_bytes(s->text, s->size, 0));
   o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
   if (!cpu_compile(p, cpu, &o, &s->arena, code, &why)) ice(NULL, NO_ID, "code generation: %s", why);
   bool linked = s->kind == OUT_EXE || s->kind == OUT_SHARED;
@@ -132,8 +143,10 @@ static int compile(Session *s, const CpuTarget *cpu) {
     ast_print(&t, ast);
     return output_write(s->path, t.at, t.len) ? 0 : 1;
   }
-  FrontendOptions fo = {.defines = o->defines.at, .ndefines = o->defines.len,
-                        .name = base_name(&s->arena, o->input), .source = o->input};
+  FrontendOptions fo = {.defines = o->defines.at,
+                        .ndefines = o->defines.len,
+                        .name = base_name(&s->arena, o->input),
+                        .source = o->input};
   Graph *g = frontend_compile(&s->arena, &s->strings, &s->diag, ast, &fo);
   if (!g || s->diag.errors) return 1;
   const Target *target = cpu_target_info(cpu);

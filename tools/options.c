@@ -16,27 +16,34 @@ typedef struct Flag {
 #define AT(f) offsetof(Options, f)
 
 static const Flag flags[] = {
-    {"-o", "FILE", "output; its suffix picks the kind: none = executable, .so .o .s .ll; - is stdout",
-     FLAG_TEXT, AT(output)},
-    {"--emit", "KIND", "ast, graph, a pass (below: the graph behind it), plan, ll, asm, obj, lib, exe",
-     FLAG_TEXT, AT(emit)},
+    {"-o", "FILE",
+     "output; its suffix picks the kind: none = executable, .so .o .s .ll; - is stdout", FLAG_TEXT,
+     AT(output)},
+    {"--emit", "KIND",
+     "ast, graph, a pass (below: the graph behind it), plan, ll, asm, obj, lib, exe", FLAG_TEXT,
+     AT(emit)},
     {"-fsyntax-only", NULL, "check the model and stop", FLAG_BOOL, AT(syntax_only)},
     {"-O", "N", "0 to 3; results do not depend on it", FLAG_LEVEL, AT(opt)},
-    {"-mcpu", "CPU", "x86-64-v3 (default), x86-64-v4, native, armv8-a, or a name LLVM knows", FLAG_TEXT,
-     AT(mcpu)},
-    {"--precision", "WORD", "f32, bf16 or auto, in place of the program's own", FLAG_TEXT, AT(precision)},
+    {"-mcpu", "CPU", "x86-64-v3 (default), x86-64-v4, native, armv8-a, or a name LLVM knows",
+     FLAG_TEXT, AT(mcpu)},
+    {"--precision", "WORD", "f32, bf16 or auto, in place of the program's own", FLAG_TEXT,
+     AT(precision)},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
-    {"--name", "PREFIX", "of the exported symbol PREFIX_get_api (default: the file's name)", FLAG_TEXT,
-     AT(name)},
-    {"--print-ir-after", "PASS,…", "print the graph behind these passes", FLAG_TEXT, AT(pass.print_after)},
+    {"--name", "PREFIX", "of the exported symbol PREFIX_get_api (default: the file's name)",
+     FLAG_TEXT, AT(name)},
+    {"--print-ir-after", "PASS,…", "print the graph behind these passes", FLAG_TEXT,
+     AT(pass.print_after)},
     {"--print-ir-before", "PASS,…", "print the graph in front of these passes", FLAG_TEXT,
      AT(pass.print_before)},
-    {"--print-ir-after-all", NULL, "print the graph behind every pass", FLAG_BOOL, AT(pass.print_after_all)},
-    {"--stop-after", "PASS", "stop behind a pass and print the graph", FLAG_TEXT, AT(pass.stop_after)},
+    {"--print-ir-after-all", NULL, "print the graph behind every pass", FLAG_BOOL,
+     AT(pass.print_after_all)},
+    {"--stop-after", "PASS", "stop behind a pass and print the graph", FLAG_TEXT,
+     AT(pass.stop_after)},
     {"--disable", "PASS,…", "leave optional passes out", FLAG_TEXT, AT(pass.disable)},
     {"--passes", "PASS,…", "run these instead of the default list", FLAG_TEXT, AT(passes)},
     {"--locs", NULL, "print source places in graphs", FLAG_BOOL, AT(locs)},
-    {"--roundtrip-each", NULL, "print and parse the graph behind every pass", FLAG_BOOL, AT(pass.roundtrip)},
+    {"--roundtrip-each", NULL, "print and parse the graph behind every pass", FLAG_BOOL,
+     AT(pass.roundtrip)},
     {"--time-passes", NULL, "print how long each pass took", FLAG_BOOL, AT(pass.time)},
     {"--print-ops", NULL, "print the table of operations as Markdown", FLAG_BOOL, AT(print_ops)},
     {"--version", NULL, "print the version", FLAG_BOOL, AT(version)},
@@ -50,9 +57,12 @@ static const char *const spelled[][2] = {
 
 void options_help(FILE *out) {
   fputs("usage: mpcc [flags] model.mp\n\nCompiles a model description into a training executable or"
-        " library.\n\n", out);
+        " library.\n\n",
+        out);
   for (int i = 0; i < FLAGS; i++) {
-    const char *join = !flags[i].value ? "" : flags[i].name[1] == '-' || flags[i].name[2] ? "=" : " ";
+    const char *join = !flags[i].value                               ? ""
+                       : flags[i].name[1] == '-' || flags[i].name[2] ? "="
+                                                                     : " ";
     if (flags[i].kind == FLAG_LEVEL || flags[i].kind == FLAG_DEFINE) join = "";
     int n = fprintf(out, "  %s%s%s", flags[i].name, join, flags[i].value ? flags[i].value : "");
     fprintf(out, "%*s%s\n", n < 28 ? 28 - n : 1, "", flags[i].help);
@@ -63,8 +73,10 @@ void options_help(FILE *out) {
   passes_describe(&t);
   fputs(t.at, out);
   arena_free(&a);
-  fputs("\nexit status: 0 ok, 1 an error in the model, 2 a wrong command line, 70 an error of mpcc's"
-        " own\n", out);
+  fputs(
+      "\nexit status: 0 ok, 1 an error in the model, 2 a wrong command line, 70 an error of mpcc's"
+      " own\n",
+      out);
 }
 
 static bool wrong(const char *what, const char *arg) {

@@ -74,8 +74,10 @@ static bool run_command(Arena *a, Words *w) {
   if (child < 0 || waitpid(child, &status, 0) < 0) return failed("run", w->at[0]);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-    fprintf(stderr, "mpcc: cannot run %s, which links the output: install a C compiler, set CC, or"
-                    " use -o FILE.o\n", w->at[0]);
+    fprintf(stderr,
+            "mpcc: cannot run %s, which links the output: install a C compiler, set CC, or"
+            " use -o FILE.o\n",
+            w->at[0]);
   else fprintf(stderr, "mpcc: %s could not link the output\n", w->at[0]);
   return false;
 }
@@ -91,12 +93,14 @@ static void link_command(Arena *a, Words *w, OutputKind kind, const char *lib, c
   for (uint32_t i = 0; i < objects->len; i++) vec_push(a, w, objects->at[i]);
   if (kind == OUT_EXE) vec_push(a, w, arena_printf(a, "%s/libmpcc_cli.a", lib));
   vec_push(a, w, arena_printf(a, "%s/libmpcc_rt.a", lib));
-  const char *rest[] = {"-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--as-needed", "-lm", "-lz", "-pthread"};
+  const char *rest[] = {"-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,--as-needed", "-lm", "-lz",
+                        "-pthread"};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) vec_push(a, w, rest[i]);
 }
 
 /* The objects under temporary names; false: said why. */
-static bool write_objects(Arena *a, const char *temp, unsigned n, const CpuCode *object, Words *names) {
+static bool write_objects(Arena *a, const char *temp, unsigned n, const CpuCode *object,
+                          Words *names) {
   for (unsigned i = 0; i < n; i++) {
     const char *name = arena_printf(a, "%s.%u.o", temp, i);
     vec_push(a, names, name);

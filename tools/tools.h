@@ -6,7 +6,7 @@
 #include "frontend/frontend.h"
 #include "passes/pass.h"
 
-/* ---- options.c ---------------------------------------------------------------------------------- */
+/* ---- options.c ------------------------------------------------------------------------------- */
 
 typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *precision, *passes;
@@ -20,17 +20,18 @@ typedef struct Options {
 bool options_parse(Options *o, int argc, char **argv, Arena *arena);
 void options_help(FILE *out);
 
-/* ---- print_ops.c --------------------------------------------------------------------------------- */
+/* ---- print_ops.c ----------------------------------------------------------------------------- */
 
 void print_ops(Text *out);
 
-/* ---- output.c: files that appear whole or not at all --------------------------------------------- */
+/* ---- output.c: files that appear whole or not at all ----------------------------------------- */
 
 typedef enum OutputKind { OUT_EXE, OUT_SHARED, OUT_OBJECT, OUT_ASM, OUT_LL, OUT_TEXT } OutputKind;
 
 /* Bytes to a file (by a temporary beside it and rename) or, for "-", to stdout. */
 bool output_write(const char *path, const char *bytes, size_t n);
 /* Links objects with the runtime into an executable or a shared library. */
-bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object, const char *path);
+bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object,
+                 const char *path);
 
 #endif

@@ -238,7 +238,6 @@ Val expr_wide(Kernel *k, Val v);
 Val expr_to_program(Kernel *k, Val v, DType d);
 Val expr_from_program(Kernel *k, Val v, SType is, DType d);
 /* The elementwise program of an op on operands of this type, in registers of f32, i32 or i1. */
-ScalarId op_program(Op op, DType d);
 /* One place of the loops: the results of this rank. */
 void emit_results(Kernel *k, int rank);
 

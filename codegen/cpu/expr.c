@@ -40,22 +40,6 @@ void expr_forget(Kernel *k, int scope) {
 
 /* ---- scalar programs ------------------------------------------------------------------------- */
 
-static const uint16_t program_f32[OP_COUNT] = {
-#define OP(name, doc) [OP_##name] =
-#define SCALAR(f32, i32, f64) SC_##f32,
-#include "ir/ops.def"
-};
-
-static const uint16_t program_i32[OP_COUNT] = {
-#define OP(name, doc) [OP_##name] =
-#define SCALAR(f32, i32, f64) SC_##i32,
-#include "ir/ops.def"
-};
-
-ScalarId op_program(Op op, DType d) {
-  return (ScalarId)(dtype_kind[d] == 'f' ? program_f32[op] : program_i32[op]);
-}
-
 Val expr_wide(Kernel *k, Val v) {
   if (v.wide || k->lanes == 1) return v;
   k_go(k, v.scope);
@@ -165,7 +149,7 @@ static DType dtype_of(const Kernel *k, ValueId v) { return (DType)value_type(k->
 
 static Val expr_map(Kernel *k, const Node *n, const Index *ix) {
   Val x[SCALAR_ARGS];
-  ScalarId id = op_program(n->op, dtype_of(k, n->ops[n->nops - 1]));
+  ScalarId id = (ScalarId)op_program(n->op, dtype_of(k, n->ops[n->nops - 1]));
   if (id == SC_none) refuse(k, dtype_of(k, n->ops[n->nops - 1]));
   const SProg *p = &k->m->scalars->prog[id];
   for (uint32_t i = 0; i < n->nops; i++) {

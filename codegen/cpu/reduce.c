@@ -29,7 +29,7 @@ static void find_reductions(Reduce *r, uint8_t *depth) {
     depth[n->res] = (uint8_t)(d + is_reduction);
     if (!is_reduction) continue;
     DType t = (DType)value_type(g, n->ops[0]).dtype;
-    Reduction one = {n->res, n->ops[0], n->op, t, op_program(n->op, t), d};
+    Reduction one = {n->res, n->ops[0], n->op, t, (ScalarId)op_program(n->op, t), d};
     vec_push(k->m->arena, &r->all, one);
     if (d + 1 > r->stages) r->stages = d + 1;
   }

@@ -26,7 +26,12 @@ static LLVMValueRef fold(Reduce *r, const Reduction *one, LLVMValueRef *p) {
   return v;
 }
 
-/* Visits `count` ≤ 32 elements from place `at` of the row, vector by vector. */
+/* Elements that a turn of the loop visits: all partials once; a vector where there are none. */
+static int64_t turn(const Reduce *r, const Stage *s) {
+  return (int64_t)r->k->lanes * (s->n ? r->vectors : 1);
+}
+
+/* Visits `count` elements, a turn at most, from place `at` of the row, vector by vector. */
 static void row_step(Reduce *r, const Stage *s, LLVMValueRef at, int64_t count, LLVMValueRef *p) {
   Kernel *k = r->k;
   k->sub_scope = k->scope;
@@ -45,15 +50,15 @@ static void row_step(Reduce *r, const Stage *s, LLVMValueRef at, int64_t count, 
   k->valid = k->lanes;
 }
 
-/* Visits count elements from place `at`, in steps of 32 or what is left. */
+/* Visits count elements from place `at`, turn by turn. */
 static void row_steps(Reduce *r, const Stage *s, LLVMValueRef at, int64_t count, LLVMValueRef *p) {
   Kernel *k = r->k;
-  int64_t whole = count - count % PARTIALS;
+  int64_t whole = count - count % turn(r, s);
   LLVMValueRef end = k_plus(k, at, whole);
   if (whole > 0) {
     Loop l;
-    loop_open(k, &l, at, end, PARTIALS, s->n * r->vectors, p);
-    row_step(r, s, l.i, PARTIALS, p);
+    loop_open(k, &l, at, end, turn(r, s), s->n * r->vectors, p);
+    row_step(r, s, l.i, turn(r, s), p);
     loop_close(k, &l, p);
   }
   if (whole == count) return;
@@ -96,10 +101,18 @@ static void row_stage(Reduce *r, unsigned stage) {
   for (unsigned i = 0; i < s.n; i++) reduce_give(r, s.one[i], total[i]);
 }
 
+/* `and` and `or` give the same bits in any order, so one vector of partials will do: a quarter of
+ * the code where the row's program is long (an optimizer's update, which watches for infinities). */
+static bool order_matters(const Reduce *r) {
+  for (uint32_t i = 0; i < r->all.len; i++)
+    if (r->all.at[i].dtype != DT_i1) return true;
+  return false;
+}
+
 static void fit_partials(Reduce *r) {
   Kernel *k = r->k;
   k->lanes = k->valid = k->m->target->vec.f32_lanes;
-  r->vectors = PARTIALS / k->lanes;
+  r->vectors = order_matters(r) ? PARTIALS / k->lanes : 1;
 }
 
 void reduce_rows(Reduce *r) {

@@ -16,7 +16,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { INSTS = 1024, LANES = 64 }; /* scalar_parse.c writes no longer program */
+enum { LANES = 64 };
 
 typedef struct Emit {
   LLVMBuilderRef b;
@@ -175,13 +175,13 @@ static void find_seen(const SProg *p, bool *seen) {
 
 void scalar_emit(LLVMBuilderRef b, const SProg *p, unsigned lanes, const LLVMValueRef *args,
                  LLVMValueRef *results) {
-  assert(p->ninst <= INSTS && lanes <= LANES);
+  assert(p->ninst <= SCALAR_INSTS && lanes <= LANES);
   LLVMValueRef fn = LLVMGetBasicBlockParent(LLVMGetInsertBlock(b));
   LLVMContextRef c = LLVMGetTypeContext(LLVMTypeOf(fn));
   Emit e = {.b = b, .module = LLVMGetGlobalParent(fn), .lanes = lanes};
   for (int t = S_F32; t <= S_I1; t++) e.type[t] = scalar_llvm_type(c, (SType)t, lanes);
-  Value v[INSTS] = {0};
-  bool seen[INSTS] = {false};
+  Value v[SCALAR_INSTS] = {0};
+  bool seen[SCALAR_INSTS] = {false};
   find_seen(p, seen);
   for (uint32_t i = 0; i < p->ninst; i++) {
     const SInst *s = &p->inst[i];

@@ -1,8 +1,9 @@
 /* test_frontend_fuzz.c: parser and sema against damaged programs.
  *
- *   test_frontend_fuzz [--mutations=N] [--seed=N] [--save=FILE] FILE...
+ *   test_frontend_fuzz [--mutations=N] [--seed=N] [--tokens=N] [--save=FILE] FILE...
  *
- * Each round takes one of the files, damages it in one to four places (a token replaced, dropped,
+ * First, programs of N tokens, which must compile or be refused within two seconds.  Then each
+ * round takes one of the files, damages it in one to four places (a token replaced, dropped,
  * doubled; a line moved; a piece of another file put in; a byte changed) and compiles it.  Whatever
  * comes out: there is a graph exactly if there was no error; the graph keeps the verifier's rules
  * and prints as text that parses to the same; no round takes longer than a second or much memory.
@@ -15,7 +16,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_FILES = 512, MAX_TEXT = 1 << 16, MAX_SECONDS = 1, MAX_MEMORY = 1 << 30 };
+enum {
+  MAX_FILES = 512,
+  MAX_TEXT = 1 << 16,
+  MAX_SECONDS = 1,
+  LONG_SECONDS = 2,
+  MAX_MEMORY = 1 << 30
+};
 
 typedef struct File {
   const char *path, *text;
@@ -30,6 +37,7 @@ typedef struct Fuzz {
   uint64_t random;
   FILE *out; /* what the user would see */
   const char *save;
+  double seconds; /* that the frontend took, the last time */
   unsigned long rounds, compiled, failed;
 } Fuzz;
 
@@ -128,7 +136,7 @@ static void damage(Fuzz *f, Draft *d) {
   const File *file = &f->file[below(f, f->files)];
   memcpy(d->at, file->text, file->size);
   d->n = file->size;
-  for (uint32_t i = below(f, 4) + 1; i > 0 && d->n; i--) {
+  for (uint32_t i = below(f, 2) ? 1 : below(f, 4) + 1; i > 0 && d->n; i--) {
     uint32_t how = below(f, 8);
     if (how < 5) damage_token(f, d);
     else if (how < 7) damage_line(f, d);
@@ -158,9 +166,11 @@ static const char *compile(Fuzz *f, const char *text, size_t size) {
   diag_init(&diag, &arena, f->out);
   Define d = {"n", "3"};
   FrontendOptions o = {
-      .name = "fuzz", .source = "f", .defines = &d, .ndefines = f->rounds % 7 == 0};
+      .name = "fuzz", .source = "f", .defines = &d, .ndefines = f->rounds % 7 == 1};
+  clock_t start = clock();
   Ast *ast = frontend_parse(&arena, &strings, &diag, diag_source(&diag, "f", copy, size));
   Graph *g = ast ? frontend_compile(&arena, &strings, &diag, ast, &o) : NULL;
+  f->seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
   Text why = {.arena = &arena};
   const char *wrong = NULL;
   if (!g != (diag.errors > 0)) wrong = "either a graph or an error";
@@ -184,14 +194,75 @@ static void save(const char *path, const char *text, size_t n) {
 static void run_round(Fuzz *f, Draft *d) {
   damage(f, d);
   save(f->save, d->at, d->n);
-  clock_t start = clock();
   const char *wrong = compile(f, d->at, d->n);
-  if (clock() - start > MAX_SECONDS * CLOCKS_PER_SEC) wrong = "too slow";
+  if (f->seconds > MAX_SECONDS) wrong = "too slow";
   f->rounds++;
   if (!wrong) return;
   f->failed++;
   fprintf(stderr, "round %lu: %s:\n", f->rounds, wrong);
   fwrite(d->at, 1, d->n, stderr);
+}
+
+/* ---- long programs --------------------------------------------------------------------------- */
+
+#define MODEL "model M {\n w: param[4] = zeros()\n fn f(x) { "
+#define TRAIN                                                                                      \
+  "return x + w }\n}\ntrain M {\n batch B = 4\n data { x: f32[B, 4] }\n optimizer sgd(lr: 0.1)\n " \
+  "loss f(x)\n"
+
+/* `repeated` comes `per` tokens each; a %u in it is a number of its own. */
+static const struct {
+  const char *before, *repeated, *after;
+  uint32_t per, most;
+  bool is_right;
+} long_programs[] = {
+    {"", "a = 1\n", MODEL TRAIN "}", 4, 0, false},
+    {"", "a%u = 1\n", MODEL TRAIN "}", 4, 0, true},
+    {"", "a = b\n", MODEL TRAIN "}", 4, 0, false},
+    {"a = [", "1, ", "]\n" MODEL TRAIN "}", 2, 0, true},
+    {"a = 0", " + 1", "\n" MODEL TRAIN "}", 2, 900, true},
+    {MODEL, "x = relu(x)\n", TRAIN "}", 7, 0, true},
+    {"fn g(y) = y\n" MODEL "x = g(x, ", "y: x, ", ")\n" TRAIN "}", 4, 0, false},
+    {"fn g(", "y%u, ", ") = 1\n" MODEL TRAIN "}", 2, 0, false},
+    {"fn g(y: [", "1, ", "]) = 1\n" MODEL "z = g(x)\n" TRAIN "}", 2, 0, false},
+    {"module L() { v: param[1] = ones() }\nl = [", "L(), ", "]\n" MODEL TRAIN "}", 4, 100000, true},
+    {"a0 = [relu]\n", "a%u = [a0, a0]\na0 = a0\n", MODEL TRAIN "}", 12, 0, false},
+    {MODEL TRAIN, "metric m%u = f(x)\n", "}", 8, 4000, true},
+    {MODEL TRAIN, "steps 4\n", "}", 3, 0, false},
+    {"h0 = [relu, relu]\n", "h%u = [h%u, h%u]\n", MODEL "x = h40(x)\n" TRAIN "}", 0, 40, false},
+    {"h0 = fn (x) = relu(x)\n", "h%u = fn (x) = h%u(h%u(x))\n", MODEL "x = h40(x)\n" TRAIN "}", 0,
+     40, false},
+    {"h0 = [1]\n", "h%u = h%u + h%u\n", MODEL TRAIN "}", 0, 40, false},
+    {"fn g(x) = g(x)\n", "", MODEL "x = g(x)\n" TRAIN "}", 1, 1, false},
+};
+
+/* The numbers in it: i, then i - 1. */
+static void add_repeated(Text *t, const char *repeated, uint32_t i) {
+  for (const char *s = repeated; *s; s++) {
+    if (s[0] == '%') text_printf(t, "%u", (unsigned)(s == strchr(repeated, '%') ? i : i - 1)), s++;
+    else text_add_n(t, s, 1);
+  }
+}
+
+static void test_long_programs(Fuzz *f, uint32_t tokens) {
+  for (size_t i = 0; i < sizeof long_programs / sizeof *long_programs; i++) {
+    Arena arena = {0};
+    Text t = {.arena = &arena};
+    uint32_t most = long_programs[i].most, per = long_programs[i].per;
+    uint32_t n = per && (!most || tokens / per < most) ? tokens / per : most;
+    text_add(&t, "version 1\n");
+    text_add(&t, long_programs[i].before);
+    for (uint32_t k = 1; k <= n; k++) add_repeated(&t, long_programs[i].repeated, k);
+    text_add(&t, long_programs[i].after);
+    unsigned long compiled = f->compiled;
+    const char *wrong = compile(f, t.at, t.len);
+    if (f->seconds > LONG_SECONDS) wrong = "too slow";
+    if (!wrong && long_programs[i].is_right != (f->compiled > compiled)) wrong = "right or not?";
+    if (wrong)
+      fprintf(stderr, "long `%s`: %s (%g s)\n", long_programs[i].repeated, wrong, f->seconds);
+    f->failed += wrong != NULL;
+    arena_free(&arena);
+  }
 }
 
 static void add_file(Fuzz *f, const char *path) {
@@ -211,17 +282,19 @@ static void add_file(Fuzz *f, const char *path) {
 int main(int argc, char **argv) {
   Fuzz *f = calloc(1, sizeof *f);
   Draft *d = malloc(sizeof *d);
-  unsigned long mutations = 2000;
+  unsigned long mutations = 2000, tokens = 1000000;
   if (!f || !d || !(f->out = tmpfile())) return 1;
   f->random = 1;
   for (int i = 1; i < argc; i++) {
     if (!strncmp(argv[i], "--mutations=", 12)) mutations = strtoul(argv[i] + 12, NULL, 10);
     else if (!strncmp(argv[i], "--seed=", 7)) f->random = strtoul(argv[i] + 7, NULL, 10);
+    else if (!strncmp(argv[i], "--tokens=", 9)) tokens = strtoul(argv[i] + 9, NULL, 10);
     else if (!strncmp(argv[i], "--save=", 7)) f->save = argv[i] + 7;
     else add_file(f, argv[i]);
   }
   for (uint32_t i = 0; i < f->files; i++)
     if (compile(f, f->file[i].text, f->file[i].size)) f->failed++;
+  test_long_programs(f, (uint32_t)tokens);
   while (f->files && f->rounds < mutations) run_round(f, d);
   printf("frontend fuzz: %lu rounds, %lu graphs, %lu failed\n", f->rounds, f->compiled, f->failed);
   bool failed = f->failed || f->rounds < mutations;

@@ -1,6 +1,7 @@
 /* test_plan.c: a Program computes what its graph says.  The evaluator executes launches on memory
- * that is poisoned wherever nothing live lies, so a wrong offset, a live range that is overwritten or a
- * state stored too early shows; the graph is evaluated beside it, step by step, state carried on.
+ * that is poisoned wherever nothing live lies, so a wrong offset, a live range that is overwritten
+ * or a state stored too early shows; the graph is evaluated beside it, step by step, state carried
+ * on.
  */
 #include "frontend/frontend.h"
 #include "passes/pass.h"
@@ -49,7 +50,8 @@ static Graph *compile(World *w, const char *path, const char *precision) {
 }
 
 /* Inputs of one batch: pixels and labels. */
-static void set_inputs(World *w, const Scalars *s, Eval *e, const Graph *g, uint32_t entry, uint64_t seed) {
+static void set_inputs(World *w, const Scalars *s, Eval *e, const Graph *g, uint32_t entry,
+                       uint64_t seed) {
   const Entry *en = &g->entries.at[entry];
   for (uint32_t i = 0; i < en->args.len; i++) {
     if (en->args.at[i].role != ARG_input) continue;
@@ -62,11 +64,13 @@ static void set_inputs(World *w, const Scalars *s, Eval *e, const Graph *g, uint
   }
 }
 
-static void compare(Count *c, const Graph *g, uint32_t entry, const Eval *x, const Eval *y, const char *where, int step) {
+static void compare(Count *c, const Graph *g, uint32_t entry, const Eval *x, const Eval *y,
+                    const char *where, int step) {
   const Entry *en = &g->entries.at[entry];
   for (uint32_t i = 0; i < en->results.len; i++) {
     Port p = en->results.at[i];
-    const Tensor *a = eval_result(x, (ResRole)p.role, p.name), *b = eval_result(y, (ResRole)p.role, p.name);
+    const Tensor *a = eval_result(x, (ResRole)p.role, p.name),
+                 *b = eval_result(y, (ResRole)p.role, p.name);
     int64_t at = 0;
     expect(c, a && b && tensor_same(a, b, &at), p.name, where, step);
   }
@@ -94,7 +98,8 @@ static void test_precision(Count *c, const char *path, const char *precision) {
   const Scalars *s = scalars_parse(&w.arena);
   PassCtx pc = {.arena = &w.arena, .diag = &w.diag};
   Program *p = plan_make(g, &pc);
-  Eval *graph = eval_new(&w.arena, g, s, EVAL_EXACT), *program = eval_new(&w.arena, g, s, EVAL_EXACT);
+  Eval *graph = eval_new(&w.arena, g, s, EVAL_EXACT),
+       *program = eval_new(&w.arena, g, s, EVAL_EXACT);
   start(graph, g, NULL);
   start(program, g, p);
   static const int64_t rows[] = {64, 64, 37, 1};

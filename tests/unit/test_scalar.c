@@ -46,8 +46,7 @@ static uint64_t run_block(const Test *t, ScalarId id, uint64_t x, uint32_t *y, u
   return x;
 }
 
-/* ---- elementary functions ---------------------------------------------------------------------
- */
+/* ---- elementary functions -------------------------------------------------------------------- */
 
 static void test_accuracy(Test *t, const Oracle *o) {
   const char *name = t->scalars->prog[o->id].name;
@@ -176,8 +175,7 @@ static void test_max_min(Test *t) {
   }
 }
 
-/* ---- primitives -------------------------------------------------------------------------------
- */
+/* ---- primitives ------------------------------------------------------------------------------ */
 
 static void test_prims(Test *t) {
   static const struct {
@@ -208,8 +206,7 @@ static void test_prims(Test *t) {
   }
 }
 
-/* ---- bf16 -------------------------------------------------------------------------------------
- */
+/* ---- bf16 ------------------------------------------------------------------------------------ */
 
 static void test_to_bf16(Test *t) {
   uint32_t y[BLOCK], n, wrong = 0, at = 0;
@@ -238,8 +235,7 @@ static void test_from_bf16(Test *t) {
     check_that(&t->checks, run1(t, SC_f32_to_bf16, CASES[i][0]) == CASES[i][1], "bf16 case %zu", i);
 }
 
-/* ---- random numbers ---------------------------------------------------------------------------
- */
+/* ---- random numbers -------------------------------------------------------------------------- */
 
 static void test_philox(Test *t) {
   static const uint32_t CASES[][2][6] = {
