@@ -61,9 +61,11 @@ static int64_t unpack(gzFile z, uint8_t *out, uint64_t n) {
   return number == Z_OK || number == Z_STREAM_END ? (int64_t)have : -1;
 }
 
+/* zlib puts its own name of the file, "<fd:4>: ", in front. */
 static int gz_failed(gzFile z, const char *path, mp_error *err) {
   int number;
-  const char *what = gzerror(z, &number);
+  const char *what = gzerror(z, &number), *behind = strstr(what, ">: ");
+  if (behind) what = behind + 3;
   if (number == Z_BUF_ERROR) what = "it ends too early";
   return mp_fail(err, MP_E_FORMAT, "'%s' is damaged: %s", path, what);
 }

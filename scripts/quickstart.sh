@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 scripts/install.sh build examples
-[ -f build/release/build.ninja ] || cmake --preset release -G Ninja >/dev/null
+[ -f build/release/CMakeCache.txt ] || cmake --preset release -G Ninja >/dev/null
 cmake --build --preset release --target mpcc mpcc-opt mpcc_rt mpcc_cli
 
 data=/usr/share/datasets/fashion-mnist

@@ -18,7 +18,7 @@ done
 
 scripts/install.sh build examples test
 for preset in $presets; do
-  [ -f build/$preset/build.ninja ] || cmake --preset $preset -G Ninja
+  [ -f build/$preset/CMakeCache.txt ] || cmake --preset $preset -G Ninja
   cmake --build --preset $preset
 done
 for preset in $presets; do
