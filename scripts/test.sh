@@ -18,7 +18,11 @@ done
 
 scripts/install.sh build examples test
 for preset in $presets; do
-  [ -f build/$preset/CMakeCache.txt ] || cmake --preset $preset -G Ninja
+  # Configured anew each time: what was just installed must be found.
+  generator="-G Ninja"
+  [ -f build/$preset/CMakeCache.txt ] && generator=""
+  # shellcheck disable=SC2086
+  cmake --preset $preset $generator
   cmake --build --preset $preset
 done
 for preset in $presets; do
