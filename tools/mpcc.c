@@ -178,7 +178,7 @@ static int session(Session *s) {
   int bad = choose_output(s);
   if (bad) return bad;
   const CpuTarget *cpu = cpu_target(&s->arena, s->o.mcpu, &why);
-  if (!cpu) return fail("-mcpu", why);
+  if (!cpu) return fail(why, NULL);
   s->text = read_file(&s->arena, s->o.input, &s->size, &why);
   if (!s->text) {
     fprintf(stderr, "mpcc: cannot read %s: %s\n", s->o.input, why);

@@ -118,9 +118,10 @@ static const CpuTarget *unknown(Arena *a, const char *name, const char **why) {
   for (int i = 0; i < LEVELS; i++) names[1 + i] = levels[i].name;
   for (int i = 0; i < PROCESSORS; i++) names[1 + LEVELS + i] = processors[i][0];
   const char *near = nearest_name(name, names, LEVELS + PROCESSORS + 1);
-  *why = arena_printf(a, "-mcpu=%s: no such processor%s%s%s; known levels: %s, native", name,
-                      near ? ", did you mean " : "", near ? near : "", near ? "?" : "",
-                      levels[0].name);
+  Text known = {.arena = a};
+  for (int i = 0; i < LEVELS; i++) text_printf(&known, "%s, ", levels[i].name);
+  *why = arena_printf(a, "-mcpu=%s: no such processor%s%s%s; known levels: %snative", name,
+                      near ? ", did you mean " : "", near ? near : "", near ? "?" : "", known.at);
   return NULL;
 }
 
