@@ -8,7 +8,7 @@
 
 /* A barrier costs about a microsecond; an element of a map about a tenth of a nanosecond and more.
  */
-enum { SHARED_FROM = 4096 };
+enum { SHARED_FROM = 4096, BLOCK = 4096 /* of a row's sum: docs/ir.md */ };
 
 /* Elements that the kernel goes over, times the inner length for a matmul. */
 static int64_t work(const Graph *g, const Node *k) {
@@ -24,7 +24,8 @@ static int64_t work(const Graph *g, const Node *k) {
   return most;
 }
 
-/* A reduction to nothing but one row cannot be shared without changing its order. */
+/* Does a reduction leave one element?  Then it is shared out by blocks, of which there must be two.
+ */
 static bool one_row(const Graph *g, const Node *k) {
   const Block *b = &g->blocks.at[k->blocks[0]];
   for (uint32_t i = 0; i < b->nodes.len; i++) {
@@ -42,7 +43,7 @@ bool pass_schedule(Graph *g, PassCtx *ctx) {
       NodeId id = b->nodes.at[i];
       const Node *k = &g->nodes.at[id];
       if (k->op != OP_kernel) continue;
-      bool alone = work(g, k) < SHARED_FROM || one_row(g, k);
+      bool alone = work(g, k) < (one_row(g, k) ? BLOCK + 1 : SHARED_FROM);
       node_set_attr(g, id, attr_int(AT_part, alone ? -1 : 0));
     }
   }

@@ -241,11 +241,28 @@ def check_odd(folder, oracles):
         print(f"hidden {hidden}, classes {classes}, batch {batch}: equal", flush=True)
 
 
+def check_long(folder, oracles):
+    """A parameter of one long row: threads share its sums and its update's guard by blocks."""
+    text = MLP.read_text()
+    model = folder / "long.mp"
+    model.write_text(text.replace("  net = [", "  long: param[9001] = normal(0, 0.1)\n  net = [")
+                     .replace("    net((", "    (1 + mean(long * long)) * net(("))
+    assert "mean(long" in model.read_text()
+    for precision in "bf16", "f32":
+        flags = ["-Dhidden=8", f"--precision={precision}"]
+        wanted = [oracles.of("schedule", model, 10, 64, *flags)]
+        library = compile_to(folder / f"long_{precision}.so", model, *flags)
+        for threads in 1, 2, 3:
+            check(library, threads, wanted, 10, 64, f"one long row, {precision}, {threads} threads")
+    print("one long row: equal on 1, 2 and 3 threads", flush=True)
+
+
 def main():
     check_same_bits_sees()
     oracles = Oracles()
     with tempfile.TemporaryDirectory() as name:
         check_odd(Path(name), oracles)
+        check_long(Path(name), oracles)
         check_mlp(Path(name), oracles)
 
 
