@@ -14,6 +14,10 @@ enum { SHARED_FROM = 4096, BLOCK = 4096 /* of a row's sum: docs/ir.md */ };
 static int64_t work(const Graph *g, const Node *k) {
   const Block *b = &g->blocks.at[k->blocks[0]];
   int64_t most = 0;
+  for (uint32_t i = 0; i < k->nres; i++) { /* a copy has no nodes */
+    int64_t size = type_count(value_type(g, k->res + i));
+    if (size > most) most = size;
+  }
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
     int64_t size = type_count(value_type(g, n->res));
