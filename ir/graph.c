@@ -202,6 +202,14 @@ void graph_apply_map(Graph *g, BlockId block, const ValueId *map) {
   for (uint32_t i = 0; i < b->results.len; i++) b->results.at[i] = mapped(map, b->results.at[i]);
 }
 
+const ValueId *graph_replace_all(Graph *g, Arena *scratch, uint32_t n, const Replaced *pairs) {
+  ValueId *map = NEW_ARRAY(scratch, ValueId, g->values.len);
+  for (ValueId v = 0; v < g->values.len; v++) map[v] = NO_ID;
+  for (uint32_t i = 0; i < n; i++) map[pairs[i].from] = pairs[i].to;
+  for (uint32_t i = 0; i < g->entries.len; i++) graph_apply_map(g, g->entries.at[i].body, map);
+  return map;
+}
+
 void graph_replace_uses(Graph *g, BlockId block, ValueId from, ValueId to) {
   Block *b = &g->blocks.at[block];
   for (uint32_t i = 0; i < b->nodes.len; i++) {

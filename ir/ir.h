@@ -274,6 +274,12 @@ void graph_replace_uses(Graph *g, BlockId block, ValueId from, ValueId to);
 /* map[v] is v's replacement, or NO_ID to keep it (map has one element a value); chains are
  * followed. */
 void graph_apply_map(Graph *g, BlockId block, const ValueId *map);
+typedef struct Replaced {
+  ValueId from, to;
+} Replaced;
+
+/* Each `from` becomes its `to`, in every entry.  The map for graph_apply_map, in scratch. */
+const ValueId *graph_replace_all(Graph *g, Arena *scratch, uint32_t n, const Replaced *pairs);
 /* The copy of node n at the end of `block`, operands through map (NO_ID: unchanged); results
  * entered in map.  Blocks are copied too. */
 NodeId graph_copy_node(Graph *g, NodeId n, BlockId block, ValueId *map);

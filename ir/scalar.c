@@ -10,13 +10,13 @@
 #include <math.h>
 #include <string.h>
 
-static float f32(uint32_t bits) {
+float scalar_float(uint32_t bits) {
   float f;
   memcpy(&f, &bits, sizeof f);
   return f;
 }
 
-static uint32_t bits_of(float f) {
+uint32_t scalar_bits(float f) {
   uint32_t bits;
   memcpy(&bits, &f, sizeof bits);
   return bits;
@@ -38,18 +38,18 @@ static uint32_t to_int(float x) {
 
 uint32_t scalar_prim(SPrim prim, uint32_t x, uint32_t y, uint32_t z) {
   switch (prim) {
-  case SP_add: return bits_of(f32(x) + f32(y));
-  case SP_sub: return bits_of(f32(x) - f32(y));
-  case SP_mul: return bits_of(f32(x) * f32(y));
-  case SP_div: return bits_of(f32(x) / f32(y));
-  case SP_fma: return bits_of(fmaf(f32(x), f32(y), f32(z)));
+  case SP_add: return scalar_bits(scalar_float(x) + scalar_float(y));
+  case SP_sub: return scalar_bits(scalar_float(x) - scalar_float(y));
+  case SP_mul: return scalar_bits(scalar_float(x) * scalar_float(y));
+  case SP_div: return scalar_bits(scalar_float(x) / scalar_float(y));
+  case SP_fma: return scalar_bits(fmaf(scalar_float(x), scalar_float(y), scalar_float(z)));
   case SP_neg: return x ^ 0x80000000;
   case SP_abs: return x & 0x7fffffff;
-  case SP_sqrt: return bits_of(sqrtf(f32(x)));
-  case SP_rint: return bits_of(rintf(f32(x)));
-  case SP_lt: return f32(x) < f32(y);
-  case SP_le: return f32(x) <= f32(y);
-  case SP_eq: return f32(x) == f32(y);
+  case SP_sqrt: return scalar_bits(sqrtf(scalar_float(x)));
+  case SP_rint: return scalar_bits(rintf(scalar_float(x)));
+  case SP_lt: return scalar_float(x) < scalar_float(y);
+  case SP_le: return scalar_float(x) <= scalar_float(y);
+  case SP_eq: return scalar_float(x) == scalar_float(y);
   case SP_iadd: return x + y;
   case SP_isub: return x - y;
   case SP_imul: return x * y;
@@ -69,9 +69,9 @@ uint32_t scalar_prim(SPrim prim, uint32_t x, uint32_t y, uint32_t z) {
   case SP_select: return x ? y : z;
   case SP_bits: return x;
   case SP_float: return x;
-  case SP_itof: return bits_of((float)i32(x));
-  case SP_utof: return bits_of((float)x);
-  case SP_ftoi: return to_int(f32(x));
+  case SP_itof: return scalar_bits((float)i32(x));
+  case SP_utof: return scalar_bits((float)x);
+  case SP_ftoi: return to_int(scalar_float(x));
   case SP_btoi: return x;
   case SP_ARG:
   case SP_CONST: break; /* not computed from operands */

@@ -94,6 +94,10 @@ typedef struct Scalars {
 /* Parses scalar.def into `arena`.  The text is ours: a mistake in it ends the process with code 70. */
 const Scalars *scalars_parse(Arena *arena);
 
+/* A float and its bit pattern. */
+float scalar_float(uint32_t bits);
+uint32_t scalar_bits(float f);
+
 /* One primitive on bit patterns (i1: 0 or 1).  The caller has set DAZ and FTZ. */
 uint32_t scalar_prim(SPrim prim, uint32_t x, uint32_t y, uint32_t z);
 

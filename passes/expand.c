@@ -11,10 +11,6 @@
 #include "ref/expand.h"
 #include "passes/pass.h"
 
-typedef struct Replaced {
-  ValueId from, to;
-} Replaced;
-
 typedef struct Split {
   Graph *g;
   Arena *scratch;
@@ -85,10 +81,7 @@ static void split_block(Split *s, BlockId id) {
 static bool split_reductions(Graph *g, Arena *scratch) {
   Split s = {.g = g, .scratch = scratch};
   for (uint32_t i = 0; i < g->entries.len; i++) split_block(&s, g->entries.at[i].body);
-  ValueId *map = NEW_ARRAY(scratch, ValueId, g->values.len);
-  for (uint32_t v = 0; v < g->values.len; v++) map[v] = NO_ID;
-  for (uint32_t i = 0; i < s.done.len; i++) map[s.done.at[i].from] = s.done.at[i].to;
-  for (uint32_t i = 0; i < g->entries.len; i++) graph_apply_map(g, g->entries.at[i].body, map);
+  graph_replace_all(g, scratch, s.done.len, s.done.at);
   return s.done.len > 0;
 }
 

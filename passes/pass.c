@@ -148,6 +148,8 @@ bool passes_check_options(PassCtx *c) {
   return check_list(c, "--disable", o->disable, true) && ok;
 }
 
+bool passes_know(const char *name) { return find_pass(name, strlen(name)) != NULL; }
+
 void passes_describe(Text *out) {
   for (int i = 0; i < PASS_COUNT; i++)
     text_printf(out, "  %-10s %s\n", passes[i].name, passes[i].meaning);

@@ -63,6 +63,8 @@ bool passes_run(Graph **g, const char *list, PassCtx *c);
  * that does not is a diag error.  passes_run has called it. */
 bool passes_check_options(PassCtx *c);
 
+bool passes_know(const char *name);
+
 /* One line a pass, for --help. */
 void passes_describe(Text *out);
 

@@ -59,14 +59,10 @@ static void place_states(Planning *s) {
   s->p->state_bytes = at + BUFFER_SLACK;
 }
 
-static uint32_t state_index(const Graph *g, const char *path) {
-  for (uint32_t i = 0; i < g->states.len; i++)
-    if (!strcmp(g->states.at[i].path, path)) return i;
-  ice(g, NO_ID, "plan: no state %s", path);
-}
-
 static void put_state(Planning *s, ValueId v, const char *path) {
-  s->p->buffer[v] = (Buffer){SPACE_STATE, s->p->state_at[state_index(s->g, path)]};
+  const State *state = graph_state(s->g, path);
+  if (!state) ice(s->g, NO_ID, "plan: no state %s", path);
+  s->p->buffer[v] = (Buffer){SPACE_STATE, s->p->state_at[state - s->g->states.at]};
 }
 
 /* ---- the arena ------------------------------------------------------------------------------- */

@@ -87,7 +87,7 @@ static bool stored_low(const Precision *s, ValueId v) {
   const Node *n = made_by(s->g, v);
   if (t.dtype != DT_f32 || !n || is_entry_result(s->g, s->block, v)) return false;
   if (n->op == OP_matmul && contracts_rows(s->g, n)) return false;
-  if (prec[n->op].store == PREC_f32) return s->operand[v];
+  if (prec[n->op].store == PREC_f32) return false; /* a matmul that reads it gets a cast */
   return s->operand[v] || n->op == OP_matmul || (t.rows >= 0 && t.rank >= 2);
 }
 
@@ -184,7 +184,8 @@ static void write_copies(Precision *s) {
     if (port.role != RES_state || !graph_state(g, low_path(s, port.name))) continue;
     ValueId v = g->blocks.at[s->block].results.at[i];
     Node *k = value_node(g, v);
-    if (!k || k->op != OP_kernel) continue; /* not changed */
+    if (!k) continue; /* not changed */
+    if (k->op != OP_kernel) ice(g, (NodeId)(k - g->nodes.at), "precision: a master behind a view");
     NodeId id = (NodeId)(k - g->nodes.at);
     BlockId body = k->blocks[0];
     ValueId y = g->blocks.at[body].results.at[g->values.at[v].index];

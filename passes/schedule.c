@@ -6,8 +6,7 @@
  */
 #include "passes/pass.h"
 
-/* A barrier costs about a microsecond; an element of a map about a tenth of a nanosecond and more.
- */
+/* A barrier costs about a microsecond: a map has to be worth it. */
 enum { SHARED_FROM = 4096, BLOCK = 4096 /* of a row's sum: docs/ir.md */ };
 
 /* Elements that the kernel goes over, times the inner length for a matmul. */

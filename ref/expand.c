@@ -52,7 +52,8 @@ static ValueId expand_one_hot(Builder *b, const Node *n, Type result) {
   index.unit = 0;
   ValueId i = build_broadcast_leading(b, build_cast(b, n->ops[0], DT_i32), index);
   ValueId hit = build2(b, OP_eq, build_iota(b, index, result.rank - 1), i);
-  return build_select(b, hit, build_constant(b, result, 1), build_constant(b, result, 0));
+  ValueId one = build_constant(b, result, 1), zero = build_constant(b, result, 0);
+  return build_select(b, hit, one, zero); /* C leaves open which argument it computes first */
 }
 
 /* The row-major index, by arithmetic: a flat iota would need a reshape, which ends a kernel, so a
@@ -105,10 +106,6 @@ ValueId expand_node(Builder *b, NodeId id) {
 
 /* ---- a whole graph --------------------------------------------------------------------------- */
 
-typedef struct Replaced {
-  ValueId from, to;
-} Replaced;
-
 typedef struct Expansion {
   Graph *g;
   Arena *scratch;
@@ -135,10 +132,6 @@ static void expand_block(Expansion *x, BlockId block) {
 const ValueId *expand_graph(Graph *g, Arena *scratch, bool *changed) {
   Expansion x = {.g = g, .scratch = scratch};
   for (uint32_t i = 0; i < g->entries.len; i++) expand_block(&x, g->entries.at[i].body);
-  ValueId *map = NEW_ARRAY(scratch, ValueId, g->values.len);
-  for (uint32_t v = 0; v < g->values.len; v++) map[v] = NO_ID;
-  for (uint32_t i = 0; i < x.done.len; i++) map[x.done.at[i].from] = x.done.at[i].to;
-  for (uint32_t i = 0; i < g->entries.len; i++) graph_apply_map(g, g->entries.at[i].body, map);
   *changed = x.done.len > 0;
-  return map;
+  return graph_replace_all(g, scratch, x.done.len, x.done.at);
 }

@@ -46,21 +46,9 @@ static void set_raw(Tensor *t, int64_t i, uint64_t raw) {
   }
 }
 
-static float float_of(uint32_t bits) {
-  float f;
-  memcpy(&f, &bits, sizeof f);
-  return f;
-}
-
-static uint32_t bits_of(float f) {
-  uint32_t bits;
-  memcpy(&bits, &f, sizeof bits);
-  return bits;
-}
-
 /* Independent of the mode that the processor happens to be in. */
 static uint32_t round_f32(double v) {
-  return bits_of(fabs(v) < 0x1p-126 ? copysignf(0, signbit(v) ? -1 : 1) : (float)v);
+  return scalar_bits(fabs(v) < 0x1p-126 ? copysignf(0, signbit(v) ? -1 : 1) : (float)v);
 }
 
 static uint32_t widen_bf16(uint32_t code) {
@@ -75,7 +63,7 @@ static double get_signed(const Tensor *t, int64_t i) {
 
 double tensor_get(const Tensor *t, int64_t i) {
   if (is_wide(t)) return ((const double *)t->data)[i];
-  if (is_float(t)) return float_of(tensor_get_bits(t, i));
+  if (is_float(t)) return scalar_float(tensor_get_bits(t, i));
   if (t->type.dtype == DT_i32 || t->type.dtype == DT_i64) return get_signed(t, i);
   return (double)get_raw(t, i);
 }
@@ -114,7 +102,7 @@ static void set_float_bits(const Scalars *s, Tensor *t, int64_t i, uint32_t bits
 
 void tensor_set_bits(const Scalars *s, Tensor *t, int64_t i, SType is, uint32_t bits) {
   if ((is == S_F32) != is_float(t)) refuse_dtype(t);
-  if (is_wide(t)) ((double *)t->data)[i] = float_of(bits);
+  if (is_wide(t)) ((double *)t->data)[i] = scalar_float(bits);
   else if (is_float(t)) set_float_bits(s, t, i, bits);
   else set_raw(t, i, bits);
 }

@@ -50,16 +50,6 @@ static const char *symbol_prefix(Arena *a, const char *name) {
   return s;
 }
 
-static bool is_pass(const char *word) {
-  static const char *const names[] = {
-#define PASS(name, ...) #name,
-#include "passes/passes.def"
-  };
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (!strcmp(names[i], word)) return true;
-  return false;
-}
-
 /* --emit and the suffix of -o say what comes out and where it goes. */
 static int choose_output(Session *s) {
   Options *o = &s->o;
@@ -71,7 +61,7 @@ static int choose_output(Session *s) {
     for (int i = 0; i < KINDS; i++)
       if (!strcmp(o->emit, kinds[i].word)) s->kind = kinds[i].kind;
     if (s->kind == OUT_TEXT && strcmp(o->emit, "ast") && strcmp(o->emit, "graph") &&
-        strcmp(o->emit, "plan") && !is_pass(o->emit))
+        strcmp(o->emit, "plan") && !passes_know(o->emit))
       return fail("--emit wants ast, graph, a pass, plan, ll, asm, obj, lib or exe, not", o->emit);
   } else {
     for (int i = 1; dot && i < KINDS; i++)
@@ -156,7 +146,7 @@ static int compile(Session *s, const CpuTarget *cpu) {
 
   Arena scratch = {0};
   PassCtx c = {.arena = &scratch, .diag = &s->diag, .target = target, .options = &o->pass};
-  if (o->emit && is_pass(o->emit)) o->pass.stop_after = o->emit;
+  if (o->emit && passes_know(o->emit)) o->pass.stop_after = o->emit;
   bool ok = passes_run(&g, o->passes ? o->passes : passes_default, &c);
   int status = ok ? 0 : 1;
   if (ok && o->pass.stop_after) status = emit_graph(s, g);

@@ -140,7 +140,7 @@ const CpuTarget *cpu_target(Arena *a, const char *name, const char **why) {
 
 const Target *cpu_target_info(const CpuTarget *t) { return &t->base; }
 
-/* Half of the time to compile goes into cleaning up what our kernels do not need cleaned: their
+/* A third of LLVM's time goes into cleaning up what our kernels do not need cleaned: their
  * addresses are a base and constants, invariants stand outside of loops already.  The step is as
  * fast without; LLVM has no other way to say so than its flags. */
 void target_init(int opt) {
