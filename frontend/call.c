@@ -283,9 +283,19 @@ Val call_value(Sema *s, Val f, const Call *c) {
   return v;
 }
 
+/* normal[B, Z](): the dims go with the call where what they stand behind is a builtin. */
+static Val eval_callee(Sema *s, Scope *sc, const Ast *callee, const Ast **dims) {
+  const Ast *of = callee->kind == AST_INDEX ? callee->kid[INDEX_OF] : NULL;
+  const Binding *b = of && of->kind == AST_NAME ? scope_find(sc, of->name) : NULL;
+  if (!b || b->val.kind != VAL_BUILTIN) return eval_expr(s, sc, callee, false);
+  *dims = callee->kid[INDEX_AT];
+  return b->val;
+}
+
 Val eval_call(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   const Ast *callee = a->kid[CALL_CALLEE], *args = a->kid[CALL_ARGS];
-  Val f = eval_expr(s, sc, callee, false);
+  const Ast *dims = NULL;
+  Val f = eval_callee(s, sc, callee, &dims);
   Arg *at = NEW_ARRAY(s->arena, Arg, args->len);
   for (uint32_t i = 0; i < args->len; i++) {
     const Ast *x = args->kid[i];
@@ -296,7 +306,12 @@ Val eval_call(Sema *s, Scope *sc, const Ast *a, bool declaring) {
     diag_error(s->diag, at[i].loc, "a positional argument behind a named one");
     return val_bad();
   }
-  Call c = {
-      .loc = callee->loc, .whole = ast_start(a), .n = args->len, .arg = at, .declaring = declaring};
+  Call c = {.loc = callee->loc,
+            .whole = ast_start(a),
+            .n = args->len,
+            .arg = at,
+            .declaring = declaring,
+            .dims = dims,
+            .scope = sc};
   return call_value(s, f, &c);
 }

@@ -58,22 +58,12 @@ static void name_value(Sema *s, Val v, const char *path, Loc loc) {
 
 /* ---- parameters ------------------------------------------------------------------------------ */
 
-static bool no_decay(Sema *s, Scope *sc, const Ast *mods) {
-  bool off = false;
-  for (uint32_t i = 0; mods && i < mods->len; i++) {
-    const Ast *m = mods->kid[i], *args = m->kid[MODIFIER_ARGS];
-    if (strcmp(m->name, "decay") || !args || args->len != 1) {
-      sema_later(s, m->loc, arena_printf(s->arena, "the modifier `%s`", m->name));
-      continue;
-    }
-    Val v = eval_expr(s, sc, args->kid[0], false);
-    off = v.kind == VAL_BOOL && !v.i;
-    if (v.kind != VAL_BOOL && v.kind != VAL_BAD)
-      diag_error(s->diag, ast_start(args->kid[0]), "decay wants true or false, not %s",
-                 val_describe(s, v));
-  }
-  return off;
+static void set_decay(Sema *s, Scope *sc, const Ast *m, void *into) {
+  bool decays = true;
+  if (modifier_bool(s, sc, m, &decays)) ((Param *)into)->no_decay = !decays;
 }
+
+static const ModifierRule param_rules[] = {{"decay", set_decay}, {"frozen", NULL}};
 
 static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
   const Ast *type = field->kid[FIELD_TYPE], *key = field->kid[FIELD_KEY];
@@ -83,7 +73,7 @@ static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
                .scope = sc,
                .loc = key->loc,
                .arg = NO_ID};
-  p->no_decay = no_decay(s, sc, field->kid[FIELD_MODS]);
+  modifiers_apply(s, sc, field->kid[FIELD_MODS], MODIFIER_RULES(param_rules), p);
   if (!shape_eval(s, sc, type->kid[INDEX_AT], DT_f32, &p->type)) return val_bad();
   if (!p->init)
     return sema_later(s, key->loc, "a parameter without initializer, which must be loaded");

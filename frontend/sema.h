@@ -10,7 +10,8 @@
  *   tensor.c    arithmetic on tensors: lifting, widening, broadcasting, matmul
  *   shape.c     types as written (`int`, `[..., i]`, `u8[B, 28]`) against values; binding of dims
  *   call.c      calls of functions, lists, modules; arguments
- *   builtins.c  the functions of the language, as a table
+ *   builtins.c  the functions of the language: registry; tables by kind in builtin_*.c
+ *   modifiers.c words behind a value: `decay(false)`, `split(last, 0.1)`
  *   declare.c   file, module and model blocks; parameters and their paths
  *   init.c      initializers: the entry `init`
  *   optimizer.c the settings of optimizers
@@ -77,15 +78,7 @@ typedef struct Param {
   ValueId arg; /* in the entry being built, or NO_ID */
 } Param;
 
-typedef struct Builtin Builtin;
-struct Builtin {
-  const char *name;
-  uint8_t least, most;       /* positional arguments */
-  const char *named, *later; /* an optional argument; one of a later version */
-  Val (*call)(Sema *s, const Builtin *b, const Call *c);
-  Op op;
-  double (*fold)(double); /* of a number */
-};
+typedef struct Builtin Builtin; /* frontend/builtin.h */
 
 struct Val {
   ValKind kind;
@@ -131,8 +124,10 @@ struct Call {
   Loc loc;   /* of the callee */
   Loc whole; /* where the call begins */
   uint32_t n;
-  const Arg *arg; /* positional ones first */
-  bool declaring; /* in a declaration block: modules may be instantiated */
+  const Arg *arg;  /* positional ones first */
+  bool declaring;  /* in a declaration block: modules may be instantiated */
+  const Ast *dims; /* INDICES of a builtin's name[dims](…), to be evaluated in scope; or NULL */
+  Scope *scope;
 };
 
 struct Sema {
@@ -231,6 +226,27 @@ bool fn_is_sound(Sema *s, Fn *fn); /* reports once what can be said without a ca
 /* ---- builtins.c ---- */
 Val builtin_call(Sema *s, const Builtin *b, const Call *c);
 void builtins_bind(Sema *s, Scope *sc);
+
+/* ---- modifiers.c ---- */
+typedef struct ModifierRule {
+  const char *word;
+  /* Takes one modifier (AST_MODIFIER) into what `into` points to; NULL: of a later version. */
+  void (*set)(Sema *s, Scope *sc, const Ast *modifier, void *into);
+} ModifierRule;
+
+typedef struct ModifierRules {
+  const ModifierRule *at;
+  uint32_t n;
+} ModifierRules;
+
+#define MODIFIER_RULES(rules)                                                                      \
+  (ModifierRules) { rules, sizeof(rules) / sizeof *(rules) }
+
+/* Each of mods (AST_MODIFIERS or NULL) by its rule; unknown and repeated ones are reported. */
+void modifiers_apply(Sema *s, Scope *sc, const Ast *mods, ModifierRules rules, void *into);
+/* The only argument of a modifier; false: reported. */
+bool modifier_bool(Sema *s, Scope *sc, const Ast *modifier, bool *value);
+bool modifier_value(Sema *s, Scope *sc, const Ast *modifier, Val *value);
 
 /* ---- declare.c ---- */
 void declare_file(Sema *s, const Ast *file);

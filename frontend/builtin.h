@@ -1,0 +1,42 @@
+/* builtin.h: what the files of builtins share.  A new kind of function is a new file with a table,
+ * and a line in builtins.c. */
+#ifndef FRONTEND_BUILTIN_H
+#define FRONTEND_BUILTIN_H
+
+#include "frontend/sema.h"
+
+struct Builtin {
+  const char *name;
+  uint8_t least, most;       /* positional arguments */
+  const char *named, *later; /* words: optional arguments; those of a later version */
+  Val (*call)(Sema *s, const Builtin *b, const Call *c);
+  Op op;
+  double (*fold)(double); /* of a number */
+  bool takes_dims;        /* name[dims](…): Call.dims, to be read by shape_eval in Call.scope */
+};
+
+enum { MAX_NAMED = 8 };
+
+typedef struct BuiltinTable {
+  const Builtin *at;
+  uint32_t n;
+} BuiltinTable;
+
+/* A row: name, least and most positional arguments, other fields by name. */
+#define BUILTIN(word, from, to, ...)                                                               \
+  { .name = word, .least = from, .most = to, __VA_ARGS__ }
+#define BUILTIN_TABLE(table)                                                                       \
+  { table, sizeof(table) / sizeof *(table) }
+
+extern const BuiltinTable builtin_math, builtin_shape, builtin_reduce, builtin_loss, builtin_list;
+
+/* ---- builtins.c ---- */
+uint32_t call_positional(const Call *c); /* how many positional arguments */
+/* A float tensor argument; u8 and i32 are refused by name. */
+ValueId float_arg(Sema *s, const Builtin *b, const Arg *a);
+
+/* ---- builtin_loss.c ---- */
+/* An index outside 0 … n-1 on a real row: nothing commits and the run says where. */
+void add_index_fault(Sema *s, ValueId index, int64_t n, Loc loc, const char *name);
+
+#endif
