@@ -129,13 +129,16 @@ static bool shape_reduce(Shape *s) {
   return true;
 }
 
+static bool multiplies(Type t) {
+  return t.dtype == DT_f32 || t.dtype == DT_bf16 || t.dtype == DT_f16;
+}
+
 static bool shape_matmul(Shape *s) {
   Type a = operand(s, 0), b = operand(s, 1);
   if (a.rank != 2 || b.rank != 2) return refuse(s, "wants operands of rank 2");
   int am = flag(s, AT_ta), bn = !flag(s, AT_tb); /* axis of a that is m, of b that is n */
   if (a.dim[!am] != b.dim[!bn]) return refuse(s, "inner sizes differ");
-  if ((a.dtype != DT_f32 && a.dtype != DT_bf16) || (b.dtype != DT_f32 && b.dtype != DT_bf16))
-    return refuse(s, "wants f32 or bf16 operands");
+  if (!multiplies(a) || !multiplies(b)) return refuse(s, "wants f32, bf16 or f16 operands");
   Type t = type_make(DT_f32, 2, (int64_t[]){a.dim[am], b.dim[bn]});
   if (a.rows == am) t.rows = 0;
   else if (b.rows == bn) t.rows = 1;

@@ -56,6 +56,14 @@ static uint32_t widen_bf16(uint32_t code) {
   return bits & 0x7f800000 ? bits : bits & 0x80000000;
 }
 
+/* As scalar.def's f16_to_f32, without running it element by element. */
+static uint32_t widen_f16(uint32_t code) {
+  uint32_t h = code & 0x7fff, sign = (code & 0x8000) << 16;
+  if (h < 0x400) return sign | scalar_bits((float)h * 0x1p-24f);
+  if (h < 0x7c00) return sign | ((h << 13) + 0x38000000);
+  return sign | 0x7f800000 | h << 13 | (h > 0x7c00 ? 0x400000 : 0);
+}
+
 static double get_signed(const Tensor *t, int64_t i) {
   if (t->type.dtype == DT_i32) return ((const int32_t *)t->data)[i];
   return (double)((const int64_t *)t->data)[i];
@@ -89,6 +97,7 @@ void tensor_set(const Scalars *s, Tensor *t, int64_t i, double v) {
 uint32_t tensor_get_bits(const Tensor *t, int64_t i) {
   if (is_wide(t)) return round_f32(((const double *)t->data)[i]);
   if (t->type.dtype == DT_bf16) return widen_bf16((uint32_t)get_raw(t, i));
+  if (t->type.dtype == DT_f16) return widen_f16((uint32_t)get_raw(t, i));
   if ((is_float(t) && t->type.dtype != DT_f32) || t->type.dtype == DT_i64) refuse_dtype(t);
   return (uint32_t)get_raw(t, i);
 }
@@ -96,6 +105,7 @@ uint32_t tensor_get_bits(const Tensor *t, int64_t i) {
 static void set_float_bits(const Scalars *s, Tensor *t, int64_t i, uint32_t bits) {
   uint32_t code = bits;
   if (t->type.dtype == DT_bf16) scalar_run(&s->prog[SC_f32_to_bf16], &bits, &code);
+  else if (t->type.dtype == DT_f16) scalar_run(&s->prog[SC_f32_to_f16], &bits, &code);
   else if (t->type.dtype != DT_f32) refuse_dtype(t);
   set_raw(t, i, code);
 }

@@ -220,7 +220,7 @@ LLVMValueRef k_real_rows(Kernel *k, Type t); /* rows · m, an i64 of ROOT */
 
 /* ---- memory.c -------------------------------------------------------------------------------- */
 
-/* Registers: float for f32, i32 for integers and the bits of bf16, i1. */
+/* Registers: float for f32, i32 for integers and the bits of bf16 and f16, i1. */
 Val k_load(Kernel *k, LLVMValueRef p, Type t, const Index *ix);
 void k_store(Kernel *k, LLVMValueRef p, Type t, const Index *ix, Val v);
 LLVMValueRef k_operand(const Kernel *k, uint32_t i);
@@ -234,7 +234,7 @@ void expr_forget(Kernel *k, int scope); /* what depends on the scope: its indice
 Val expr_program(Kernel *k, ScalarId id, unsigned n, const Val *args);
 Val expr_convert(Kernel *k, Val v, DType from, DType to); /* cast */
 Val expr_wide(Kernel *k, Val v);
-/* Registers of an element to those of its op's program (bf16 to float), and back. */
+/* Registers of an element to those of its op's program (bf16 and f16 to float), and back. */
 Val expr_to_program(Kernel *k, Val v, DType d);
 Val expr_from_program(Kernel *k, Val v, SType is, DType d);
 /* The elementwise program of an op on operands of this type, in registers of f32, i32 or i1. */

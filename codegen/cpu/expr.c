@@ -66,9 +66,23 @@ static LLVMValueRef int_constant(Kernel *k, Val like, uint32_t v) {
   return k_splat(k, LLVMConstInt(k->m->i32, v, false), like.wide ? k->lanes : 1);
 }
 
+static Val widen_f16(Kernel *k, Val v) {
+  unsigned lanes = v.wide ? k->lanes : 1;
+  k_go(k, v.scope);
+  v.v = scalar_widen_f16(k->b, LLVMBuildTrunc(k->b, v.v, k_vector(k->m->i16, lanes), ""));
+  return v;
+}
+
+static Val narrow_f16(Kernel *k, Val v) {
+  unsigned lanes = v.wide ? k->lanes : 1;
+  k_go(k, v.scope);
+  v.v = LLVMBuildZExt(k->b, scalar_narrow_f16(k->b, v.v), k_vector(k->m->i32, lanes), "");
+  return v;
+}
+
 Val expr_to_program(Kernel *k, Val v, DType d) {
   if (d == DT_bf16) return expr_program(k, SC_bf16_to_f32, 1, &v);
-  return v;
+  return d == DT_f16 ? widen_f16(k, v) : v;
 }
 
 static Val bool_as_int(Kernel *k, Val v) { return expr_program(k, SC_btoi, 1, &v); }
@@ -103,6 +117,7 @@ static _Noreturn void refuse(const Kernel *k, DType d) {
 /* Registers of an op's program to those of an element. */
 Val expr_from_program(Kernel *k, Val v, SType is, DType d) {
   if (d == DT_bf16) return expr_program(k, SC_f32_to_bf16, 1, &v);
+  if (d == DT_f16) return narrow_f16(k, v);
   if (is == S_I32 && d == DT_i1) return not_zero(k, v, false);
   return is == S_I32 ? cut(k, v, d) : v;
 }
@@ -120,7 +135,7 @@ static Val int_to_float(Kernel *k, Val v, DType from) {
 }
 
 static bool supported(DType d) {
-  return d != DT_i64 && (dtype_kind[d] != 'f' || d == DT_f32 || d == DT_bf16);
+  return d != DT_i64 && (dtype_kind[d] != 'f' || d == DT_f32 || d == DT_bf16 || d == DT_f16);
 }
 
 Val expr_convert(Kernel *k, Val v, DType from, DType to) {

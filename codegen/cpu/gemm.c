@@ -9,7 +9,7 @@
  * totals of these tiles wait in scratch.  The expression on the store runs right after a tile's
  * last chunk.  The loops, from outside in:
  *
- *   block of strips (its part of a stays in L2; a is widened here if it is bf16)
+ *   block of strips (its part of a stays in L2; a is widened here if it is narrow)
  *     panel
  *       chunk (b is packed here, where that pays)
  *         strip: micro-kernel; after the last chunk the stores
@@ -95,14 +95,14 @@ static int64_t row_distance(int64_t floats) {
 static bool is_far(int64_t floats) { return 4 * floats >= GEMM_PAGE; }
 
 static bool packs_a(const GemmSpec *s, const GemmPlan *p) {
-  return s->a == GEMM_BF16 || (s->ta && is_far(s->lda) && p->panels > 1);
+  return s->a != GEMM_F32 || (s->ta && is_far(s->lda) && p->panels > 1);
 }
 
 /* Reading b in place wins where it can: the copy costs a few cycles a vector. */
 static bool packs_b(const GemmSpec *s, const GemmPlan *p) {
   if (s->tb) return true;
   if (p->block_strips == 1) return false;
-  if (s->b == GEMM_BF16) return true;
+  if (s->b != GEMM_F32) return true;
   bool aliased = 4 * s->ldb % GEMM_PAGE == 0;
   return is_far(s->ldb) && min64(s->k, s->k_chunk) > 64 && (aliased || p->block_strips >= 16);
 }

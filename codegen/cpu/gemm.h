@@ -12,7 +12,7 @@ typedef struct VecInfo {
   unsigned vector_regs; /* 16 (AVX2), 32 (AVX-512, NEON) */
 } VecInfo;
 
-typedef enum GemmElem { GEMM_F32, GEMM_BF16 } GemmElem;
+typedef enum GemmElem { GEMM_F32, GEMM_BF16, GEMM_F16 } GemmElem;
 
 typedef struct GemmSpec GemmSpec;
 

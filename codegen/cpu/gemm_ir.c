@@ -5,6 +5,7 @@
  * promised only as far as the element goes: shapes are the user's.
  */
 #include "codegen/cpu/gemm_parts.h"
+#include "codegen/cpu/scalar_emit.h"
 
 void gemm_ir_init(Gemm *g, LLVMBuilderRef b, LLVMValueRef any) {
   g->b = b;
@@ -19,7 +20,7 @@ void gemm_ir_init(Gemm *g, LLVMBuilderRef b, LLVMValueRef any) {
   g->fma_type = LLVMIntrinsicGetType(g->ctx, id, &g->vf32, 1);
 }
 
-int64_t gemm_elem_bytes(GemmElem e) { return e == GEMM_BF16 ? 2 : 4; }
+int64_t gemm_elem_bytes(GemmElem e) { return e == GEMM_F32 ? 4 : 2; }
 
 LLVMValueRef gemm_int(Gemm *g, int64_t v) { return LLVMConstInt(g->i64, (uint64_t)v, true); }
 
@@ -69,12 +70,13 @@ static LLVMTypeRef lanes_of(LLVMTypeRef t, unsigned lanes) {
   return lanes == 1 ? t : LLVMVectorType(t, lanes);
 }
 
-/* bf16 is the upper half of an f32: widening is exact and needs no arithmetic. */
+/* Widening is exact; bf16 is the upper half of an f32. */
 LLVMValueRef gemm_load_f32(Gemm *g, GemmElem elem, unsigned lanes, LLVMValueRef p) {
   LLVMTypeRef f32 = lanes_of(g->f32, lanes);
   if (elem == GEMM_F32) return gemm_load(g, f32, p, 4);
   LLVMTypeRef i32 = LLVMInt32TypeInContext(g->ctx), wide = lanes_of(i32, lanes);
   LLVMValueRef half = gemm_load(g, lanes_of(LLVMInt16TypeInContext(g->ctx), lanes), p, 2);
+  if (elem == GEMM_F16) return scalar_widen_f16(g->b, half);
   LLVMValueRef by[64] = {0};
   for (unsigned i = 0; i < lanes; i++) by[i] = LLVMConstInt(i32, 16, false);
   LLVMValueRef count = lanes == 1 ? by[0] : LLVMConstVector(by, lanes);

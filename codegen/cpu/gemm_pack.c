@@ -5,13 +5,14 @@
  * Where b is stored [n, k] the panel is its transpose, taken in blocks of 16 bytes of k × lanes
  * columns: sixteen-byte pieces of rows j, j+4, j+8 … are put side by side in one register, and
  * four such registers are transposed 4×4 in every 128-bit part at once, which costs eight cheap
- * shuffles for any vector length.  bf16 travels as pairs of k in 32 bits and is widened at the end
+ * shuffles for any vector length.  bf16 and f16 travel as pairs of k in 32 bits and are widened at the end
  * (little-endian: the lower k is the lower half).
  *
  * A transposed panel is filled up to whole blocks of k: what is read there belongs to the next
  * chunk, the next row or the slack behind the operand, and nobody uses it.
  */
 #include "codegen/cpu/gemm_parts.h"
+#include "codegen/cpu/scalar_emit.h"
 
 #include <assert.h>
 
@@ -97,6 +98,19 @@ static LLVMValueRef splat_i32(Gemm *g, uint32_t v) {
 
 /* ---- panels of b ---------------------------------------------------------------------------- */
 
+/* Pairs of k as f32: the lower halves are the even k. */
+static void widen_pairs(Gemm *g, LLVMValueRef pair, LLVMValueRef *even, LLVMValueRef *odd) {
+  LLVMTypeRef half = LLVMVectorType(LLVMInt16TypeInContext(g->ctx), g->spec->vec.f32_lanes);
+  if (g->spec->b == GEMM_BF16) {
+    *even = LLVMBuildShl(g->b, pair, splat_i32(g, 16), "");
+    *odd = LLVMBuildAnd(g->b, pair, splat_i32(g, 0xFFFF0000u), "");
+    return;
+  }
+  LLVMValueRef high = LLVMBuildLShr(g->b, pair, splat_i32(g, 16), "");
+  *even = scalar_widen_f16(g->b, LLVMBuildTrunc(g->b, pair, half, ""));
+  *odd = scalar_widen_f16(g->b, LLVMBuildTrunc(g->b, high, half, ""));
+}
+
 /* One vector of columns, one block of k, from p (its first column) to dst. */
 static void pack_block(Gemm *g, LLVMValueRef p, const int64_t *column, LLVMValueRef dst) {
   LLVMValueRef unit[PIECE];
@@ -107,8 +121,8 @@ static void pack_block(Gemm *g, LLVMValueRef p, const int64_t *column, LLVMValue
       gemm_store(g, unit[i], gemm_at(g, dst, gemm_int(g, i * row)));
       continue;
     }
-    LLVMValueRef even = LLVMBuildShl(g->b, unit[i], splat_i32(g, 16), "");
-    LLVMValueRef odd = LLVMBuildAnd(g->b, unit[i], splat_i32(g, 0xFFFF0000u), "");
+    LLVMValueRef even, odd;
+    widen_pairs(g, unit[i], &even, &odd);
     gemm_store(g, even, gemm_at(g, dst, gemm_int(g, 2 * i * row)));
     gemm_store(g, odd, gemm_at(g, dst, gemm_int(g, (2 * i + 1) * row)));
   }

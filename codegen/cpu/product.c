@@ -66,7 +66,8 @@ static LLVMValueRef init(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValu
 }
 
 static GemmElem elem(const Kernel *k, ValueId v) {
-  return value_type(k->g, v).dtype == DT_bf16 ? GEMM_BF16 : GEMM_F32;
+  DType d = (DType)value_type(k->g, v).dtype;
+  return d == DT_bf16 ? GEMM_BF16 : d == DT_f16 ? GEMM_F16 : GEMM_F32;
 }
 
 static GemmSpec product_spec(Product *p) {

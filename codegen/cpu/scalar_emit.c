@@ -10,6 +10,9 @@
  * - Shifts by 32 or more are poison in LLVM, so the distance is made harmless and the result
  *   selected.  Conversion to integers is the saturating intrinsic for the same reason.
  * - rint is llvm.roundeven: one instruction from SSE4.1 on, whatever the rounding mode is.
+ * - Conversion of f16 does not go by its program: one instruction does the same, for it knows no DAZ
+ *   where it widens and has nothing left to flush where it narrows.  What is narrowed is fenced,
+ *   else LLVM computes in half what led to it.
  */
 #include "codegen/cpu/scalar_emit.h"
 
@@ -191,4 +194,25 @@ void scalar_emit(LLVMBuilderRef b, const SProg *p, unsigned lanes, const LLVMVal
     else v[i] = emit_prim(&e, (SPrim)s->prim, (SType)s->type, x, seen[i]);
   }
   for (uint32_t r = 0; r < p->nres; r++) results[r] = v[p->res[r]];
+}
+
+/* t with as many lanes as v has. */
+static LLVMTypeRef like(LLVMValueRef v, LLVMTypeRef t) {
+  LLVMTypeRef of = LLVMTypeOf(v);
+  return LLVMGetTypeKind(of) == LLVMVectorTypeKind ? LLVMVectorType(t, LLVMGetVectorSize(of)) : t;
+}
+
+LLVMValueRef scalar_widen_f16(LLVMBuilderRef b, LLVMValueRef code) {
+  LLVMContextRef c = LLVMGetTypeContext(LLVMTypeOf(code));
+  Value half = LLVMBuildBitCast(b, code, like(code, LLVMHalfTypeInContext(c)), "");
+  return LLVMBuildFPExt(b, half, like(code, LLVMFloatTypeInContext(c)), "");
+}
+
+LLVMValueRef scalar_narrow_f16(LLVMBuilderRef b, LLVMValueRef x) {
+  LLVMValueRef fn = LLVMGetBasicBlockParent(LLVMGetInsertBlock(b));
+  LLVMContextRef c = LLVMGetTypeContext(LLVMTypeOf(fn));
+  Emit e = {.b = b, .module = LLVMGetGlobalParent(fn), .type[S_F32] = LLVMTypeOf(x)};
+  if (!LLVMIsConstant(x)) x = fence(&e, x);
+  Value half = LLVMBuildFPTrunc(b, x, like(x, LLVMHalfTypeInContext(c)), "");
+  return LLVMBuildBitCast(b, half, like(x, LLVMInt16TypeInContext(c)), "");
 }

@@ -14,6 +14,11 @@
 void scalar_emit(LLVMBuilderRef b, const SProg *p, unsigned lanes, const LLVMValueRef *args,
                  LLVMValueRef *results);
 
+/* The programs f16_to_f32 and f32_to_f16 by the instructions that every level has: the same bits.
+ * The code is an i16, or a vector of them. */
+LLVMValueRef scalar_widen_f16(LLVMBuilderRef b, LLVMValueRef code);
+LLVMValueRef scalar_narrow_f16(LLVMBuilderRef b, LLVMValueRef x);
+
 /* The LLVM type of a value of `type` in so many lanes. */
 LLVMTypeRef scalar_llvm_type(LLVMContextRef c, SType type, unsigned lanes);
 

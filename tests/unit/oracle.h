@@ -105,6 +105,30 @@ static inline uint32_t bf16_oracle(uint32_t x) {
   return (v - lo < hi - v || (v - lo == hi - v && !odd) ? down : up) >> 16;
 }
 
+/* f16 to double: significand times a power of two; NaN stays. */
+static inline double f16_value(uint32_t code) {
+  int e = code >> 10 & 31, m = code & 0x3ff;
+  double v = e == 31 ? (m ? NAN : INFINITY) : ldexp(e ? 1024 + m : m, (e ? e : 1) - 25);
+  return code & 0x8000 ? -v : v;
+}
+
+/* f32 to f16, as bf16_oracle: the nearer of the two neighbours, found by bisection; 2^16 stands for
+ * infinity. */
+static inline uint32_t f16_oracle(uint32_t x) {
+  uint32_t sign = x >> 16 & 0x8000, lo = 0, hi = 0x7c00;
+  if (is_nan(x)) return sign | 0x7e00 | (x >> 13 & 0x3ff);
+  if (is_subnormal(x)) return sign;
+  double v = fabs((double)float_of(x));
+  if (v >= 0x1p16) return sign | hi;
+  while (hi - lo > 1) {
+    uint32_t middle = (lo + hi) / 2;
+    if (f16_value(middle) <= v) lo = middle;
+    else hi = middle;
+  }
+  double below = v - f16_value(lo), above = (hi == 0x7c00 ? 0x1p16 : f16_value(hi)) - v;
+  return sign | (below < above || (below == above && !(lo & 1)) ? lo : hi);
+}
+
 /* check() with a message of its own. */
 __attribute__((format(printf, 3, 4))) static inline bool check_that(Checks *c, bool good,
                                                                     const char *what, ...) {

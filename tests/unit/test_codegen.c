@@ -42,14 +42,14 @@ static void add(Cases *s, const char *template, Values v) {
 static const char MAP_FLAT[] =
     "entry @e# infer (%x: f32[N] = input \"x\", %y: f32[N] = input \"y\", %k: f32[] = input \"k\") "
     "{\n"
-    "%a, %b, %c, %d = kernel %x, %y, %k {form=map} : f32[N], bf16[N], i1[N], i32[N]"
+    "%a, %b, %c, %d = kernel %x, %y, %k {form=map} : f32[N], T[N], i1[N], i32[N]"
     " (%p: f32[N], %q: f32[N], %r: f32[]) {\n"
     "  %0 = broadcast %r {axes=[]} : f32[N]\n"
     "  %1 = mul %p, %0 : f32[N]\n"
     "  %2 = add %1, %q : f32[N]\n"
     "  %3 = exp %2 : f32[N]\n"
     "  %4 = max %3, %p : f32[N]\n"
-    "  %5 = cast %4 : bf16[N]\n"
+    "  %5 = cast %4 : T[N]\n"
     "  %6 = lt %p, %q : i1[N]\n"
     "  %7 = select %6, %4, %q : f32[N]\n"
     "  %8 = iota {axis=0} : i32[N]\n"
@@ -59,16 +59,16 @@ static const char MAP_FLAT[] =
     "return value \"a\" = %a, value \"b\" = %b, value \"c\" = %c, value \"d\" = %d }\n";
 
 static const char MAP_NARROW[] =
-    "entry @e# infer (%x: u8[N] = input \"x\", %y: bf16[N] = input \"y\", %z: i1[N] = input \"z\") "
+    "entry @e# infer (%x: u8[N] = input \"x\", %y: T[N] = input \"y\", %z: i1[N] = input \"z\") "
     "{\n"
-    "%a, %b, %c, %d = kernel %x, %y, %z {form=map} : f32[N], bf16[N], i1[N], u8[N]"
-    " (%p: u8[N], %q: bf16[N], %r: i1[N]) {\n"
+    "%a, %b, %c, %d = kernel %x, %y, %z {form=map} : f32[N], T[N], i1[N], u8[N]"
+    " (%p: u8[N], %q: T[N], %r: i1[N]) {\n"
     "  %0 = cast %p : f32[N]\n"
     "  %1 = cast %q : f32[N]\n"
     "  %2 = sub %0, %1 : f32[N]\n"
-    "  %3 = add %q, %q : bf16[N]\n"
-    "  %4 = neg %q : bf16[N]\n"
-    "  %5 = select %r, %3, %4 : bf16[N]\n"
+    "  %3 = add %q, %q : T[N]\n"
+    "  %4 = neg %q : T[N]\n"
+    "  %5 = select %r, %3, %4 : T[N]\n"
     "  %6 = isfinite %q : i1[N]\n"
     "  %7 = and %6, %r : i1[N]\n"
     "  %8 = not %7 : i1[N]\n"
@@ -109,10 +109,10 @@ static const char MAP_GATHER[] =
 /* Folds as far as b's stepping along the middle axis lets it. */
 static const char MAP_MIDDLE[] =
     "entry @e# infer (%x: f32[M,N,K] = input \"x\", %b: f32[N] = input \"b\") {\n"
-    "%y = kernel %x, %b {form=map} : bf16[M,N,K] (%p: f32[M,N,K], %q: f32[N]) {\n"
+    "%y = kernel %x, %b {form=map} : T[M,N,K] (%p: f32[M,N,K], %q: f32[N]) {\n"
     "  %0 = broadcast %q {axes=[1]} : f32[M,N,K]\n"
     "  %1 = add %p, %0 : f32[M,N,K]\n"
-    "  %2 = cast.policy %1 : bf16[M,N,K]\n"
+    "  %2 = cast.policy %1 : T[M,N,K]\n"
     "  yield %2\n}\n"
     "return value \"y\" = %y }\n";
 
@@ -155,17 +155,17 @@ static const char REDUCE_SOFTMAX[] =
 
 /* Every reduction over everything, with padding inside. */
 static const char REDUCE_ALL[] =
-    "entry @e# infer batch M (%x: f32[rows M,N] = input \"x\", %u: bf16[N] = input \"u\","
+    "entry @e# infer batch M (%x: f32[rows M,N] = input \"x\", %u: T[N] = input \"u\","
     " %j: i32[rows M,N] = input \"j\") {\n"
-    "%a, %b, %c, %d, %e = kernel %x, %u, %j {form=reduce} : f32[], f32[], i1[], i32[], bf16[]"
-    " (%p: f32[rows M,N], %q: bf16[N], %r: i32[rows M,N]) {\n"
+    "%a, %b, %c, %d, %e = kernel %x, %u, %j {form=reduce} : f32[], f32[], i1[], i32[], T[]"
+    " (%p: f32[rows M,N], %q: T[N], %r: i32[rows M,N]) {\n"
     "  %0 = sum %p {axes=[0,1]} : f32[]\n"
     "  %1 = reduce_min %p {axes=[0,1]} : f32[]\n"
     "  %2 = isfinite %p : i1[rows M,N]\n"
     "  %3 = reduce_and %2 {axes=[0,1]} : i1[]\n"
     "  %4 = reduce_max %r {axes=[0,1]} : i32[]\n"
-    "  %5 = broadcast %q {axes=[1]} : bf16[M,N]\n"
-    "  %6 = sum %5 {axes=[0,1]} : bf16[]\n"
+    "  %5 = broadcast %q {axes=[1]} : T[M,N]\n"
+    "  %6 = sum %5 {axes=[0,1]} : T[]\n"
     "  yield %0, %1, %3, %4, %6\n}\n"
     "return value \"a\" = %a, value \"b\" = %b, value \"c\" = %c, value \"d\" = %d, value \"e\" = "
     "%e }\n";
@@ -223,23 +223,26 @@ static const char REDUCE_RANK3[] =
 static const char GEMM[] =
     "entry @e# infer batch M (%a: P = input \"a\", %b: Q = input \"b\", %c: f32[N] = input \"c\","
     " %d: f32[M,N] = input \"d\") {\n"
-    "%y, %z, %w = kernel %a, %b, %c, %d {form=gemm} : f32[M,N], bf16[M,N], i1[M,N]"
+    "%y, %z, %w = kernel %a, %b, %c, %d {form=gemm} : f32[M,N], T[M,N], i1[M,N]"
     " (%p: P, %q: Q, %r: f32[N], %s: f32[M,N]) {\n"
     "  %0 = matmul %p, %q, %s {Ak_chunk=256} : f32[M,N]\n"
     "  %1 = broadcast %r {axes=[1]} : f32[M,N]\n"
     "  %2 = add %0, %1 : f32[M,N]\n"
     "  %3 = relu %2 : f32[M,N]\n"
-    "  %4 = cast %3 : bf16[M,N]\n"
+    "  %4 = cast %3 : T[M,N]\n"
     "  %5 = gt %3, %s : i1[M,N]\n"
     "  yield %0, %4, %5\n}\n"
     "return value \"y\" = %y, value \"z\" = %z, value \"w\" = %w }\n";
 
-static void gemm(Cases *s, long m, long n, long k, bool ta, bool tb, const char *type) {
+static const char *const LOW[] = {"bf16", "f16"};
+
+static void gemm(Cases *s, const long *dim, bool ta, bool tb, const char *of_a, const char *of_b) {
   char p[64], q[64], attrs[16];
-  snprintf(p, sizeof p, "%s[%ld,%ld]", type, ta ? k : m, ta ? m : k);
-  snprintf(q, sizeof q, "%s[%ld,%ld]", type, tb ? n : k, tb ? k : n);
+  long m = dim[0], n = dim[1], k = dim[2];
+  snprintf(p, sizeof p, "%s[%ld,%ld]", of_a, ta ? k : m, ta ? m : k);
+  snprintf(q, sizeof q, "%s[%ld,%ld]", of_b, tb ? n : k, tb ? k : n);
   snprintf(attrs, sizeof attrs, "%s%s", ta ? "ta, " : "", tb ? "tb, " : "");
-  add(s, GEMM, (Values){.m = m, .n = n, .a = attrs, .p = p, .q = q});
+  add(s, GEMM, (Values){.m = m, .n = n, .a = attrs, .p = p, .q = q, .t = LOW[s->count % 2]});
 }
 
 /* ---- all ------------------------------------------------------------------------------------- */
@@ -248,16 +251,18 @@ static void maps(Cases *s) {
   static const long sizes[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257, 1000};
   enum { N = sizeof sizes / sizeof *sizes };
   for (int i = 0; i < N; i++) {
-    add(s, MAP_FLAT, (Values){.n = sizes[i]});
-    add(s, MAP_NARROW, (Values){.n = sizes[i]});
+    for (int low = 0; low < 2; low++) {
+      add(s, MAP_FLAT, (Values){.n = sizes[i], .t = LOW[low]});
+      add(s, MAP_NARROW, (Values){.n = sizes[i], .t = LOW[low]});
+    }
     add(s, MAP_COMMIT, (Values){.n = sizes[i]});
     add(s, MAP_GATHER, (Values){.m = sizes[i], .n = 1 + i});
     add(s, MAP_VIEWS, (Values){.m = sizes[i], .n = sizes[N - 1 - i] % 101 + 1});
   }
-  add(s, MAP_MIDDLE, (Values){.m = 5, .n = 7, .k = 19});
-  add(s, MAP_MIDDLE, (Values){.m = 2, .n = 3, .k = 64});
-  add(s, MAP_MIDDLE, (Values){.m = 1, .n = 40, .k = 3});
-  add(s, MAP_MIDDLE, (Values){.m = 40, .n = 1, .k = 16});
+  add(s, MAP_MIDDLE, (Values){.m = 5, .n = 7, .k = 19, .t = "bf16"});
+  add(s, MAP_MIDDLE, (Values){.m = 2, .n = 3, .k = 64, .t = "f16"});
+  add(s, MAP_MIDDLE, (Values){.m = 1, .n = 40, .k = 3, .t = "bf16"});
+  add(s, MAP_MIDDLE, (Values){.m = 40, .n = 1, .k = 16, .t = "f16"});
 }
 
 static void reductions(Cases *s) {
@@ -265,7 +270,7 @@ static void reductions(Cases *s) {
   static const long lengths[] = {1, 7, 10, 16, 31, 32, 33, 256, 1000};
   for (int i = 0; i < 6; i++)
     for (int j = i % 3; j < 9; j += 3) {
-      Values v = {.m = rows[i], .n = lengths[j]};
+      Values v = {.m = rows[i], .n = lengths[j], .t = LOW[i % 2]};
       add(s, REDUCE_SOFTMAX, v);
       add(s, REDUCE_ALL, v);
       add(s, REDUCE_COLUMNS, v);
@@ -273,7 +278,7 @@ static void reductions(Cases *s) {
   add(s, REDUCE_SOFTMAX, (Values){.m = 2, .n = 4095});
   add(s, REDUCE_SOFTMAX, (Values){.m = 2, .n = 4096});
   add(s, REDUCE_SOFTMAX, (Values){.m = 2, .n = 8200});
-  add(s, REDUCE_ALL, (Values){.m = 3, .n = 4097});
+  add(s, REDUCE_ALL, (Values){.m = 3, .n = 4097, .t = "f16"});
 }
 
 static void updates(Cases *s) {
@@ -306,9 +311,12 @@ static void unfolded(Cases *s) {
 
 static void gemms(Cases *s) {
   static const long dims[][3] = {{1, 1, 1}, {3, 10, 7}, {64, 16, 33}, {17, 33, 256}, {5, 40, 300}};
+  static const char *const types[] = {"f32", "bf16", "f16"};
   for (int i = 0; i < 5; i++)
-    for (int t = 0; t < 4; t++)
-      gemm(s, dims[i][0], dims[i][1], dims[i][2], t & 1, t >> 1, (i + t) % 2 ? "bf16" : "f32");
+    for (int t = 0; t < 4; t++) {
+      gemm(s, dims[i], t & 1, t >> 1, types[(i + t) % 3], types[(i + t) % 3]);
+      if (i % 2) gemm(s, dims[i], t & 1, t >> 1, types[t % 3], types[(t + 1 + i / 2) % 3]);
+    }
 }
 
 typedef void Section(Cases *s);

@@ -75,6 +75,28 @@ static void test_compare(Tally *t) {
     }
 }
 
+/* Reading an f16 is written twice: as a scalar program and in ref/tensor.c. */
+static void test_f16(Tally *t) {
+  Arena arena = {0};
+  const Scalars *s = scalars_parse(&arena);
+  Tensor x = tensor_new(&arena, type_make(DT_f16, 1, &(int64_t){1}), false), y = x;
+  y.data = NEW(&arena, uint16_t);
+  for (uint32_t code = 0; code < 0x10000; code++) {
+    uint32_t program;
+    *(uint16_t *)x.data = (uint16_t)code;
+    scalar_run(&s->prog[SC_f16_to_f32], &code, &program);
+    bool nan = (code & 0x7fff) > 0x7c00;
+    expect(t, tensor_get_bits(&x, 0) == program, "f16 %04x to f32", code);
+    tensor_set(s, &y, 0, tensor_get(&x, 0));
+    expect(t, *(uint16_t *)y.data == (nan ? code | 0x200 : code), "f16 %04x and back", code);
+  }
+  tensor_set(s, &y, 0, 1e-7);
+  expect(t, tensor_get(&y, 0) == 0x1p-23, "a subnormal f16");
+  tensor_set(s, &y, 0, -65520);
+  expect(t, tensor_get(&y, 0) == -INFINITY, "too large for f16");
+  arena_free(&arena);
+}
+
 static void test_casts(Tally *t) {
   Fixture *f = fixture_new("entry @e infer (%x: f32[8] = input \"x\") {\n"
                            "%i = cast %x : i32[8]\n%f = cast %i : f32[8]\n%b = cast %x : bf16[8]\n"
@@ -459,6 +481,7 @@ int main(void) {
   test_f64(&t);
   test_exact(&t);
   test_compare(&t);
+  test_f16(&t);
   test_casts(&t);
   test_places(&t);
   test_gather(&t);

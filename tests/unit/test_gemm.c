@@ -7,6 +7,7 @@
  */
 #define _DEFAULT_SOURCE
 #include "gemm_jit.h"
+#include "tests/unit/oracle.h"
 
 #include <llvm-c/Core.h>
 
@@ -42,12 +43,14 @@ static Region region_new(void) {
   return (Region){p + ROOM};
 }
 
-/* The last `bytes` before the slack; the slack is NaN in f32 and in bf16. */
+/* The last `bytes` before the slack; the slack is NaN in f32, bf16 and f16. */
 static void *region_take(Region r, uint64_t bytes, uint64_t slack) {
   if (bytes + slack > ROOM) exit(1);
   memset(r.end - slack, 0xFF, slack);
   return r.end - slack - bytes;
 }
+
+static uint64_t elem_bytes(GemmElem e) { return e == GEMM_F32 ? 4 : 2; }
 
 /* ---- random operands ------------------------------------------------------------------------ */
 
@@ -75,10 +78,21 @@ static uint32_t random_bits(uint64_t *s, Values kind) {
   }
 }
 
+/* Of the same kinds: no scale of f16 lets a product underflow in f32, so TINY is subnormal f16. */
+static uint16_t random_f16(uint64_t *seed, Values kind) {
+  uint64_t r = next_random(seed);
+  uint32_t pick = (uint32_t)(r >> 40), e = 12 + pick % 6;
+  if (kind == TINY) e = pick % 2;
+  else if (kind == WIDE) e = pick % 31;
+  uint16_t sign = (uint16_t)(r << 15);
+  if (kind == ZEROS) return (uint16_t)(sign | (pick % 3 ? 0 : 0x3c00));
+  return (uint16_t)(sign | e << 10 | (r >> 8 & 0x3ff));
+}
+
 static void fill(void *p, GemmElem e, int64_t count, uint64_t *seed, Values kind) {
   for (int64_t i = 0; i < count; i++) {
     uint32_t bits = random_bits(seed, kind);
-    uint16_t half = (uint16_t)(bits >> 16);
+    uint16_t half = e == GEMM_F16 ? random_f16(seed, kind) : (uint16_t)(bits >> 16);
     if (e == GEMM_F32) memcpy((char *)p + 4 * i, &bits, 4);
     else memcpy((char *)p + 2 * i, &half, 2);
   }
@@ -92,6 +106,7 @@ static float element(const void *p, GemmElem e, int64_t i) {
     memcpy(&bits, (const char *)p + 4 * i, 4);
   } else {
     memcpy(&half, (const char *)p + 2 * i, 2);
+    if (e == GEMM_F16) return (float)f16_value(half);
     bits = (uint32_t)half << 16;
   }
   memcpy(&f, &bits, 4);
@@ -130,7 +145,7 @@ typedef struct Bench {
 
 static const float canary = -12345.678f;
 
-static bool check(const GemmSpec *s, const void *a, const void *b, const float *init,
+static bool holds(const GemmSpec *s, const void *a, const void *b, const float *init,
                   const float *c, int64_t ldc) {
   for (int64_t i = 0; i < s->m; i++)
     for (int64_t j = 0; j < ldc && i * ldc + j < (s->m - 1) * ldc + s->n; j++) {
@@ -151,8 +166,8 @@ static bool run_values(Bench *t, const GemmSpec *s, const GemmJit *jit, int64_t 
   int64_t an = s->ta ? stored(s->k, s->m, s->lda) : stored(s->m, s->k, s->lda);
   int64_t bn = s->tb ? stored(s->n, s->k, s->ldb) : stored(s->k, s->n, s->ldb);
   int64_t cn = stored(s->m, s->n, ldc);
-  void *a = region_take(t->a, (uint64_t)an * (s->a == GEMM_BF16 ? 2 : 4), SLACK);
-  void *b = region_take(t->b, (uint64_t)bn * (s->b == GEMM_BF16 ? 2 : 4), SLACK);
+  void *a = region_take(t->a, (uint64_t)an * elem_bytes(s->a), SLACK);
+  void *b = region_take(t->b, (uint64_t)bn * elem_bytes(s->b), SLACK);
   float *c = region_take(t->c, (uint64_t)cn * 4, 0);
   float *from = region_take(t->init, (uint64_t)cn * 4, 0);
   void *scratch = region_take(t->scratch, jit->scratch_bytes, 0);
@@ -164,12 +179,13 @@ static bool run_values(Bench *t, const GemmSpec *s, const GemmJit *jit, int64_t 
     memset(scratch, 0xFF, jit->scratch_bytes);
     jit->run(i, threads, a, b, c, from, scratch);
   }
-  return check(s, a, b, init ? from : NULL, c, ldc);
+  return holds(s, a, b, init ? from : NULL, c, ldc);
 }
 
 /* One in three is optimized: the passes take longer than everything else here. */
 static void run_case(Bench *t, GemmSpec s, const GemmTarget *target, uint64_t variant) {
   static const int teams[] = {1, 2, 3, 7, 64};
+  static const char *const names[] = {"f32", "bf16", "f16"};
   GemmTarget how = *target;
   how.passes = variant % 3 ? "default<O0>" : "default<O2>";
   bool init = variant & 1;
@@ -188,12 +204,12 @@ static void run_case(Bench *t, GemmSpec s, const GemmTarget *target, uint64_t va
   fprintf(stderr,
           "failed: lanes %u m %lld n %lld k %lld chunk %lld ta %d tb %d a %s b %s init %d\n",
           s.vec.f32_lanes, (long long)s.m, (long long)s.n, (long long)s.k, (long long)s.k_chunk,
-          s.ta, s.tb, s.a ? "bf16" : "f32", s.b ? "bf16" : "f32", init);
+          s.ta, s.tb, names[s.a], names[s.b], init);
 }
 
 /* ---- the cases ------------------------------------------------------------------------------ */
 
-/* Each row is run in all four transposes, with f32, bf16 and mixed operands in turn. */
+/* Each row is run in all four transposes, with every pair of operand types in turn. */
 static const int64_t shapes[][4] = {
     /* m, n, k, k_chunk */
     {1, 1, 1, 4},       {1, 17, 5, 4},     {2, 3, 7, 256},   {5, 15, 31, 8},   {7, 16, 16, 16},
@@ -203,8 +219,11 @@ static const int64_t shapes[][4] = {
 };
 
 static void run_all(Bench *t, const GemmTarget *target, VecInfo vec) {
-  static const GemmElem elems[][2] = {
-      {GEMM_F32, GEMM_F32}, {GEMM_BF16, GEMM_BF16}, {GEMM_BF16, GEMM_F32}, {GEMM_F32, GEMM_BF16}};
+  static const GemmElem elems[][2] = {{GEMM_F32, GEMM_F32},  {GEMM_BF16, GEMM_BF16},
+                                      {GEMM_F16, GEMM_F16},  {GEMM_BF16, GEMM_F32},
+                                      {GEMM_F32, GEMM_F16},  {GEMM_BF16, GEMM_F16},
+                                      {GEMM_F32, GEMM_BF16}, {GEMM_F16, GEMM_F32},
+                                      {GEMM_F16, GEMM_BF16}};
   uint64_t variant = 0;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
     for (int transposed = 0; transposed < 4; transposed++, variant++) {
@@ -216,7 +235,7 @@ static void run_all(Bench *t, const GemmTarget *target, VecInfo vec) {
                     .tb = transposed >> 1,
                     .vec = vec};
       for (size_t e = 0; e < (vec.f32_lanes == 16 ? 1 + i % 2 : 1); e++) {
-        size_t pair = e == 0 ? variant % 2 : 2 * (variant / 2 % 2) + (variant + 1) % 2;
+        size_t pair = e == 0 ? variant % 3 : 3 + (variant + i) % 6;
         s.a = elems[pair][0];
         s.b = elems[pair][1];
         run_case(t, s, target, variant * 5 + e);
@@ -234,7 +253,7 @@ static void run_large(Bench *t, const GemmTarget *target, VecInfo vec) {
                   .ta = i & 1,
                   .tb = i >> 1,
                   .a = i % 3 ? GEMM_BF16 : GEMM_F32,
-                  .b = GEMM_BF16,
+                  .b = i % 2 ? GEMM_F16 : GEMM_BF16,
                   .vec = vec};
     run_case(t, s, target, 7u + (uint64_t)i);
   }

@@ -2,8 +2,8 @@
  *
  *     test_scalar [--long]
  *
- * Elementary functions and bf16 conversions are tried on a stride through all 2^32 patterns, with
- * --long on all of them.  The programs run under DAZ and FTZ, the oracles in the mode of libm, so
+ * Elementary functions and the conversions to bf16 and f16 are tried on a stride through all 2^32
+ * patterns, with --long on all of them.  The programs run under DAZ and FTZ, the oracles in the mode of libm, so
  * a block of arguments is run first and judged afterwards.
  */
 #include "ir/float_mode.h"
@@ -235,6 +235,44 @@ static void test_from_bf16(Test *t) {
     check_that(&t->checks, run1(t, SC_f32_to_bf16, CASES[i][0]) == CASES[i][1], "bf16 case %zu", i);
 }
 
+/* ---- f16 ------------------------------------------------------------------------------------- */
+
+static void test_to_f16(Test *t) {
+  uint32_t y[BLOCK], n, wrong = 0, at = 0;
+  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
+    next = run_block(t, SC_f32_to_f16, x, y, &n);
+    for (uint32_t i = 0; i < n; i++, x += t->stride)
+      if (y[i] != f16_oracle((uint32_t)x)) wrong++, at = (uint32_t)x;
+  }
+  check_that(&t->checks, !wrong, "f32_to_f16: %u wrong, such as %08x", wrong, at);
+}
+
+/* Every code is widened exactly and comes back; so does what lies halfway between two, to the even
+ * one, and what lies just beside the middle to the nearer. */
+static void test_from_f16(Test *t) {
+  uint32_t wrong = 0;
+  for (uint32_t x = 0; x < 0x10000; x++) {
+    uint32_t y = run1(t, SC_f16_to_f32, x | 0xabc0000), back = run1(t, SC_f32_to_f16, y);
+    bool nan = isnan(f16_value(x));
+    wrong += nan ? !is_nan(y) || !(y & 0x400000) : (double)float_of(y) != f16_value(x);
+    wrong += y >> 31 != x >> 15 || back != (nan ? x | 0x200 : x);
+    if ((x & 0x7fff) >= 0x7c00) continue;
+    double next = (x & 0x7fff) == 0x7bff ? 0x1p16 : fabs(f16_value(x + 1));
+    uint32_t middle = bits_of((float)copysign((fabs(f16_value(x)) + next) / 2, f16_value(x)));
+    wrong += run1(t, SC_f32_to_f16, middle) != x + (x & 1);
+    wrong += run1(t, SC_f32_to_f16, middle - 1) != x;
+    wrong += run1(t, SC_f32_to_f16, middle + 1) != x + 1;
+  }
+  check_that(&t->checks, !wrong, "f16_to_f32 and back: %u wrong", wrong);
+  static const uint32_t CASES[][2] = {
+      {0x477fefff, 0x7bff}, {0x477ff000, 0x7c00}, {0x33000000, 0x0000}, {0x33000001, 0x0001},
+      {0xb3000001, 0x8001}, {0x38800000, 0x0400}, {0x387fffff, 0x0400}, {0x387fc000, 0x03ff},
+      {0x007fffff, 0x0000}, {0x80000001, 0x8000}, {0x7f7fffff, 0x7c00}, {0x7f800001, 0x7e00},
+      {0xffffffff, 0xffff}, {0x3f800000, 0x3c00}, {0x3f801000, 0x3c00}, {0x3f803000, 0x3c02}};
+  for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
+    check_that(&t->checks, run1(t, SC_f32_to_f16, CASES[i][0]) == CASES[i][1], "f16 case %zu", i);
+}
+
 /* ---- random numbers -------------------------------------------------------------------------- */
 
 static void test_philox(Test *t) {
@@ -290,6 +328,8 @@ int main(int argc, char **argv) {
   test_normal(&t);
   test_from_bf16(&t);
   test_to_bf16(&t);
+  test_from_f16(&t);
+  test_to_f16(&t);
   for (size_t i = 0; i < NORACLES; i++) test_accuracy(&t, &ORACLES[i]);
   arena_free(&arena);
   return checks_end(&t.checks, "test_scalar");

@@ -7,7 +7,9 @@
  * Beside those of scalar.def there is a program for each primitive alone, for arithmetic with 0, 1
  * and their negatives, and for selects on a comparison of what they select from: LLVM likes to
  * rewrite these.
- * --long also tries the elementary functions and the conversion to bf16 on all 2^32 arguments.
+ * The two conversions of f16 are there twice, the second time by instruction (scalar_widen_f16).
+ * --long also tries the elementary functions and the conversions to bf16 and f16 on all 2^32
+ * arguments.
  */
 #include "codegen/cpu/scalar_emit.h"
 #include "ir/float_mode.h"
@@ -28,7 +30,7 @@ typedef BlockFn *const *TableFn(void);
 
 typedef struct Programs {
   SProg prog[PROGRAMS];
-  uint32_t n;
+  uint32_t n, widen, narrow; /* the last two: f16 by instruction */
 } Programs;
 
 static const struct {
@@ -98,11 +100,14 @@ static void add_programs(Arena *a, Programs *all) {
     add_select(a, all, (SPrim)i, 0, 1);
     add_select(a, all, (SPrim)i, 1, 0);
   }
+  all->prog[all->widen = all->n++] = s->prog[SC_f16_to_f32];
+  all->prog[all->narrow = all->n++] = s->prog[SC_f32_to_f16];
 }
 
 /* ---- building ------------------------------------------------------------------------------ */
 
 typedef struct Build {
+  const Programs *all;
   LLVMContextRef c;
   LLVMModuleRef module;
   LLVMBuilderRef b;
@@ -129,11 +134,24 @@ static void store_result(const Build *b, SType type, LLVMValueRef v, LLVMValueRe
   LLVMSetAlignment(LLVMBuildStore(b->b, v, place), 4);
 }
 
+static LLVMValueRef widen_f16(const Build *b, LLVMValueRef x) {
+  LLVMTypeRef i16 = LLVMInt16TypeInContext(b->c);
+  if (b->lanes > 1) i16 = LLVMVectorType(i16, b->lanes);
+  return scalar_widen_f16(b->b, LLVMBuildTrunc(b->b, x, i16, ""));
+}
+
+static LLVMValueRef narrow_f16(const Build *b, LLVMValueRef x) {
+  LLVMTypeRef i32 = scalar_llvm_type(b->c, S_I32, b->lanes);
+  return LLVMBuildZExt(b->b, scalar_narrow_f16(b->b, x), i32, "");
+}
+
 static void build_body(const Build *b, const SProg *p, LLVMValueRef fn, LLVMValueRef i) {
   LLVMValueRef args[SCALAR_ARGS], results[SCALAR_RESULTS];
   for (uint32_t k = 0; k < p->nargs; k++)
     args[k] = load_arg(b, (SType)p->arg[k], column(b, LLVMGetParam(fn, 0), k, i));
-  scalar_emit(b->b, p, b->lanes, args, results);
+  if (p == &b->all->prog[b->all->widen]) results[0] = widen_f16(b, args[0]);
+  else if (p == &b->all->prog[b->all->narrow]) results[0] = narrow_f16(b, args[0]);
+  else scalar_emit(b->b, p, b->lanes, args, results);
   for (uint32_t k = 0; k < p->nres; k++)
     store_result(b, (SType)p->res_type[k], results[k], column(b, LLVMGetParam(fn, 1), k, i));
 }
@@ -164,7 +182,7 @@ static LLVMValueRef build_block(const Build *b, const SProg *p) {
 
 static void build_table(LLVMModuleRef module, void *ctx) {
   const Programs *all = ctx;
-  Build b = {.c = LLVMGetModuleContext(module), .module = module};
+  Build b = {.all = all, .c = LLVMGetModuleContext(module), .module = module};
   LLVMValueRef fn[WIDTHS * PROGRAMS];
   b.b = LLVMCreateBuilderInContext(b.c);
   for (uint32_t w = 0; w < WIDTHS; w++)
@@ -273,7 +291,7 @@ static void compare(Test *t, uint32_t id) {
 }
 
 /* Arguments x, x + 1, …, with 16 lanes. */
-static void run_block(Test *t, ScalarId id, uint64_t x) {
+static void run_block(Test *t, uint32_t id, uint64_t x) {
   for (uint32_t i = 0; i < BLOCK; i++) t->in[i] = (uint32_t)x + i;
   uint64_t saved = float_mode_set();
   t->table[2 * t->all.n + id](t->in, t->out);
@@ -296,13 +314,35 @@ static void sweep(Test *t, const Oracle *o) {
   check_that(&t->checks, worst <= o->limit, "%s is off by %g ulp", name, worst);
 }
 
-static void sweep_bf16(Test *t) {
+static void sweep_narrowing(Test *t, uint32_t id, uint32_t (*oracle)(uint32_t)) {
   uint32_t wrong = 0;
   for (uint64_t x = 0; x <= UINT32_MAX; x += BLOCK) {
-    run_block(t, SC_f32_to_bf16, x);
-    for (uint32_t i = 0; i < BLOCK; i++) wrong += t->out[i] != bf16_oracle(t->in[i]);
+    run_block(t, id, x);
+    for (uint32_t i = 0; i < BLOCK; i++) wrong += t->out[i] != oracle(t->in[i]);
   }
-  check_that(&t->checks, !wrong, "f32_to_bf16: %u of all wrong", wrong);
+  check_that(&t->checks, !wrong, "%s: %u of all wrong", t->all.prog[id].name, wrong);
+}
+
+/* Program and instruction alike: every f16, and f32 on a stride. */
+static void sweep_f16(Test *t) {
+  static const uint32_t stride = 257;
+  uint32_t wrong = 0, widen[] = {SC_f16_to_f32, t->all.widen};
+  uint32_t narrow[] = {SC_f32_to_f16, t->all.narrow};
+  for (int k = 0; k < 2; k++) {
+    for (uint32_t x = 0; x < 0x10000; x += BLOCK) {
+      run_block(t, widen[k], x);
+      for (uint32_t i = 0; i < BLOCK; i++) {
+        double want = f16_value(t->in[i]), got = (double)float_of(t->out[i]);
+        wrong += isnan(want) ? !is_nan(t->out[i]) : got != want || signbit(got) != signbit(want);
+      }
+    }
+    for (uint64_t x = 0; x <= UINT32_MAX; x += (uint64_t)stride * BLOCK) {
+      run_block(t, narrow[k], x);
+      for (uint32_t i = 0; i < BLOCK; i++) wrong += t->out[i] != f16_oracle(t->in[i]);
+    }
+    check_that(&t->checks, !wrong, "f16 by %s, %s: %u wrong", k ? "instruction" : "program", t->cpu,
+               wrong);
+  }
 }
 
 static void test_cpu(Test *t, const char *cpu, bool all) {
@@ -314,7 +354,12 @@ static void test_cpu(Test *t, const char *cpu, bool all) {
   memcpy(&entry, &jit.entry, sizeof entry);
   t->table = entry();
   for (uint32_t id = 0; id < t->all.n; id++) compare(t, id);
-  if (all) sweep_bf16(t);
+  sweep_f16(t);
+  if (all) {
+    sweep_narrowing(t, SC_f32_to_bf16, bf16_oracle);
+    sweep_narrowing(t, SC_f32_to_f16, f16_oracle);
+    sweep_narrowing(t, t->all.narrow, f16_oracle);
+  }
   for (uint32_t i = 0; all && i < NORACLES; i++) sweep(t, &ORACLES[i]);
   jit_free(&jit);
 }
