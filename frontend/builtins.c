@@ -2,6 +2,7 @@
  * in the file of its kind (builtin_math.c, builtin_shape.c, …); arguments are checked here. */
 #include "frontend/builtin.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- arguments ------------------------------------------------------------------------------- */
@@ -128,6 +129,10 @@ void builtins_bind(Sema *s, Scope *sc) {
     bind_later(
         s, sc, elsewhere[i].name,
         arena_printf(s->arena, "%s as a value, `%s`", elsewhere[i].where, elsewhere[i].name));
+  static const char *const phases[] = {[PHASE_training] = "training", [PHASE_fitting] = "fitting"};
+  for (int i = 0; i < 2; i++)
+    scope_set(s, sc, name_of(s, phases[i]), (Val){.kind = VAL_PHASE, .i = i}, (Loc){0});
+  scope_set(s, sc, name_of(s, "inf"), val_float(INFINITY), (Loc){0});
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
     for (uint32_t k = 0; k < tables[i]->n; k++) bind_builtin(s, sc, &tables[i]->at[k]);
 }

@@ -81,7 +81,7 @@ static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
 }
 
 /* key: TYPE = INIT: `param[…]` is a parameter, everything else comes later. */
-static void declare_field(Sema *s, Scope *members, const Ast *field) {
+static void declare_field(Sema *s, Scope *members, Scope *sc, const Ast *field) {
   const Ast *type = field->kid[FIELD_TYPE], *key = field->kid[FIELD_KEY];
   const Ast *head = type->kind == AST_INDEX ? type->kid[INDEX_OF] : type;
   const char *word = head->kind == AST_NAME ? head->name : "";
@@ -90,7 +90,7 @@ static void declare_field(Sema *s, Scope *members, const Ast *field) {
     diag_error(s->diag, key->loc, "a member's name is a word, not a string");
     return;
   }
-  if (!strcmp(word, "param") && type->kind == AST_INDEX) v = declare_param(s, members, field);
+  if (!strcmp(word, "param") && type->kind == AST_INDEX) v = declare_param(s, sc, field);
   else if (!strcmp(word, "state")) sema_later(s, key->loc, "`state`");
   else
     diag_error(s->diag, ast_start(type),
@@ -100,9 +100,9 @@ static void declare_field(Sema *s, Scope *members, const Ast *field) {
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-static void hoist_fn(Sema *s, Scope *members, const Ast *a, Fn **call) {
+static void hoist_fn(Sema *s, Scope *members, Scope *sc, const Ast *a, Fn **call) {
   Fn *fn = NEW(s->arena, Fn);
-  *fn = (Fn){.ast = a, .scope = members};
+  *fn = (Fn){.ast = a, .scope = sc};
   Val v = {.kind = VAL_FN, .fn = fn};
   if (a->name) scope_bind(s, members, a->name, v, a->loc);
   else if (!call) diag_error(s->diag, a->loc, "a function here needs a name");
@@ -110,9 +110,9 @@ static void hoist_fn(Sema *s, Scope *members, const Ast *a, Fn **call) {
   else *call = fn;
 }
 
-static void hoist_fns(Sema *s, Scope *members, const Ast *block, Fn **call) {
+static void hoist_fns(Sema *s, Scope *members, Scope *sc, const Ast *block, Fn **call) {
   for (uint32_t i = 0; i < block->len; i++)
-    if (block->kid[i]->kind == AST_FN) hoist_fn(s, members, block->kid[i], call);
+    if (block->kid[i]->kind == AST_FN) hoist_fn(s, members, sc, block->kid[i], call);
 }
 
 /* Where the function stands in the block, so that errors come in the order of the text. */
@@ -122,12 +122,12 @@ static void check_fn(Sema *s, const Scope *members, const Ast *a, Fn *call) {
   if (fn && fn->ast == a) fn_is_sound(s, fn);
 }
 
-static void declare_bind(Sema *s, Scope *members, const Ast *a) {
+static void declare_bind(Sema *s, Scope *members, Scope *sc, const Ast *a) {
   const Ast *mods = a->kid[BIND_MODS];
   if (mods)
     sema_later(s, mods->kid[0]->loc,
                arena_printf(s->arena, "the modifier `%s`", mods->kid[0]->name));
-  bind_names(s, members, a, eval_expr(s, members, a->kid[BIND_VALUE], true), true);
+  bind_names(s, members, a, eval_expr(s, sc, a->kid[BIND_VALUE], true), true);
 }
 
 /* names: it may bind some, so that unknown ones are no news afterwards. */
@@ -136,8 +136,9 @@ static const struct {
   bool names;
   const char *what;
 } later_items[] = {
-    {AST_IMPORT, true, "`import`"}, {AST_EXTERN, true, "`extern`"},  {AST_IF, true, "`if`"},
-    {AST_FOR, true, "`for`"},       {AST_ASSERT, false, "`assert`"}, {AST_ASSIGN, false, "`:=`"},
+    {AST_IMPORT, true, "`import`"},
+    {AST_EXTERN, true, "`extern`"},
+    {AST_ASSIGN, false, "`:=`"},
 };
 
 static void refuse_item(Sema *s, const Ast *a, const char *where) {
@@ -154,21 +155,61 @@ static void refuse_item(Sema *s, const Ast *a, const char *where) {
                sema_near(s, a->name, words, strcmp(where, "a file") ? 0 : 2));
 }
 
+typedef struct Place { /* of a block of declarations */
+  Scope *members;      /* where its names go */
+  Fn **call;           /* where its unnamed fn goes; NULL: there may be none */
+  const char *where;   /* "a module" */
+} Place;
+
+static void declare_items(Sema *s, const Place *p, Scope *sc, const Ast *block);
+
+/* The names of the branch are the block's own. */
+static void declare_if(Sema *s, const Place *p, Scope *sc, const Ast *a) {
+  const Ast *taken = if_taken(s, sc, a);
+  if (!taken) return;
+  hoist_fns(s, p->members, sc, taken, p->call);
+  declare_items(s, p, sc, taken);
+}
+
+static void declare_for(Sema *s, const Place *p, Scope *outer, const Ast *a) {
+  Val list;
+  if (!eval_sequence(s, outer, a->kid[FOR_IN], &list)) return;
+  for (uint32_t i = 0; i < list.list.n; i++) {
+    Scope *sc = scope_new(s, outer);
+    if (!sema_work(s, a->loc, CALL_WORK)) return;
+    bind_parts(s, sc, a->kid[FOR_NAMES], list.list.at[i], a->loc, false);
+    declare_items(s, p, sc, a->kid[FOR_BODY]);
+  }
+}
+
+static void declare_item(Sema *s, const Place *p, Scope *sc, const Ast *a) {
+  switch (a->kind) {
+  case AST_BIND: declare_bind(s, p->members, sc, a); break;
+  case AST_FN: check_fn(s, p->members, a, p->call ? *p->call : NULL); break;
+  case AST_IF: declare_if(s, p, sc, a); break;
+  case AST_FOR: declare_for(s, p, sc, a); break;
+  case AST_ASSERT: eval_assert(s, sc, a); break;
+  case AST_FIELD:
+    if (p->call) {
+      declare_field(s, p->members, sc, a);
+      break;
+    } /* fall through */
+  default: refuse_item(s, a, p->where);
+  }
+}
+
+static void declare_items(Sema *s, const Place *p, Scope *sc, const Ast *block) {
+  for (uint32_t i = 0; i < block->len; i++) declare_item(s, p, sc, block->kid[i]);
+}
+
 /* `scope` holds the parameters of the module, if any; the block's names go into one below it. */
 Instance *declare_instance(Sema *s, const Module *m, const Ast *block, Scope *scope) {
   Instance *inst = NEW(s->arena, Instance);
-  Fn *call = NULL;
   inst->module = m;
   inst->scope = scope_new(s, scope);
-  hoist_fns(s, inst->scope, block, &call);
-  inst->call = call;
-  for (uint32_t i = 0; i < block->len; i++) {
-    const Ast *a = block->kid[i];
-    if (a->kind == AST_FIELD) declare_field(s, inst->scope, a);
-    else if (a->kind == AST_BIND) declare_bind(s, inst->scope, a);
-    else if (a->kind == AST_FN) check_fn(s, inst->scope, a, call);
-    else refuse_item(s, a, m ? "a module" : "a model");
-  }
+  Place p = {inst->scope, &inst->call, m ? "a module" : "a model"};
+  hoist_fns(s, inst->scope, inst->scope, block, &inst->call);
+  declare_items(s, &p, inst->scope, block);
   return inst;
 }
 
@@ -275,7 +316,8 @@ static void declare_version(Sema *s, const Ast *a, bool first) {
 
 void declare_file(Sema *s, const Ast *file) {
   hoist_modules(s, file);
-  hoist_fns(s, s->file, file, NULL);
+  hoist_fns(s, s->file, s->file, file, NULL);
+  Place p = {s->file, NULL, "a file"};
   check_defines(s, file);
   if (!file->len || file->kid[0]->kind != AST_VERSION)
     diag_error(s->diag, file->len ? file->kid[0]->loc : file->loc,
@@ -285,12 +327,10 @@ void declare_file(Sema *s, const Ast *file) {
     switch (a->kind) {
     case AST_VERSION: declare_version(s, a, i == 0); break;
     case AST_CONFIG: declare_config(s, a); break;
-    case AST_BIND: declare_bind(s, s->file, a); break;
     case AST_SETTING: declare_setting(s, a); break;
-    case AST_FN: check_fn(s, s->file, a, NULL); break;
     case AST_MODULE:
     case AST_MODEL: break;
-    default: refuse_item(s, a, "a file");
+    default: declare_item(s, &p, s->file, a);
     }
   }
 }

@@ -9,16 +9,8 @@ static const struct {
   AstKind kind;
   const char *what;
 } later_kinds[] = {
-    {AST_COMPREHENSION, "a comprehension"},
-    {AST_THEN, "`then`"},
-    {AST_REPEAT, "`repeat`"},
-    {AST_CHOOSE, "an if expression"},
-    {AST_IF, "`if`"},
-    {AST_FOR, "`for`"},
     {AST_REGION, "a region"},
     {AST_ASSIGN, "`:=`"},
-    {AST_ASSERT, "`assert`"},
-    {AST_INDEX, "indexing"},
     {AST_REST, "`...` here"},
 };
 
@@ -30,16 +22,6 @@ static Val refuse_kind(Sema *s, const Ast *a) {
 }
 
 /* ---- operators ------------------------------------------------------------------------------- */
-
-static Val join_lists(Sema *s, Val l, Val r, Loc loc) {
-  if (!sema_work(s, loc, l.list.n) || !sema_work(s, loc, r.list.n)) return val_bad();
-  Val all = {.kind = VAL_LIST};
-  all.list.n = l.list.n + r.list.n;
-  all.list.at = NEW_ARRAY(s->arena, Val, all.list.n);
-  for (uint32_t i = 0; i < l.list.n; i++) all.list.at[i] = l.list.at[i];
-  for (uint32_t i = 0; i < r.list.n; i++) all.list.at[l.list.n + i] = r.list.at[i];
-  return all;
-}
 
 static Val wrong_operands(Sema *s, const Ast *a, Val l, Val r, const char *hint) {
   const char *left = val_describe(s, l), *right = val_describe(s, r);
@@ -54,7 +36,9 @@ static Val eval_binary(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   if (val_is_tensor(l) || val_is_tensor(r)) return tensor_binary(s, a, l, r);
   if (val_number(l, &x) && val_number(r, &y)) return number_binary(s, a, l, r);
   if (a->kind == AST_ADD && l.kind == VAL_LIST && r.kind == VAL_LIST)
-    return join_lists(s, l, r, a->loc);
+    return list_join(s, l, r, a->loc);
+  if (a->kind == AST_MUL && l.kind == VAL_LIST && r.kind == VAL_INT)
+    return list_repeat(s, l, r, a->loc);
   bool equality = a->kind == AST_EQ || a->kind == AST_NE;
   if (equality && l.kind == VAL_BOOL && r.kind == VAL_BOOL)
     return val_bool((l.i == r.i) == (a->kind == AST_EQ));
@@ -90,8 +74,17 @@ static Val eval_not(Sema *s, Val x, Loc loc) {
 
 /* ---- names, members, lists ------------------------------------------------------------------- */
 
-static Val eval_name(Sema *s, Scope *sc, const Ast *a) {
+/* `training`, `fitting`: of the entry being built. */
+static Val phase_value(Sema *s, const Ast *a, Val v) {
+  if (s->building) return val_bool(v.i == PHASE_training ? s->training : s->fitting);
+  diag_error(s->diag, a->loc, "members may not depend on the phase: use `%s` in a function",
+             a->name);
+  return val_bad();
+}
+
+Val eval_name(Sema *s, Scope *sc, const Ast *a) {
   Binding *b = scope_find(sc, a->name);
+  if (b && b->val.kind == VAL_PHASE) return phase_value(s, a, b->val);
   if (b && b->val.kind == VAL_LATER) return sema_later(s, a->loc, b->val.s);
   if (b) return b->val;
   if (!strcmp(a->name, "_")) diag_error(s->diag, a->loc, "`_` is never read");
@@ -115,18 +108,6 @@ static Val eval_member(Sema *s, Scope *sc, const Ast *a) {
   return val_bad();
 }
 
-static Val eval_elements(Sema *s, Scope *sc, const Ast *a, ValKind kind, bool declaring) {
-  Val all = {.kind = kind};
-  bool bad = false;
-  all.list.n = a->len;
-  all.list.at = NEW_ARRAY(s->arena, Val, a->len);
-  for (uint32_t i = 0; i < a->len; i++) {
-    all.list.at[i] = eval_expr(s, sc, a->kid[i], declaring);
-    bad = bad || all.list.at[i].kind == VAL_BAD;
-  }
-  return bad ? val_bad() : all;
-}
-
 static Val eval_fn(Sema *s, Scope *sc, const Ast *a) {
   Fn *fn = NEW(s->arena, Fn);
   *fn = (Fn){.ast = a, .scope = sc};
@@ -148,6 +129,11 @@ static Val eval_kind(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   case AST_ELEMENTS: return eval_elements(s, sc, a, VAL_LIST, declaring);
   case AST_TUPLE: return eval_elements(s, sc, a, VAL_TUPLE, declaring);
   case AST_FN: return eval_fn(s, sc, a);
+  case AST_INDEX: return eval_index(s, sc, a);
+  case AST_THEN: return eval_elements(s, sc, a, VAL_THEN, false);
+  case AST_REPEAT: return eval_repeat(s, sc, a, declaring);
+  case AST_CHOOSE: return eval_choose(s, sc, a, declaring);
+  case AST_COMPREHENSION: return eval_comprehension(s, sc, a, declaring);
   case AST_OR:
   case AST_AND: return eval_logic(s, sc, a);
   default: break;
@@ -184,11 +170,16 @@ bool eval_float(Sema *s, Scope *sc, const Ast *a, const char *what, double *f) {
 
 /* ---- code ------------------------------------------------------------------------------------ */
 
-bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once) {
-  const Ast *names = bind->kid[BIND_NAMES];
+typedef struct Flow { /* through the code of one function */
+  bool ended;         /* by `return` */
+  Loc returned;       /* where the value was written */
+  Val value;
+} Flow;
+
+bool bind_parts(Sema *s, Scope *sc, const Ast *names, Val v, Loc loc, bool once) {
   bool several = names->len > 1;
   if (several && v.kind != VAL_BAD && (v.kind != VAL_TUPLE || v.list.n != names->len)) {
-    diag_error(s->diag, bind->loc, "%u names for %s", (unsigned)names->len, val_describe(s, v));
+    diag_error(s->diag, loc, "%u names for %s", (unsigned)names->len, val_describe(s, v));
     v = val_bad();
   }
   bool ok = v.kind != VAL_BAD;
@@ -200,6 +191,10 @@ bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once) {
     else scope_set(s, sc, name->name, part, name->loc);
   }
   return ok;
+}
+
+bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once) {
+  return bind_parts(s, sc, bind->kid[BIND_NAMES], v, bind->loc, once);
 }
 
 static void eval_bind(Sema *s, Scope *sc, const Ast *a) {
@@ -219,33 +214,59 @@ static void eval_typed_bind(Sema *s, Scope *sc, const Ast *a) {
   scope_set(s, sc, name->name, m == MATCHES ? v : val_bad(), name->loc);
 }
 
-static void eval_line(Sema *s, Scope *sc, const Ast *a) {
+static void eval_lines(Sema *s, Scope *sc, const Ast *code, Flow *flow);
+
+static void eval_for(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
+  Val list;
+  if (!eval_sequence(s, sc, a->kid[FOR_IN], &list)) return;
+  for (uint32_t i = 0; i < list.list.n && !flow->ended; i++) {
+    if (!sema_work(s, a->loc, CALL_WORK)) return;
+    bind_parts(s, sc, a->kid[FOR_NAMES], list.list.at[i], a->loc, false);
+    eval_lines(s, sc, a->kid[FOR_BODY], flow);
+  }
+}
+
+static void eval_if(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
+  const Ast *taken = if_taken(s, sc, a);
+  if (taken) eval_lines(s, sc, taken, flow);
+}
+
+static void eval_line(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
   switch (a->kind) {
   case AST_BIND: eval_bind(s, sc, a); break;
   case AST_FIELD: eval_typed_bind(s, sc, a); break;
-  case AST_IF:
-  case AST_FOR:
+  case AST_IF: eval_if(s, sc, a, flow); break;
+  case AST_FOR: eval_for(s, sc, a, flow); break;
+  case AST_ASSERT: eval_assert(s, sc, a); break;
   case AST_REGION:
     s->incomplete = true;
     refuse_kind(s, a);
     break;
-  case AST_ASSIGN:
-  case AST_ASSERT: refuse_kind(s, a); break;
+  case AST_ASSIGN: refuse_kind(s, a); break;
   default: diag_error(s->diag, ast_start(a), "the result is unused");
   }
 }
 
-Val eval_code(Sema *s, Scope *sc, const Ast *code, Loc *returned) {
-  for (uint32_t i = 0; i < code->len; i++) {
+static void eval_lines(Sema *s, Scope *sc, const Ast *code, Flow *flow) {
+  for (uint32_t i = 0; i < code->len && !flow->ended; i++) {
     const Ast *a = code->kid[i];
-    if (a->kind == AST_RETURN) {
-      if (i + 1 < code->len)
-        diag_error(s->diag, ast_start(code->kid[i + 1]), "nothing behind `return` is reached");
-      *returned = ast_start(a->kid[RETURN_VALUE]);
-      return eval_expr(s, sc, a->kid[RETURN_VALUE], false);
+    if (a->kind != AST_RETURN) {
+      eval_line(s, sc, a, flow);
+      continue;
     }
-    eval_line(s, sc, a);
+    if (i + 1 < code->len)
+      diag_error(s->diag, ast_start(code->kid[i + 1]), "nothing behind `return` is reached");
+    flow->ended = true;
+    flow->returned = ast_start(a->kid[RETURN_VALUE]);
+    flow->value = eval_expr(s, sc, a->kid[RETURN_VALUE], false);
   }
-  if (!s->incomplete) diag_error(s->diag, code->loc, "the function ends without `return`");
-  return val_bad();
+}
+
+Val eval_code(Sema *s, Scope *sc, const Ast *code, Loc *returned) {
+  Flow flow = {.value = val_bad(), .returned = *returned};
+  eval_lines(s, sc, code, &flow);
+  *returned = flow.returned;
+  if (!flow.ended && !s->incomplete)
+    diag_error(s->diag, code->loc, "the function ends without `return`");
+  return flow.value;
 }

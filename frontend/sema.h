@@ -7,6 +7,9 @@
  *   value.c     values, scopes, what they are called in messages
  *   number.c    arithmetic at compile time
  *   expr.c      expressions and code
+ *   control.c   `if`, `for`, comprehensions, `repeat`, `assert`
+ *   list.c      lists: joining, indices, slices
+ *   index.c     x[…] of a tensor
  *   tensor.c    arithmetic on tensors: lifting, widening, broadcasting, matmul
  *   shape.c     types as written (`int`, `[..., i]`, `u8[B, 28]`) against values; binding of dims
  *   call.c      calls of functions, lists, modules; arguments
@@ -30,7 +33,7 @@
 typedef enum ValKind {
   VAL_BAD, /* an error was reported */
   VAL_INT,
-  VAL_FLOAT, /* always finite */
+  VAL_FLOAT, /* finite, but for the name `inf` and its negative */
   VAL_BOOL,
   VAL_STRING,
   VAL_LIST,
@@ -42,7 +45,10 @@ typedef enum ValKind {
   VAL_PARAM,
   VAL_TENSOR,
   VAL_DTYPE,
-  VAL_LATER /* a name that a later version gives a meaning; s says to what */
+  VAL_THEN,  /* schedules one after the other, as a list */
+  VAL_RUN,   /* the dims that `...S` stands for */
+  VAL_PHASE, /* `training`, `fitting`: a bool in each entry */
+  VAL_LATER  /* a name that a later version gives a meaning; s says to what */
 } ValKind;
 
 typedef struct Val Val;
@@ -89,7 +95,7 @@ struct Val {
     struct {
       Val *at;
       uint32_t n;
-    } list; /* LIST, TUPLE */
+    } list; /* LIST, TUPLE, THEN */
     Fn *fn;
     const Builtin *builtin;
     const Module *module;
@@ -97,8 +103,11 @@ struct Val {
     Param *param;
     ValueId tensor;
     DType dtype;
+    const Type *run;
   };
 };
+
+enum { PHASE_training, PHASE_fitting }; /* Val.i of a VAL_PHASE */
 
 typedef struct Binding {
   const char *name; /* interned */
@@ -149,8 +158,9 @@ struct Sema {
   Builder b;
   uint32_t entry;
   bool building;
-  uint32_t faults;   /* of indices, in the entry */
-  const char *total; /* "loss" or "metric" while one is evaluated */
+  bool training, fitting; /* what the program reads by these names */
+  uint32_t faults;        /* of indices, in the entry */
+  const char *total;      /* "loss" or "metric" while one is evaluated */
   const char *batch_name;
   int64_t batch;
 };
@@ -193,7 +203,29 @@ Val eval_expr(Sema *s, Scope *sc, const Ast *a, bool declaring);
 Val eval_code(Sema *s, Scope *sc, const Ast *code, Loc *returned); /* of a function's body */
 bool eval_int(Sema *s, Scope *sc, const Ast *a, const char *what, int64_t *i);
 bool eval_float(Sema *s, Scope *sc, const Ast *a, const char *what, double *f);
+Val eval_name(Sema *s, Scope *sc, const Ast *a); /* of a NAME, or of a REST with a name */
+/* once: in a declaration block; else rebinding. */
 bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once);
+bool bind_parts(Sema *s, Scope *sc, const Ast *names, Val v, Loc loc, bool once);
+
+/* ---- control.c ---- */
+bool eval_condition(Sema *s, Scope *sc, const Ast *a, bool *holds); /* false: reported */
+const Ast *if_taken(Sema *s, Scope *sc, const Ast *a); /* the branch of an IF or CHOOSE; or NULL */
+void eval_assert(Sema *s, Scope *sc, const Ast *a);
+bool eval_sequence(Sema *s, Scope *sc, const Ast *a, Val *list); /* what a `for` goes over */
+Val eval_choose(Sema *s, Scope *sc, const Ast *a, bool declaring);
+Val eval_comprehension(Sema *s, Scope *sc, const Ast *a, bool declaring);
+Val eval_repeat(Sema *s, Scope *sc, const Ast *a, bool declaring);
+
+/* ---- list.c ---- */
+Val list_join(Sema *s, Val l, Val r, Loc loc);
+Val list_repeat(Sema *s, Val list, Val times, Loc loc);
+Val list_index(Sema *s, Scope *sc, Val list, const Ast *indices);
+Val eval_index(Sema *s, Scope *sc, const Ast *a);
+Val eval_elements(Sema *s, Scope *sc, const Ast *a, ValKind kind, bool declaring);
+
+/* ---- index.c ---- */
+Val tensor_index(Sema *s, Scope *sc, const Ast *a, Val of); /* a: the INDEX */
 
 /* ---- tensor.c ---- */
 /* A TENSOR's or PARAM's value in the entry; NO_ID: error */

@@ -140,7 +140,7 @@ static bool lift(Sema *s, Val v, Type t, DType was, ValueId *out, Loc loc) {
     diag_error(s->diag, loc, "%s with a float: write f32(x)", of);
   else if (dtype_kind[t.dtype] == 'i' && (f < INT32_MIN || f > INT32_MAX))
     diag_error(s->diag, loc, "%s does not fit in i32", val_describe(s, v));
-  else if (fabs(f) > FLT_MAX)
+  else if (fabs(f) > FLT_MAX && !isinf(f))
     diag_error(s->diag, loc, "%s does not fit in f32", val_describe(s, v));
   else *out = build_constant(&s->b, t, f);
   return *out != NO_ID;

@@ -296,6 +296,7 @@ static void build_entry(Sema *s, Scope *once, const TrainBlock *t, EntryKind kin
   s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
   for (uint32_t i = 0; i < s->params.len; i++) s->params.at[i]->arg = NO_ID;
   s->building = true;
+  s->training = step;
   s->faults = 0;
   s->work = 0; /* bounded for each entry */
   elaborate(s, scope_new(s, once), t, step ? ONCE : EACH);

@@ -1,11 +1,10 @@
-"""Runs the acceptance programs, which are written in the whole language, through this version.
+"""Compiles the acceptance programs, which are written in the whole language.
 
 check_programs.py MPCC FOLDER
 
-Each of FOLDER/*.mp is refused: first its first construct of a later version, by name at its line;
-then, with its imports taken out, whatever comes next.  Each of FOLDER/bad/*.mp is refused, too:
-where its first line says, if what is wrong with it is within reach of this version, else by the
-name of a construct that comes later.  Nothing crashes: the exit status is 1 and no sanitizer speaks.
+FOLDER/*.mp compile, but for those of LATER, which are refused.  FOLDER/bad/*.mp are refused first
+where their first line says, but for those of ELSEWHERE, which meet another error before it.  The
+same again with the imports taken out.  Nothing crashes: the exit status is 1 and no sanitizer speaks.
 """
 import glob
 import os
@@ -13,21 +12,16 @@ import re
 import subprocess
 import sys
 
-LATER = "not supported by this version of mpcc"
-# Errors that this version meets before a construct of a later one; the others import the layer
-# library or are reached from `infer` only.
-IN_REACH = ("lex_", "parse_", "limit_", "dim_exact", "dim_never_alone", "dim_overflow", "dim_zero")
+# Programs that hold something this version refuses.
+LATER = """byol clip customop ddpm distill gpt2 llama lora lstm mlp moe optimizers ppo resnet20 seq2seq
+    tabular vae wgan_gp""".split()
+# Wrong programs whose error is not reached, or not known, by this version.
+ELSEWHERE = """cast_config_one cast_int cast_unequal data_rows data_undeclared dim_matmul dim_return
+    dim_unlisted grad_nonlinear loss_reduced name_argument name_arity name_cycle name_setting
+    name_setting_bound name_twice name_unknown opt_glob opt_untrained phase_member phase_runtime_if
+    prec_scaler state_equals state_infer""".split()
 
 failures = []
-
-
-def compile(mpcc, name, text):
-    run = subprocess.run([mpcc, "-fsyntax-only", "-"], input=text, capture_output=True, text=True,
-                         timeout=60)
-    sound = run.returncode == 1 and "Sanitizer" not in run.stderr and "runtime error" not in run.stderr
-    errors = re.findall(r"^-:(\d+):(\d+): error: (.*)$", run.stderr, re.M)
-    check(name, sound and errors, "is refused with status 1 and an error\n" + run.stderr)
-    return errors[0] if errors else ("0", "0", "")
 
 
 def check(name, good, what):
@@ -35,30 +29,38 @@ def check(name, good, what):
         failures.append(f"{name}: {what}")
 
 
+def compile(mpcc, name, args, text=None):
+    """Status and first error, as (line, column, message)."""
+    run = subprocess.run([mpcc, "-fsyntax-only", *args], input=text, capture_output=True, text=True,
+                         timeout=60)
+    errors = re.findall(r"^[^\s:]*:(\d+):(\d+): error: (.*)$", run.stderr, re.M)
+    sound = run.returncode in (0, 1) and "Sanitizer" not in run.stderr
+    sound = sound and "runtime error" not in run.stderr and bool(errors) == (run.returncode == 1)
+    check(name, sound, "compiles, or is refused with status 1 and an error\n" + run.stderr)
+    return run.returncode, errors[0] if errors else ("0", "0", "")
+
+
 def check_program(mpcc, path):
-    name = os.path.basename(path)
+    name = os.path.basename(path)[:-3]
+    status, (line, col, message) = compile(mpcc, name, [path])
+    check(name, status == 0 or name in LATER, f"compiles, not {line}:{col}: {message}")
     with open(path) as f:
-        text = f.read()
-    line, _, message = compile(mpcc, name, text)
-    check(name, LATER in message, f"is refused by name, not `{message}`")
-    imported = [i for i, l in enumerate(text.split("\n"), 1) if l.startswith("import")]
-    check(name, not imported or int(line) == imported[0], f"is refused at its import, not at {line}")
-    compile(mpcc, name + " without imports", re.sub(r"(?m)^import.*$", "", text))
+        text = re.sub(r"(?m)^import.*$", "", f.read())
+    compile(mpcc, name + " without imports", ["-"], text)
 
 
 def check_bad(mpcc, path):
-    name = os.path.basename(path)
+    name = os.path.basename(path)[:-3]
+    status, (line, col, message) = compile(mpcc, name, [path])
     with open(path) as f:
         text = f.read()
-    line, col, message = compile(mpcc, name, text)
     said = re.match(r"// error: (\d+):(\d+) about", text)
-    if name.startswith(IN_REACH):
-        any_column = "(any column of" in text.split("\n")[0]
-        check(name, line == said.group(1) and (col == said.group(2) or any_column),
-              f"is refused at {said.group(1)}:{said.group(2)}, not {line}:{col}")
-    else:
-        check(name, LATER in message, f"is refused by name, not `{message}`")
-    compile(mpcc, name, re.sub(r"(?m)^import.*$", "", text) + "\n]")
+    any_column = "(any column of" in text.split("\n")[0]
+    there = line == said.group(1) and (col == said.group(2) or any_column)
+    check(name, status == 1, "is refused")
+    check(name, there or name in ELSEWHERE,
+          f"is refused at {said.group(1)}:{said.group(2)}, not {line}:{col}: {message}")
+    compile(mpcc, name, ["-"], re.sub(r"(?m)^import.*$", "", text) + "\n]")
 
 
 def main():
