@@ -22,9 +22,10 @@ typedef struct Flag {
 #define AT(field) offsetof(CliArgs, field)
 
 static const Flag flags[] = {
-    {"--data", "[NAME=]FILE", FLAG_PAIR, AT(data), CLI_TRAIN, "an input of the training step"},
+    {"--data", "[NAME=]FILE", FLAG_PAIR, AT(data), CLI_TRAIN | CLI_EVAL,
+     "a source of the program, or every one that the file names"},
     {"--eval-data", "[NAME=]FILE", FLAG_PAIR, AT(eval_data), CLI_TRAIN | CLI_EVAL,
-     "an input of eval; without, nothing is evaluated"},
+     "the same for eval; instead of the program's split"},
     {"--steps", "N", FLAG_COUNT, AT(steps), CLI_TRAIN, "length of the run in steps"},
     {"--epochs", "N", FLAG_COUNT, AT(epochs), CLI_TRAIN, "or in passes over the data"},
     {"--seed", "N", FLAG_COUNT, AT(seed), CLI_TRAIN, "of parameters, order and draws (default 0)"},
@@ -167,10 +168,8 @@ static int read_command(CliArgs *a, const char *name) {
 static int check_together(const CliArgs *a) {
   if (a->steps && a->epochs) return cli_error(a, CLI_USAGE, "--steps or --epochs, not both");
   if (a->every && !a->save) return cli_error(a, CLI_USAGE, "--every needs --save DIR");
-  if (a->eval_every && !a->eval_data.len)
-    return cli_error(a, CLI_USAGE, "--eval-every needs --eval-data");
-  if (a->command == CLI_EVAL && (!a->resume || !a->eval_data.len))
-    return cli_error(a, CLI_USAGE, "eval needs --resume DIR and --eval-data");
+  if (a->command == CLI_EVAL && !a->resume)
+    return cli_error(a, CLI_USAGE, "eval needs --resume DIR");
   return CLI_OK;
 }
 

@@ -27,7 +27,9 @@ static int open_ctx(CliRun *r) {
                                            : CLI_OK;
 }
 
-static int open_train(CliRun *r) {
+int cli_open_train(CliRun *r) {
+  const CliArgs *a = r->args;
+  CliData data = {.flag = "--data", .files = &a->data, .split = !a->eval_data.len};
   int entry = -1;
   for (uint32_t i = 0; i < r->desc->n_entries; i++) {
     if (r->desc->entries[i].kind != MP_STEP) continue;
@@ -39,7 +41,7 @@ static int open_train(CliRun *r) {
   if (entry < 0) return cli_error(r->args, CLI_FAILED, "%s has no training step", r->desc->name);
   if (!cli_open_meter(&r->of_step, r->desc, entry) || !cli_open_meter(&r->window, r->desc, entry))
     return cli_error(r->args, CLI_FAILED, "no memory");
-  return cli_open_feed(&r->train, r->args, "--data", &r->args->data, r->desc, entry);
+  return cli_open_feed(&r->train, a, &data, r->desc, entry);
 }
 
 static int restore(CliRun *r) {
@@ -85,16 +87,24 @@ static void close_run(CliRun *r) {
 /* ---- commands ---- */
 
 static int command_train(CliRun *r) {
-  int status = open_train(r);
+  int status = cli_open_train(r);
   if (!status) status = cli_open_eval(r);
+  if (!status && r->args->eval_every && !r->eval.rows)
+    status = cli_error(r->args, CLI_USAGE, "--eval-every needs --eval-data: %s has no split",
+                       r->desc->name);
   if (!status) status = open_ctx(r);
   if (!status) status = restore(r);
   if (!status) status = set_hypers(r);
   return status ? status : cli_train(r);
 }
 
+/* With --data the names of categories are those of the training data. */
 static int command_eval(CliRun *r) {
-  int status = cli_open_eval(r);
+  int status = r->args->data.len ? cli_open_train(r) : CLI_OK;
+  if (!status) status = cli_open_eval(r);
+  if (!status && !r->eval.rows)
+    status =
+        cli_error(r->args, CLI_USAGE, "eval needs --eval-data: %s has no split", r->desc->name);
   if (!status) status = open_ctx(r);
   if (!status) status = restore(r);
   if (!status) status = cli_open_progress(&r->progress, r->args, 0, 0);

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "runtime/rt.h"
+#include "runtime/data.h"
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_SIGNAL = 128 /* + its number */ };
 
@@ -51,18 +51,37 @@ void cli_print_info(const mp_model *m);
 
 /* ---- feed.c: data files as batches of an entry --------------------------------------------- */
 
+typedef enum CliInputKind { CLI_SOURCE, CLI_FRESH } CliInputKind;
+
+typedef struct CliInput {
+  CliInputKind kind; /* FRESH: NAME.fresh of lanes, which the feed itself knows */
+  mp_source_desc desc;
+  mp_source source;
+  uint8_t *batch; /* of `batch` rows */
+} CliInput;
+
 typedef struct CliFeed {
   const mp_entry_desc *entry;
-  uint32_t index; /* of the entry */
-  mp_source *sources;
-  uint8_t **batch; /* of each input, `batch` rows */
+  uint32_t index;             /* of the entry */
+  const struct CliFeed *like; /* of the training data; NULL: this is it */
+  CliInput *inputs;           /* of the entry */
   uint32_t n;
-  int64_t rows; /* of the data set */
+  mp_file *files;
+  uint32_t n_files;
+  mp_part part;
+  int64_t rows; /* of the part */
 } CliFeed;
 
-int cli_open_feed(CliFeed *f, const CliArgs *a, const char *flag, const CliPairs *files,
-                  const mp_desc *d, int entry);
-void cli_feed_row(const CliFeed *f, int64_t row, int64_t slot);
+typedef struct CliData { /* where a feed comes from */
+  const char *flag;
+  const CliPairs *files;
+  const CliFeed *like;
+  bool split, held_out; /* only a part of it, and which */
+} CliData;
+
+int cli_open_feed(CliFeed *f, const CliArgs *a, const CliData *data, const mp_desc *d, int entry);
+int64_t cli_feed_batches(const CliFeed *f);                          /* of one pass */
+void cli_feed_row(const CliFeed *f, int64_t position, int64_t slot); /* of the part */
 int cli_bind_feed(const CliFeed *f, const mp_api *api, mp_ctx *ctx, int64_t rows);
 void cli_close_feed(CliFeed *f);
 
@@ -120,8 +139,9 @@ typedef struct CliRun {
 
 int cli_ctx_error(const CliRun *r);      /* says what the context says; returns CLI_FAILED */
 int64_t cli_steps_done(const CliRun *r); /* attempted, skipped ones too */
-int cli_open_eval(CliRun *r);            /* nothing to do without --eval-data */
-int cli_run_eval(CliRun *r);             /* the same; prints and logs the means */
+int cli_open_train(CliRun *r);
+int cli_open_eval(CliRun *r); /* nothing to do without --eval-data or a split */
+int cli_run_eval(CliRun *r);  /* the same; prints and logs the means */
 int cli_train(CliRun *r);
 
 #endif

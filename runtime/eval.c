@@ -1,4 +1,5 @@
-/* eval.c: one pass of the eval entry over --eval-data, in the order of the file.
+/* eval.c: one pass of the eval entry over --eval-data, or over what split holds out, in the order
+ * of the file.
  *
  * The context adds sums and weights up, so the result is exact for the whole set, the short last
  * batch included.
@@ -6,12 +7,18 @@
 #include "runtime/cli.h"
 
 int cli_open_eval(CliRun *r) {
-  if (!r->args->eval_data.len) return CLI_OK;
+  const CliArgs *a = r->args;
+  bool given = a->eval_data.len > 0;
+  CliData data = {.flag = given ? "--eval-data" : "--data",
+                  .files = given ? &a->eval_data : &a->data,
+                  .like = r->train.n ? &r->train : NULL,
+                  .split = !given,
+                  .held_out = !given};
+  if (!given && r->desc->split == MP_SPLIT_NONE) return CLI_OK;
   int entry = mp_find_entry(r->desc, MP_EVAL);
-  if (entry < 0) return cli_error(r->args, CLI_FAILED, "%s has no eval entry", r->desc->name);
-  if (!cli_open_meter(&r->of_eval, r->desc, entry))
-    return cli_error(r->args, CLI_FAILED, "no memory");
-  return cli_open_feed(&r->eval, r->args, "--eval-data", &r->args->eval_data, r->desc, entry);
+  if (entry < 0) return cli_error(a, CLI_FAILED, "%s has no eval entry", r->desc->name);
+  if (!cli_open_meter(&r->of_eval, r->desc, entry)) return cli_error(a, CLI_FAILED, "no memory");
+  return cli_open_feed(&r->eval, a, &data, r->desc, entry);
 }
 
 static int eval_batch(CliRun *r, int64_t first, int64_t rows) {
@@ -23,12 +30,13 @@ static int eval_batch(CliRun *r, int64_t first, int64_t rows) {
 }
 
 int cli_run_eval(CliRun *r) {
-  int64_t all = r->eval.rows, batch = all ? r->eval.entry->batch : 0;
+  if (!r->eval.rows) return CLI_OK;
+  int64_t batch = r->eval.entry->batch, all = cli_feed_batches(&r->eval) * batch;
+  if (all > r->eval.rows) all = r->eval.rows;
   for (int64_t first = 0; first < all; first += batch) {
     int status = eval_batch(r, first, all - first < batch ? all - first : batch);
     if (status) return status;
   }
-  if (!all) return CLI_OK;
   cli_clear_meter(&r->of_eval);
   cli_add_to_meter(&r->of_eval, r->api, r->ctx);
   cli_log_eval(&r->progress, cli_steps_done(r), all, &r->of_eval);

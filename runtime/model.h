@@ -30,8 +30,8 @@ typedef void mp_entry_fn(const mp_frame *frame, int32_t tid, int32_t threads);
 /* Where in the arena or state an entry's arguments and results live. */
 typedef struct mp_entry_code {
   mp_entry_fn *run;
-  const uint64_t *input_at; /* arena offset of each input, batch rows long */
-  const uint64_t *hyper_at; /* arena offset of the f32 of each hyper; UINT64_MAX: unused */
+  const uint64_t *input_at;  /* arena offset of each input, batch rows long */
+  const uint64_t *hyper_at;  /* arena offset of the f32 of each hyper; UINT64_MAX: unused */
   const uint64_t *output_at; /* arena offset of each output */
   uint64_t seed_at;          /* arena offset of u32[2], the run's seed; UINT64_MAX: unused */
 } mp_entry_code;

@@ -78,19 +78,29 @@ typedef enum mp_state_kind {
   MP_DERIVED  /* low or packed copy of a parameter; rebuilt by `derive`, never saved */
 } mp_state_kind;
 
+/* Flags of a state. */
+enum {
+  MP_STATE_MUST_LOAD = 1, /* without initializer: nothing runs until it was loaded or set */
+  MP_STATE_FROZEN = 2,    /* never trained */
+  MP_STATE_UNSAVED = 4    /* checkpoints hold only its checksum: what loaded it does so again */
+};
+
 typedef struct mp_state_desc {
   mp_tensor tensor;
   int32_t kind;   /* mp_state_kind */
   int32_t master; /* index of the state that a derived one copies, else -1 */
+  uint32_t flags;
+  uint32_t reserved; /* 0 */
 } mp_state_desc;
 
 typedef enum mp_output_role {
-  MP_OUT_VALUE,  /* a result of an infer function */
-  MP_OUT_SUM,    /* f32[]: sum over real rows of a loss or metric; its MP_OUT_WEIGHT is next */
-  MP_OUT_WEIGHT, /* f32[]: the weight that the sum is to be divided by */
-  MP_OUT_OK,     /* i1[]: everything was finite and the step committed */
-  MP_OUT_FAULT_INDEX,    /* i1[]: a run-time index was out of range, at `where` */
-  MP_OUT_FAULT_NONFINITE /* i1[]: the update of `name` became non-finite */
+  MP_OUT_VALUE,       /* a result of an infer function */
+  MP_OUT_SUM,         /* f32[]: sum over real rows of a loss or metric; its MP_OUT_WEIGHT is next */
+  MP_OUT_WEIGHT,      /* f32[]: the weight that the sum is to be divided by */
+  MP_OUT_OK,          /* i1[]: everything was finite and the step committed */
+  MP_OUT_FAULT_INDEX, /* i1[]: a run-time index was out of range, at `where` */
+  MP_OUT_FAULT_NONFINITE, /* i1[]: the update of `name` became non-finite */
+  MP_OUT_HYPER            /* f32[]: the value that hyperparameter `name` had in this step */
 } mp_output_role;
 
 typedef struct mp_output_desc {
@@ -101,10 +111,13 @@ typedef struct mp_output_desc {
 
 typedef enum mp_entry_kind { MP_INIT, MP_STEP, MP_EVAL, MP_INFER, MP_FIT, MP_DERIVE } mp_entry_kind;
 
+enum { MP_ENTRY_FULL = 1 }; /* flag of an entry: only full batches make sense, tail(drop) */
+
 typedef struct mp_entry_desc {
   const char *name; /* "train_step" */
   int32_t kind;     /* mp_entry_kind */
-  int64_t batch;    /* rows of a full batch; 0 where there is none */
+  uint32_t flags;
+  int64_t batch; /* rows of a full batch; 0 where there is none */
   uint32_t n_inputs, n_outputs;
   const mp_tensor *inputs; /* dims[0] is the batch */
   const mp_output_desc *outputs;
@@ -116,6 +129,34 @@ typedef struct mp_hyper_desc {
   const char *shown; /* "linear(0.001, to: 0)" */
 } mp_hyper_desc;
 
+typedef enum mp_source_kind {
+  MP_ROWS, /* one row of the file is one row of the input */
+  MP_WINDOWS, /* row i is elements i·length … i·length + length: the last is the next one's first */
+  MP_LANES /* the same, each row of the batch consecutive in time; NAME.fresh: i1[B] at its start */
+} mp_source_kind;
+
+/* What of a data file an input of the entries is read from. */
+typedef struct mp_source_desc {
+  const char *name;   /* "text", an input of the entries that read it */
+  int32_t kind;       /* mp_source_kind */
+  int32_t dtype;      /* of an element in the file */
+  int64_t length;     /* T of windows and lanes, 0 of rows */
+  int64_t categories; /* category(n): numbers 0 … n-1, or up to n names; 0: none */
+} mp_source_desc;
+
+typedef enum mp_split_kind { MP_SPLIT_NONE, MP_SPLIT_LAST, MP_SPLIT_RANDOM } mp_split_kind;
+
+/* A metric of totals: in reverse Polish, "$loss exp"; $NAME is that metric's sum / weight. */
+typedef struct mp_formula_desc {
+  const char *name, *rpn;
+} mp_formula_desc;
+
+/* Parameters that `init` is to be followed by: a `load` of the train block. */
+typedef struct mp_load_desc {
+  const char *from, *glob;
+  const char *const *map; /* as in mp_load */
+} mp_load_desc;
+
 typedef struct mp_desc {
   uint32_t abi, size;
   const char *name, *source, *source_hash, *compiler, *target, *precision;
@@ -125,6 +166,12 @@ typedef struct mp_desc {
   const mp_hyper_desc *hypers;
   uint64_t arena_bytes, state_bytes;
   int64_t default_steps, default_epochs; /* of the train block; 0: not given */
+  uint32_t n_sources, n_formulas, n_loads;
+  int32_t split; /* mp_split_kind: what of the data is held out for eval */
+  double split_fraction;
+  const mp_source_desc *sources; /* none: every input is read by rows */
+  const mp_formula_desc *formulas;
+  const mp_load_desc *loads;
 } mp_desc;
 
 typedef struct mp_ctx mp_ctx;

@@ -236,32 +236,6 @@ int64_t mp_checkpoint_newest(const char *dir); /* step of the newest whole one, 
 void mp_checkpoint_prune(const char *dir, int keep);
 void mp_checkpoint_clean(const char *dir); /* removes what killed savings left */
 
-/* ---- data.c, idx.c: data sets -------------------------------------------------------------- */
-
-typedef struct mp_layout { /* what a file's header says */
-  uint64_t header_bytes, data_bytes;
-  int64_t rows;
-  uint32_t element; /* bytes */
-} mp_layout;
-
-typedef struct mp_source {
-  const uint8_t *at; /* rows, one after the other */
-  int64_t rows;
-  uint64_t row_bytes;
-  uint32_t swap; /* size of big-endian elements to turn round while copying; 1: none */
-  void *map;     /* a plain file is mapped, so it may be larger than memory */
-  size_t map_bytes;
-  void *heap; /* a compressed one is unpacked */
-} mp_source;
-
-enum { MP_IDX_HEADER = 4 + 4 * 255 }; /* no header is longer */
-
-int mp_idx_parse(mp_layout *l, const uint8_t *head, size_t have, const mp_tensor *want,
-                 const char *path, mp_error *err);
-int mp_source_open(mp_source *s, const char *path, const mp_tensor *want, mp_error *err);
-void mp_source_row(const mp_source *s, int64_t row, void *out);
-void mp_source_close(mp_source *s);
-
 /* ---- shuffle.c: a permutation of [0, n) without a table ------------------------------------ */
 
 typedef struct mp_shuffle {

@@ -108,14 +108,19 @@ static int64_t fill_batch(Loop *l) {
   if (l->order_epoch != c->epoch)
     l->order = mp_shuffle_new((uint64_t)r->train.rows, r->ctx->seed, (uint64_t)c->epoch);
   l->order_epoch = c->epoch;
-  for (int64_t i = 0; i < rows; i++)
-    cli_feed_row(&r->train, (int64_t)mp_shuffle_at(&l->order, (uint64_t)(c->row + i)), i);
+  for (int64_t i = 0; i < rows; i++) {
+    int64_t at = c->row + i; /* lanes are read as they run */
+    if (!r->train.part.lanes) at = (int64_t)mp_shuffle_at(&l->order, (uint64_t)at);
+    cli_feed_row(&r->train, at, i);
+  }
   return rows;
 }
 
-static void move_cursor(mp_cursor *c, int64_t rows) {
+/* With tail(drop) the rows behind the last full batch of an epoch are left out: others each time.
+ */
+static void move_cursor(const CliFeed *f, mp_cursor *c, int64_t rows) {
   c->row += rows;
-  if (c->row < c->data_rows) return;
+  if (c->row < cli_feed_batches(f) * f->entry->batch && c->row < c->data_rows) return;
   c->row = 0;
   c->epoch++;
 }
@@ -153,7 +158,7 @@ static int one_step(Loop *l) {
   int64_t rows = fill_batch(l), epoch = r->ctx->cursor.epoch;
   int status = run_batch(l, rows, &result);
   if (status) return status;
-  move_cursor(&r->ctx->cursor, rows);
+  move_cursor(&r->train, &r->ctx->cursor, rows);
   l->last = (CliStep){cli_steps_done(r), epoch, rows, l->last.skipped, result.committed};
   status = count_skips(l, result.committed);
   report(l);
@@ -176,10 +181,10 @@ static int decide_length(CliRun *r) {
   const CliArgs *a = r->args;
   const mp_desc *d = r->desc;
   mp_cursor *c = &r->ctx->cursor;
-  uint64_t batch = (uint64_t)r->train.entry->batch, rows = (uint64_t)r->train.rows, total;
+  uint64_t batches = (uint64_t)cli_feed_batches(&r->train), total;
   int64_t asked = a->steps, epochs = a->epochs, saved = c->total_steps;
   if (!asked && !epochs && !saved) asked = d->default_steps, epochs = d->default_epochs;
-  if (!mp_mul((uint64_t)epochs, (rows + batch - 1) / batch, &total) || total > INT64_MAX)
+  if (!mp_mul((uint64_t)epochs, batches, &total) || total > INT64_MAX)
     return cli_error(a, CLI_USAGE, "--epochs %lld is too many", (long long)epochs);
   c->total_steps = asked ? asked : epochs ? (int64_t)total : saved;
   if (!c->total_steps) return cli_error(a, CLI_USAGE, "how long? give --steps or --epochs");

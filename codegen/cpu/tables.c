@@ -39,9 +39,11 @@ static LLVMValueRef string(Tables *t, const char *s) {
 }
 
 static LLVMValueRef list(Tables *t, const char *const *s) {
-  LLVMValueRef at[64];
   unsigned n = 0;
-  for (; s[n]; n++) at[n] = string(t, s[n]);
+  if (!s) return null(t);
+  while (s[n]) n++;
+  LLVMValueRef *at = NEW_ARRAY(t->m->arena, LLVMValueRef, n + 1);
+  for (n = 0; s[n]; n++) at[n] = string(t, s[n]);
   at[n++] = null(t);
   return hidden(t, "list", LLVMConstArray2(t->m->ptr, at, n));
 }
@@ -119,7 +121,8 @@ static const mp_state_desc *states(const Module *m) {
   mp_state_desc *d = NEW_ARRAY(m->arena, mp_state_desc, g->states.len);
   for (uint32_t i = 0; i < g->states.len; i++) {
     const State *s = &g->states.at[i], *master = s->master ? graph_state(g, s->master) : NULL;
-    d[i] = (mp_state_desc){tensor_of(s->path, s->type), (int32_t)s->kind, -1};
+    d[i] = (mp_state_desc){
+        .tensor = tensor_of(s->path, s->type), .kind = (int32_t)s->kind, .master = -1};
     if (master && s->kind == STATE_derived) d[i].master = (int32_t)(master - g->states.at);
   }
   return d;
@@ -230,8 +233,13 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
   add_outputs(m, &f);
   for (uint32_t h = 0; h < g->hypers.len; h++)
     hyper[h] = argument_at(m, i, ARG_hyper, g->hypers.at[h].name);
-  *d = (mp_entry_desc){e->name,       (int32_t)e->kind, e->batch,    f.inputs.len,
-                       f.outputs.len, f.inputs.at,      f.outputs.at};
+  *d = (mp_entry_desc){.name = e->name,
+                       .kind = (int32_t)e->kind,
+                       .batch = e->batch,
+                       .n_inputs = f.inputs.len,
+                       .n_outputs = f.outputs.len,
+                       .inputs = f.inputs.at,
+                       .outputs = f.outputs.at};
   *c = (mp_entry_code){NULL, f.input_at.at, hyper, f.output_at.at, seed_at(m, &f)};
 }
 

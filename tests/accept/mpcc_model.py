@@ -15,7 +15,7 @@ import numpy as np
 ABI, NEW_TOTAL = 1, 1
 OK, E_ARG, E_MEMORY, E_CPU, E_IO, E_FORMAT, E_INDEX, E_NONFINITE, E_CANCELLED = range(0, -9, -1)
 PARAM, STATE, MOMENT, COUNTER, DERIVED = range(5)
-VALUE, SUM, WEIGHT, IS_OK, FAULT_INDEX, FAULT_NONFINITE = range(6)
+VALUE, SUM, WEIGHT, IS_OK, FAULT_INDEX, FAULT_NONFINITE, HYPER = range(7)
 INIT, STEP, EVAL, INFER, FIT, DERIVE = range(6)
 
 # In the order of mp_dtype; the second of each: as NumPy sees it.
@@ -35,9 +35,9 @@ def struct(title, /, **fields):
 
 
 Tensor = struct("Tensor", name=C.c_char_p, dtype=I32, ndim=I32, dims=I64 * 8)
-StateDesc = struct("StateDesc", tensor=Tensor, kind=I32, master=I32)
+StateDesc = struct("StateDesc", tensor=Tensor, kind=I32, master=I32, flags=U32, reserved=U32)
 OutputDesc = struct("OutputDesc", tensor=Tensor, role=I32, where=C.c_char_p)
-EntryDesc = struct("EntryDesc", name=C.c_char_p, kind=I32, batch=I64, n_inputs=U32, n_outputs=U32,
+EntryDesc = struct("EntryDesc", name=C.c_char_p, kind=I32, flags=U32, batch=I64, n_inputs=U32, n_outputs=U32,
                    inputs=C.POINTER(Tensor), outputs=C.POINTER(OutputDesc))
 HyperDesc = struct("HyperDesc", name=C.c_char_p, value=C.c_double, shown=C.c_char_p)
 Desc = struct("Desc", abi=U32, size=U32, name=C.c_char_p, source=C.c_char_p,
@@ -45,7 +45,8 @@ Desc = struct("Desc", abi=U32, size=U32, name=C.c_char_p, source=C.c_char_p,
               precision=C.c_char_p, n_entries=U32, n_states=U32, n_hypers=U32,
               entries=C.POINTER(EntryDesc), states=C.POINTER(StateDesc),
               hypers=C.POINTER(HyperDesc), arena_bytes=U64, state_bytes=U64, default_steps=I64,
-              default_epochs=I64)
+              default_epochs=I64, n_sources=U32, n_formulas=U32, n_loads=U32, split=I32,
+              split_fraction=C.c_double, sources=P, formulas=P, loads=P)
 Device = struct("Device", type=I32, id=I32)
 Kind = struct("Kind", code=C.c_uint8, bits=C.c_uint8, lanes=C.c_uint16)
 View = struct("View", data=P, device=Device, ndim=I32, dtype=Kind, shape=C.POINTER(I64),

@@ -84,8 +84,9 @@ DATA = {
     "missing": (lambda f: (f / "images").unlink(), 1, "cannot open"),
     "a folder": (lambda f: ((f / "images").unlink(), (f / "images").mkdir()), 1, "images'"),
     "empty": (edit("images", lambda raw: b""), 1, "is empty"),
-    "not IDX": (edit("images", lambda raw: b"\x89PNG" + raw), 1,
-                "is not an IDX file (it begins with 89 50 4e 47; expected 00 00, type, dims)"),
+    "no known header": (edit("images", lambda raw: b"\x89PNG" + raw), 1,
+                        "it has no header that is known, and its "
+                        f"{784 * ROWS + 20} bytes are not whole rows of 784 (u8[rows, 28, 28])"),
     "ends in its header": (edit("images", lambda raw: raw[:9]), 1, "ends inside its header"),
     "cut off": (edit("images", lambda raw: raw[:-1]), 1,
                 f"is truncated: expected {784 * ROWS} bytes of data, found {784 * ROWS - 1}"),

@@ -146,18 +146,22 @@ static const mp_output_desc infer_outputs[] = {
 };
 
 static const mp_entry_desc entries[] = {
-    {"init", MP_INIT, 0, 0, 0, NULL, NULL},
-    {"derive", MP_DERIVE, 0, 0, 0, NULL, NULL},
-    {"train_step", MP_STEP, FAKE_BATCH, 2, 7, inputs, step_outputs},
-    {"eval", MP_EVAL, FAKE_BATCH, 2, 4, inputs, step_outputs},
-    {"predict", MP_INFER, FAKE_BATCH, 1, 1, inputs, infer_outputs},
+    {"init", MP_INIT, 0, 0, 0, 0, NULL, NULL},
+    {"derive", MP_DERIVE, 0, 0, 0, 0, NULL, NULL},
+    {"train_step", MP_STEP, 0, FAKE_BATCH, 2, 7, inputs, step_outputs},
+    {"eval", MP_EVAL, 0, FAKE_BATCH, 2, 4, inputs, step_outputs},
+    {"predict", MP_INFER, 0, FAKE_BATCH, 1, 1, inputs, infer_outputs},
 };
 
 static const mp_state_desc states[] = {
-    {VECTOR("w", MP_F32), MP_PARAM, -1},         {SCALAR("b", MP_F32), MP_PARAM, -1},
-    {VECTOR("w:m", MP_F32), MP_MOMENT, -1},      {SCALAR("b:m", MP_F32), MP_MOMENT, -1},
-    {SCALAR("attempt", MP_I64), MP_COUNTER, -1}, {SCALAR("step", MP_I32), MP_COUNTER, -1},
-    {SCALAR("skipped", MP_I32), MP_COUNTER, -1}, {VECTOR("w:low", MP_BF16), MP_DERIVED, 0},
+    {VECTOR("w", MP_F32), MP_PARAM, -1, 0, 0},
+    {SCALAR("b", MP_F32), MP_PARAM, -1, 0, 0},
+    {VECTOR("w:m", MP_F32), MP_MOMENT, -1, 0, 0},
+    {SCALAR("b:m", MP_F32), MP_MOMENT, -1, 0, 0},
+    {SCALAR("attempt", MP_I64), MP_COUNTER, -1, 0, 0},
+    {SCALAR("step", MP_I32), MP_COUNTER, -1, 0, 0},
+    {SCALAR("skipped", MP_I32), MP_COUNTER, -1, 0, 0},
+    {VECTOR("w:low", MP_BF16), MP_DERIVED, 0, 0, 0},
 };
 
 static const uint64_t state_at[] = {

@@ -125,7 +125,8 @@ static void test_data(Checks *c) {
          "./t --data x=wide.idx --data y=y.idx");
   expect(c, 1, "'x' has 203 rows, 'y' has 202", "./t --data x=x.idx --data y=short.idx");
   expect(c, 1, "cannot open 'none.idx'", "./t --data x=none.idx --data y=y.idx");
-  expect(c, 1, "not an IDX file", "./t --data x=./t --data y=y.idx");
+  expect(c, 1, "not an IDX file (it begins with",
+         "cp ./t elf.idx; ./t --data x=elf.idx --data y=y.idx");
   expect(c, 1, "20 steps in a row were skipped", "./t --data x=x.idx --data y=nan.idx");
   expect(c, 1, "fake.mp:7:3: gather: a run-time index", "./t --data x=x.idx --data y=index.idx");
   expect(c, 1, "update of 'w' became non-finite|!done",
