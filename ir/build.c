@@ -4,9 +4,17 @@
 
 #include <string.h>
 
+void builder_follow(Builder *b, const Node *n) {
+  b->loc = n->loc;
+  b->prec = node_text(n, AT_prec, NULL);
+  b->recompute = node_bool(n, AT_recompute);
+}
+
 ValueId build_typed(Builder *b, Op op, Type t, uint32_t nops, const ValueId *ops, uint32_t nattrs,
                     const Attr *attrs) {
   NodeId n = graph_add_node(b->g, b->block, op, b->loc, nops, ops, 1, &t, nattrs, attrs);
+  if (b->prec) node_set_attr(b->g, n, attr_text(AT_prec, b->prec));
+  if (b->recompute) node_set_attr(b->g, n, attr_bool(AT_recompute, true));
   return b->g->nodes.at[n].res;
 }
 

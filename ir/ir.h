@@ -26,7 +26,7 @@ typedef enum DType {
 #define DTYPE(name, bytes, kind) DT_##name,
   DTYPES(DTYPE)
 #undef DTYPE
-  DT_COUNT
+      DT_COUNT
 } DType;
 
 enum { MAX_RANK = 8 };
@@ -93,6 +93,7 @@ extern const OpArg *const op_args[OP_COUNT]; /* ends with ARG_END */
 extern const uint8_t op_flags[OP_COUNT];
 extern const char *const attr_name[AT_COUNT];
 extern const uint8_t attr_kind[AT_COUNT];
+bool attr_is_common(AttrKey key); /* any op may have it */
 
 typedef enum Form { FORM_none, FORM_map, FORM_reduce, FORM_gemm } Form;
 extern const uint8_t op_form[OP_COUNT];
@@ -289,8 +290,13 @@ NodeId graph_copy_node(Graph *g, NodeId n, BlockId block, ValueId *map);
 typedef struct Builder {
   Graph *g;
   BlockId block;
-  Loc loc; /* of what is built */
+  Loc loc;          /* of what is built */
+  const char *prec; /* attributes of what is built; NULL: none */
+  bool recompute;
 } Builder;
+
+/* What is built from now on stands for n: its place, its common attributes. */
+void builder_follow(Builder *b, const Node *n);
 
 ValueId build(Builder *b, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
               const Attr *attrs);

@@ -58,6 +58,8 @@ const uint8_t attr_kind[AT_COUNT] = {
 #undef ATTR
 };
 
+bool attr_is_common(AttrKey key) { return key == AT_prec || key == AT_recompute; }
+
 const char *const state_kind_name[5] = {"param", "state", "moment", "counter", "derived"};
 const char *const arg_role_name[4] = {"input", "state", "hyper", "seed"};
 const char *const res_role_name[9] = {"state", "loss",  "metric",    "weight", "grad",

@@ -389,7 +389,7 @@ static bool attr_value(Parser *p, Attr *a) {
 static bool op_has_attr(Op op, AttrKey key) {
   for (const OpArg *a = op_args[op]; a->kind != ARG_END; a++)
     if (a->kind == ARG_ATTR && a->key == (int)key) return true;
-  return false;
+  return attr_is_common(key);
 }
 
 static bool attribute(Parser *p, const Op *op, Attrs *attrs) {

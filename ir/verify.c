@@ -106,6 +106,10 @@ static bool check_arity(Verifier *v, NodeId id) {
 
 static bool may_be_absent(int key) { return attr_kind[key] == ATTR_BOOL || key == AT_part; }
 
+static bool known_precision(const char *word) {
+  return word && (!strcmp(word, "f32") || !strcmp(word, "bf16") || !strcmp(word, "f16"));
+}
+
 static bool check_attrs(Verifier *v, NodeId id) {
   const Node *n = &v->g->nodes.at[id];
   uint32_t known = 0;
@@ -118,6 +122,9 @@ static bool check_attrs(Verifier *v, NodeId id) {
       return node_report(v, id, "attribute `%s` is empty", a->name);
     known += at != NULL;
   }
+  for (uint32_t i = 0; i < n->nattrs; i++) known += attr_is_common(n->attrs[i].key);
+  if (!known_precision(node_text(n, AT_prec, "f32")))
+    return node_report(v, id, "prec is f32, bf16 or f16");
   for (uint32_t i = 1; i < n->nattrs; i++)
     if (n->attrs[i].key <= n->attrs[i - 1].key)
       return node_report(v, id, "attributes are not sorted");

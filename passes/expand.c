@@ -66,7 +66,8 @@ static void split_block(Split *s, BlockId id) {
   g->blocks.at[id].nodes = (NodeIds){0};
   for (uint32_t i = 0; i < old.len; i++) {
     Node n = g->nodes.at[old.at[i]];
-    Builder b = {.g = g, .block = id, .loc = n.loc};
+    Builder b = {.g = g, .block = id};
+    builder_follow(&b, &n);
     for (uint32_t k = 0; k < n.nblocks; k++) split_block(s, n.blocks[k]);
     if (!wants_split(g, &n)) {
       vec_push(g->arena, &g->blocks.at[id].nodes, old.at[i]);

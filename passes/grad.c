@@ -96,7 +96,8 @@ static void visit(Grad *r, NodeId id) {
   if (!asked) return;
   r->node = id;
   r->dy = r->cot[n->res];
-  r->b.loc = n->loc;
+  builder_follow(&r->b, n);
+  r->b.recompute = false;
   vjp_rule[n->op](r);
 }
 

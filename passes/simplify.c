@@ -335,7 +335,7 @@ static void simplify_node(Simplify *s, NodeId id) {
   Node n = g->nodes.at[id];
   for (uint32_t i = 0; i < n.nops; i++) n.ops[i] = mapped(s, n.ops[i]);
   for (uint32_t i = 0; i < n.nblocks; i++) simplify_block(s, n.blocks[i]);
-  s->b.loc = n.loc;
+  builder_follow(&s->b, &n);
   ValueId v = n.nres == 1 ? try_rules(s, &n) : NO_ID;
   if (v != NO_ID) replace(s, n.res, v);
   else vec_push(g->arena, &g->blocks.at[s->b.block].nodes, id);

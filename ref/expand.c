@@ -121,7 +121,8 @@ static void expand_block(Expansion *x, BlockId block) {
     Node n = x->g->nodes.at[old.at[i]];
     for (uint32_t k = 0; k < n.nblocks; k++) expand_block(x, n.blocks[k]);
     if (expand_is_composite(n.op)) {
-      Builder b = {x->g, block, n.loc};
+      Builder b = {.g = x->g, .block = block};
+      builder_follow(&b, &n);
       vec_push(x->scratch, &x->done, (Replaced){n.res, expand_node(&b, old.at[i])});
     } else {
       vec_push(x->g->arena, &x->g->blocks.at[block].nodes, old.at[i]);

@@ -5,8 +5,8 @@
  * Where b is stored [n, k] the panel is its transpose, taken in blocks of 16 bytes of k × lanes
  * columns: sixteen-byte pieces of rows j, j+4, j+8 … are put side by side in one register, and
  * four such registers are transposed 4×4 in every 128-bit part at once, which costs eight cheap
- * shuffles for any vector length.  bf16 and f16 travel as pairs of k in 32 bits and are widened at the end
- * (little-endian: the lower k is the lower half).
+ * shuffles for any vector length.  bf16 and f16 travel as pairs of k in 32 bits and are widened at
+ * the end (little-endian: the lower k is the lower half).
  *
  * A transposed panel is filled up to whole blocks of k: what is read there belongs to the next
  * chunk, the next row or the slack behind the operand, and nobody uses it.

@@ -10,8 +10,8 @@
  * - Shifts by 32 or more are poison in LLVM, so the distance is made harmless and the result
  *   selected.  Conversion to integers is the saturating intrinsic for the same reason.
  * - rint is llvm.roundeven: one instruction from SSE4.1 on, whatever the rounding mode is.
- * - Conversion of f16 does not go by its program: one instruction does the same, for it knows no DAZ
- *   where it widens and has nothing left to flush where it narrows.  What is narrowed is fenced,
+ * - Conversion of f16 does not go by its program: one instruction does the same, for it knows no
+ * DAZ where it widens and has nothing left to flush where it narrows.  What is narrowed is fenced,
  *   else LLVM computes in half what led to it.
  */
 #include "codegen/cpu/scalar_emit.h"
