@@ -60,6 +60,7 @@ void text_add_n(Text *t, const char *s, size_t n);
 void text_printf(Text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void text_vprintf(Text *t, const char *fmt, va_list ap);
 void text_quoted(Text *t, const char *s); /* "s" with \" \\ \n \xHH escapes */
+void text_json(Text *t, const char *s);   /* "s" as a JSON string */
 void text_double(Text *t, double v);      /* shortest of %.17g forms that reads back equal */
 
 /* Interned strings: equal text, equal pointer. */
@@ -78,6 +79,12 @@ const char *nearest_name(const char *name, const char *const *names, size_t n);
 /* The whole file, NUL-terminated, or NULL with *why set (strerror text). */
 char *read_file(Arena *a, const char *path, size_t *size, const char **why);
 
+/* Files that are part of the program: cmake/Embed.cmake makes tables of them, ending with NULL. */
+typedef struct EmbeddedFile {
+  const char *name, *text; /* NUL-terminated */
+  size_t size;
+} EmbeddedFile;
+
 /* ---- diag.c: what the user is told ---------------------------------------------------------- */
 
 /* A place in a source.  line and col count from 1; line 0 means "nowhere known". */
@@ -92,6 +99,7 @@ typedef struct Source {
   size_t size;
   const uint32_t *line_start; /* offsets; lines + 1 of them */
   uint32_t lines;
+  bool built_in; /* not a file of the user's: part of mpcc itself */
 } Source;
 
 typedef struct Diag {
@@ -100,6 +108,9 @@ typedef struct Diag {
   VEC(Source) sources;
   uint32_t errors, warnings;
   uint32_t limit; /* stop printing after so many errors; 0: no limit */
+  bool json;      /* an object a line instead of text with carets */
+  bool color;     /* escape codes of terminals */
+  bool werror;    /* warnings are errors */
 } Diag;
 
 void diag_init(Diag *d, Arena *a, FILE *out);

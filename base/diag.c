@@ -1,10 +1,17 @@
-/* diag.c: errors, warnings and notes with the line and a caret.  The only place that prints what
- * the user did wrong; callers return NULL or false and go on. */
+/* diag.c: errors, warnings and notes, as text with the line and a caret or as JSON, an object a
+ * line.  The only place that prints what the user did wrong; callers return NULL or false and go
+ * on. */
 #include "base/base.h"
 
 #include <string.h>
 
 enum { SHOWN = 100 }; /* columns of a source line that are shown at most */
+
+typedef enum Severity { NOTE, WARNING, ERROR } Severity;
+
+static const struct {
+  const char *word, *color; /* of a terminal: bold cyan, magenta, red as compilers have it */
+} severities[] = {{"note", "\033[1;36m"}, {"warning", "\033[1;35m"}, {"error", "\033[1;31m"}};
 
 void diag_init(Diag *d, Arena *a, FILE *out) { *d = (Diag){.arena = a, .out = out, .limit = 20}; }
 
@@ -19,6 +26,8 @@ uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size) {
   vec_push(d->arena, &d->sources, s);
   return d->sources.len - 1;
 }
+
+static const char *paint(const Diag *d, const char *color) { return d->color ? color : ""; }
 
 /* The line with the caret under col; a long line is shown around it. */
 static void show_line(Diag *d, const Source *s, Loc loc) {
@@ -35,38 +44,69 @@ static void show_line(Diag *d, const Source *s, Loc loc) {
   fprintf(d->out, "\n%*s| ", indent - 2, "");
   for (uint32_t i = begin; i < at; i++)
     if (((unsigned char)s->text[i] & 0xC0) != 0x80) fputc(' ', d->out); /* one per character */
-  fputs("^\n", d->out);
+  fprintf(d->out, "%s^%s\n", paint(d, "\033[1;32m"), paint(d, "\033[0m"));
 }
 
-static void say(Diag *d, Loc loc, const char *kind, const char *fmt, va_list ap) {
-  if (!d->out) return;
-  const Source *s = loc.line && loc.source < d->sources.len ? &d->sources.at[loc.source] : NULL;
+static void say_text(Diag *d, const Source *s, Loc loc, Severity severity, const char *message) {
+  fputs(paint(d, "\033[1m"), d->out);
   if (s) fprintf(d->out, "%s:%u:%u: ", s->name, (unsigned)loc.line, (unsigned)loc.col);
   else fputs("mpcc: ", d->out);
-  fprintf(d->out, "%s: ", kind);
-  vfprintf(d->out, fmt, ap);
-  fputc('\n', d->out);
+  fprintf(d->out, "%s%s: %s", paint(d, severities[severity].color), severities[severity].word,
+          paint(d, "\033[0m"));
+  fprintf(d->out, "%s%s%s\n", paint(d, "\033[1m"), message, paint(d, "\033[0m"));
   if (s && loc.line <= s->lines) show_line(d, s, loc);
 }
 
-void diag_error(Diag *d, Loc loc, const char *fmt, ...) {
-  d->errors++;
-  if (d->limit && d->errors > d->limit) {
-    if (d->out && d->errors == d->limit + 1)
-      fprintf(d->out, "mpcc: more than %u errors; the rest is not shown\n", (unsigned)d->limit);
-    return;
+static void say_json(Diag *d, const Source *s, Loc loc, Severity severity, const char *message) {
+  Arena scratch = {0};
+  Text t = {.arena = &scratch};
+  text_printf(&t, "{\"severity\":\"%s\",", severities[severity].word);
+  if (s) {
+    text_add(&t, "\"file\":");
+    text_json(&t, s->name);
+    text_printf(&t, ",\"line\":%u,\"column\":%u,", (unsigned)loc.line, (unsigned)loc.col);
   }
+  text_add(&t, "\"message\":");
+  text_json(&t, message);
+  fprintf(d->out, "%s}\n", t.at);
+  arena_free(&scratch);
+}
+
+static void say(Diag *d, Loc loc, Severity severity, const char *fmt, va_list ap) {
+  if (!d->out) return;
+  const Source *s = loc.line && loc.source < d->sources.len ? &d->sources.at[loc.source] : NULL;
+  Arena scratch = {0};
+  Text message = {.arena = &scratch};
+  text_vprintf(&message, fmt, ap);
+  (d->json ? say_json : say_text)(d, s, loc, severity, message.at ? message.at : "");
+  arena_free(&scratch);
+}
+
+static void too_many(Diag *d) {
+  if (!d->out || d->errors != d->limit + 1 || d->json) return;
+  fprintf(d->out, "mpcc: more than %u errors; the rest is not shown (-ferror-limit=N)\n",
+          (unsigned)d->limit);
+}
+
+static void error(Diag *d, Loc loc, const char *fmt, va_list ap) {
+  d->errors++;
+  if (d->limit && d->errors > d->limit) too_many(d);
+  else say(d, loc, ERROR, fmt, ap);
+}
+
+void diag_error(Diag *d, Loc loc, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  say(d, loc, "error", fmt, ap);
+  error(d, loc, fmt, ap);
   va_end(ap);
 }
 
 void diag_warning(Diag *d, Loc loc, const char *fmt, ...) {
-  d->warnings++;
   va_list ap;
   va_start(ap, fmt);
-  say(d, loc, "warning", fmt, ap);
+  d->warnings++;
+  if (d->werror) error(d, loc, fmt, ap);
+  else say(d, loc, WARNING, fmt, ap);
   va_end(ap);
 }
 
@@ -74,6 +114,6 @@ void diag_note(Diag *d, Loc loc, const char *fmt, ...) {
   if (d->limit && d->errors > d->limit) return;
   va_list ap;
   va_start(ap, fmt);
-  say(d, loc, "note", fmt, ap);
+  say(d, loc, NOTE, fmt, ap);
   va_end(ap);
 }

@@ -55,6 +55,17 @@ void text_quoted(Text *t, const char *s) {
   text_add(t, "\"");
 }
 
+void text_json(Text *t, const char *s) {
+  text_add(t, "\"");
+  for (; *s; s++) {
+    unsigned char c = (unsigned char)*s;
+    if (c == '"' || c == '\\') text_printf(t, "\\%c", c);
+    else if (c < 32) text_printf(t, "\\u%04x", c);
+    else text_add_n(t, s, 1);
+  }
+  text_add(t, "\"");
+}
+
 void text_double(Text *t, double v) {
   char s[40];
   for (int digits = 1; digits <= 17; digits++) {

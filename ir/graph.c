@@ -255,6 +255,8 @@ NodeId graph_copy_node(Graph *g, NodeId id, BlockId block, ValueId *map) {
   return copy;
 }
 
+void (*ice_hook)(void);
+
 void ice(const Graph *g, NodeId id, const char *fmt, ...) {
   va_list ap;
   fputs("mpcc: internal error: ", stderr);
@@ -269,5 +271,6 @@ void ice(const Graph *g, NodeId id, const char *fmt, ...) {
     fprintf(stderr, "  at %s (source line %u)\n", t.at, (unsigned)g->nodes.at[id].loc.line);
     arena_free(&scratch);
   }
+  if (ice_hook) ice_hook();
   exit(70);
 }

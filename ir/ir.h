@@ -357,7 +357,9 @@ void graph_print(const Graph *g, Text *out, PrintOptions o);
 void node_print(const Graph *g, NodeId n, Text *out); /* one line, for messages */
 Graph *graph_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source); /* NULL: errors */
 
-/* Ours, not the user's: names pass and node on stderr and ends the process with 70. */
+/* Ours, not the user's: names pass and node on stderr, calls the hook (NULL: none) and ends the
+ * process with 70. */
+extern void (*ice_hook)(void);
 _Noreturn void ice(const Graph *g, NodeId n, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,181 +1,12 @@
-/* mpcc.c: the compiler.  main is the way of the data, as plain text: frontend, passes, plan, code,
- * link; every stage can be looked at with --emit. */
+/* mpcc.c: the compiler's command line: which command, and what is to be printed instead. */
 #include "tools/tools.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-enum { MOST_PARTS = 4 }; /* objects of one output; each costs the start of another LLVM context */
-
-typedef struct Session {
-  Arena arena;
-  Strings strings;
-  Diag diag;
-  Options o;
-  const char *text; /* of the model file */
-  size_t size;
-  OutputKind kind;
-  const char *path; /* of the output */
-} Session;
 
 static const struct {
-  const char *word, *suffix;
-  OutputKind kind;
-} kinds[] = {
-    {"exe", "", OUT_EXE},   {"lib", ".so", OUT_SHARED}, {"obj", ".o", OUT_OBJECT},
-    {"asm", ".s", OUT_ASM}, {"ll", ".ll", OUT_LL},
-};
-enum { KINDS = sizeof kinds / sizeof *kinds };
-
-static int fail(const char *what, const char *arg) {
-  fprintf(stderr, "mpcc: %s%s%s\n", what, arg ? ": " : "", arg ? arg : "");
-  return 2;
-}
-
-static const char *base_name(Arena *a, const char *path) { /* mlp of examples/mlp.mp */
-  const char *slash = strrchr(path, '/');
-  const char *name = slash ? slash + 1 : path;
-  size_t n = strlen(name);
-  if (n > 3 && !strcmp(name + n - 3, ".mp")) n -= 3;
-  return strcmp(path, "-") ? arena_text(a, name, n) : "model";
-}
-
-static const char *symbol_prefix(Arena *a, const char *name) {
-  char *s = arena_text(a, name, strlen(name));
-  for (char *c = s; *c; c++)
-    if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
-          (*c >= '0' && *c <= '9' && c != s)))
-      *c = '_';
-  return s;
-}
-
-/* --emit and the suffix of -o say what comes out and where it goes. */
-static int choose_output(Session *s) {
-  Options *o = &s->o;
-  const char *base = base_name(&s->arena, o->input),
-             *dot = o->output ? strrchr(o->output, '.') : NULL;
-  s->kind = OUT_EXE;
-  if (o->emit) {
-    s->kind = OUT_TEXT;
-    for (int i = 0; i < KINDS; i++)
-      if (!strcmp(o->emit, kinds[i].word)) s->kind = kinds[i].kind;
-    if (s->kind == OUT_TEXT && strcmp(o->emit, "ast") && strcmp(o->emit, "graph") &&
-        strcmp(o->emit, "plan") && !passes_know(o->emit))
-      return fail("--emit wants ast, graph, a pass, plan, ll, asm, obj, lib or exe, not", o->emit);
-  } else {
-    for (int i = 1; dot && i < KINDS; i++)
-      if (!strcmp(dot, kinds[i].suffix)) s->kind = kinds[i].kind;
-  }
-  s->path = o->output ? o->output : "-";
-  if (!o->output && s->kind != OUT_TEXT) {
-    const char *suffix = "";
-    for (int i = 0; i < KINDS; i++)
-      if (kinds[i].kind == s->kind) suffix = kinds[i].suffix;
-    s->path = arena_printf(&s->arena, "%s%s", base, suffix);
-  }
-  if (!strcmp(s->path, o->input) && strcmp(s->path, "-"))
-    return fail("the output would replace the model", s->path);
-  return 0;
-}
-
-static int emit_graph(Session *s, const Graph *g) {
-  Text t = {.arena = &s->arena};
-  graph_print(g, &t, (PrintOptions){.locs = s->o.locs});
-  return output_write(s->path, t.at, t.len) ? 0 : 1;
-}
-
-/* Kernels are compiled by as many threads as there are cores, where several objects may come out.
- */
-static unsigned parts_of(OutputKind kind) {
-  long cores = sysconf(_SC_NPROCESSORS_ONLN);
-  if (kind != OUT_EXE && kind != OUT_SHARED) return 1;
-  return cores < 1 ? 1 : cores > MOST_PARTS ? MOST_PARTS : (unsigned)cores;
-}
-
-static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
-  const char *why = NULL;
-  CpuCode code[CPU_MOST_PARTS];
-  CpuOptions o = {.opt = s->o.opt,
-                  .with_main = s->kind == OUT_EXE,
-                  .compiler = "mpcc " MPCC_VERSION,
-                  .sources = &s->diag,
-                  .parts = parts_of(s->kind)};
-  const char *name = s->o.name ? s->o.name : base_name(&s->arena, s->o.input);
-  o.name = symbol_prefix(&s->arena, name);
-  o.source_hash =
-      arena_printf(&s->arena, "%016llx", (unsigned long long)hash_bytes(s->text, s->size, 0));
-  o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
-  if (!cpu_compile(p, cpu, &o, &s->arena, code, &why)) ice(NULL, NO_ID, "code generation: %s", why);
-  bool linked = s->kind == OUT_EXE || s->kind == OUT_SHARED;
-  bool ok = linked ? output_link(&s->arena, s->kind, o.parts, code, s->path)
-                   : output_write(s->path, code->at, code->size);
-  return ok ? 0 : 1;
-}
-
-/* `auto` becomes a word of the target's before any pass runs. */
-static int choose_precision(Session *s, Graph *g, const Target *target) {
-  const char *word = s->o.precision ? s->o.precision : g->train.precision;
-  if (word && !strcmp(word, "auto")) word = target->auto_precision;
-  if (word && strcmp(word, "f32") && strcmp(word, "bf16"))
-    return fail("--precision wants f32, bf16 or auto, not", word);
-  g->train.precision = word ? word : "f32";
-  return 0;
-}
-
-static int compile(Session *s, const CpuTarget *cpu) {
-  Options *o = &s->o;
-  uint32_t source = diag_source(&s->diag, o->input, s->text, s->size);
-  Ast *ast = frontend_parse(&s->arena, &s->strings, &s->diag, source);
-  if (!ast) return 1;
-  if (o->emit && !strcmp(o->emit, "ast")) {
-    Text t = {.arena = &s->arena};
-    ast_print(&t, ast);
-    return output_write(s->path, t.at, t.len) ? 0 : 1;
-  }
-  FrontendOptions fo = {.defines = o->defines.at,
-                        .ndefines = o->defines.len,
-                        .name = base_name(&s->arena, o->input),
-                        .source = o->input};
-  Graph *g = frontend_compile(&s->arena, &s->strings, &s->diag, ast, &fo);
-  if (!g || s->diag.errors) return 1;
-  const Target *target = cpu_target_info(cpu);
-  int bad = choose_precision(s, g, target);
-  if (bad || o->syntax_only) return bad;
-  if (o->emit && !strcmp(o->emit, "graph")) return emit_graph(s, g);
-
-  Arena scratch = {0};
-  PassCtx c = {.arena = &scratch, .diag = &s->diag, .target = target, .options = &o->pass};
-  if (o->emit && passes_know(o->emit)) o->pass.stop_after = o->emit;
-  bool ok = passes_run(&g, o->passes ? o->passes : passes_default, &c);
-  int status = ok ? 0 : 1;
-  if (ok && o->pass.stop_after) status = emit_graph(s, g);
-  else if (ok) {
-    Program *p = plan_make(g, &c);
-    if (o->emit && !strcmp(o->emit, "plan")) {
-      Text t = {.arena = &s->arena};
-      plan_print(p, &t);
-      status = output_write(s->path, t.at, t.len) ? 0 : 1;
-    } else status = emit_code(s, p, cpu);
-  }
-  arena_free(&scratch);
-  return status;
-}
-
-static int session(Session *s) {
-  const char *why = NULL;
-  if (!s->o.input) return fail("a model file is wanted (see --help)", NULL);
-  int bad = choose_output(s);
-  if (bad) return bad;
-  const CpuTarget *cpu = cpu_target(&s->arena, s->o.mcpu, &why);
-  if (!cpu) return fail(why, NULL);
-  s->text = read_file(&s->arena, s->o.input, &s->size, &why);
-  if (!s->text) {
-    fprintf(stderr, "mpcc: cannot read %s: %s\n", s->o.input, why);
-    return 1;
-  }
-  return compile(s, cpu);
-}
+  const char *word;
+  int (*run)(int argc, char **argv, Arena *arena);
+} commands[] = {{"run", command_run}, {"new", command_new}, {"fmt", command_fmt}};
 
 static int show_ops(Arena *arena) {
   Text t = {.arena = arena};
@@ -183,21 +14,27 @@ static int show_ops(Arena *arena) {
   return output_write("-", t.at, t.len) ? 0 : 1;
 }
 
+static int command_compile(int argc, char **argv, Arena *arena) {
+  Options o;
+  if (!options_parse(&o, argc, argv, arena)) return 2;
+  if (o.help) options_help(stdout);
+  else if (o.version) printf("mpcc %s\n", MPCC_VERSION);
+  else if (o.print_ops) return show_ops(arena);
+  else return compile_model(&o, arena);
+  return 0;
+}
+
 int main(int argc, char **argv) {
-  Session *s = calloc(1, sizeof *s);
-  if (!s) return 70;
-  s->strings.arena = &s->arena;
-  s->o.opt = 2;
-  diag_init(&s->diag, &s->arena, stderr);
+  Arena arena = {0};
   int status = 2;
-  if (options_parse(&s->o, argc, argv, &s->arena)) {
-    if (s->o.help) options_help(stdout), status = 0;
-    else if (s->o.version) printf("mpcc %s\n", MPCC_VERSION), status = 0;
-    else if (s->o.print_ops) status = show_ops(&s->arena);
-    else status = session(s);
+  crash_watch(argc, argv);
+  if (response_expand(&arena, &argc, &argv)) {
+    int (*run)(int, char **, Arena *) = command_compile;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+      if (argc > 1 && !strcmp(argv[1], commands[i].word)) run = commands[i].run;
+    int words = run == command_compile ? 1 : 2;
+    status = run(argc - words, argv + words, &arena);
   }
-  Arena arena = s->arena;
-  free(s);
   arena_free(&arena);
   return status;
 }

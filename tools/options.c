@@ -5,7 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum FlagKind { FLAG_BOOL, FLAG_TEXT, FLAG_LEVEL, FLAG_DEFINE } FlagKind;
+typedef enum FlagKind {
+  FLAG_BOOL,
+  FLAG_TEXT,
+  FLAG_COUNT,
+  FLAG_LEVEL,
+  FLAG_DEFINE
+} FlagKind;
 
 typedef struct Flag {
   const char *name, *value, *help;
@@ -45,6 +51,21 @@ static const Flag flags[] = {
     {"--roundtrip-each", NULL, "print and parse the graph behind every pass", FLAG_BOOL,
      AT(pass.roundtrip)},
     {"--time-passes", NULL, "print how long each pass took", FLAG_BOOL, AT(pass.time)},
+    {"-MD", NULL, "write the files that the output depends on beside it, as a rule of make", FLAG_BOOL,
+     AT(depfile)},
+    {"-MF", "FILE", "where -MD writes (default: the output's name with .d)", FLAG_TEXT,
+     AT(depfile_path)},
+    {"-MT", "TARGET", "what the rule of -MD makes (default: the output)", FLAG_TEXT,
+     AT(depfile_target)},
+    {"--linker", "COMMAND", "links executables and .so (default: $CC, else cc)", FLAG_TEXT,
+     AT(linker)},
+    {"-Werror", NULL, "warnings are errors", FLAG_BOOL, AT(werror)},
+    {"-ferror-limit", "N", "stop showing errors after N (default 20; 0: never)", FLAG_COUNT,
+     AT(error_limit)},
+    {"-fdiagnostics-format", "FORMAT", "text, or json: an object a line", FLAG_TEXT,
+     AT(diagnostics_format)},
+    {"-fdiagnostics-color", "WHEN", "auto (default), always or never", FLAG_TEXT,
+     AT(diagnostics_color)},
     {"--print-ops", NULL, "print the table of operations as Markdown", FLAG_BOOL, AT(print_ops)},
     {"--version", NULL, "print the version", FLAG_BOOL, AT(version)},
     {"--help", NULL, "print this", FLAG_BOOL, AT(help)},
@@ -56,8 +77,11 @@ static const char *const spelled[][2] = {
     {"-c", "--emit=obj"}, {"-S", "--emit=asm"}, {"-h", "--help"}, {"--output", "-o"}};
 
 void options_help(FILE *out) {
-  fputs("usage: mpcc [flags] model.mp\n\nCompiles a model description into a training executable or"
-        " library.\n\n",
+  fputs("usage: mpcc [flags] model.mp          compile a model into a training program or library\n"
+        "       mpcc run [flags] model.mp -- ARGUMENTS     compile it and run the program\n"
+        "       mpcc fmt [--check] FILE.mp …   lay sources out in the standard way\n"
+        "       mpcc new DIR                   a folder with a first model\n\n"
+        "model.mp may be - (standard input); @FILE stands for the words in FILE.\n\n",
         out);
   for (int i = 0; i < FLAGS; i++) {
     const char *join = !flags[i].value                               ? ""
@@ -104,12 +128,24 @@ static bool take_define(Options *o, Arena *arena, const char *text) {
   return true;
 }
 
+static bool take_count(const char *flag, const char *value, int *n) {
+  char *end;
+  long v = strtol(value, &end, 10);
+  if (end == value || *end || v < 0 || v > INT32_MAX) {
+    fprintf(stderr, "mpcc: %s wants a number of 0 or more, not %s\n", flag, value);
+    return false;
+  }
+  *n = (int)v;
+  return true;
+}
+
 static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena) {
   char *field = (char *)o + f->field;
   switch (f->kind) {
   case FLAG_BOOL: *(bool *)(void *)field = true; return true;
   case FLAG_TEXT: *(const char **)(void *)field = value; return true;
   case FLAG_DEFINE: return take_define(o, arena, value);
+  case FLAG_COUNT: return take_count(f->name, value, (int *)(void *)field);
   case FLAG_LEVEL:
     if (value[0] < '0' || value[0] > '3' || value[1]) return wrong("-O wants 0, 1, 2 or 3", value);
     *(int *)(void *)field = value[0] - '0';
@@ -137,7 +173,8 @@ static bool take_input(Options *o, const char *arg) {
 }
 
 bool options_parse(Options *o, int argc, char **argv, Arena *arena) {
-  for (int i = 1; i < argc; i++) {
+  *o = (Options){.opt = 2, .error_limit = 20};
+  for (int i = 0; i < argc; i++) {
     const char *arg = argv[i], *value = NULL;
     for (size_t k = 0; k < sizeof spelled / sizeof *spelled; k++)
       if (!strcmp(arg, spelled[k][0])) arg = spelled[k][1];

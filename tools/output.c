@@ -83,9 +83,9 @@ static bool run_command(Arena *a, Words *w) {
 }
 
 static void link_command(Arena *a, Words *w, OutputKind kind, const char *lib, const Words *objects,
-                         const char *to) {
+                         const char *to, const char *linker) {
   const char *cc = getenv("CC");
-  add_words(a, w, cc && *cc ? cc : "cc");
+  add_words(a, w, linker && *linker ? linker : cc && *cc ? cc : "cc");
   const char *shared[] = {"-shared", "-Wl,-Bsymbolic", "-Wl,--exclude-libs,ALL"};
   for (int i = 0; kind == OUT_SHARED && i < 3; i++) vec_push(a, w, shared[i]);
   vec_push(a, w, "-o");
@@ -109,7 +109,8 @@ static bool write_objects(Arena *a, const char *temp, unsigned n, const CpuCode 
   return true;
 }
 
-bool output_link(Arena *a, OutputKind kind, unsigned n, const CpuCode *object, const char *path) {
+bool output_link(Arena *a, OutputKind kind, unsigned n, const CpuCode *object, const char *path,
+                 const char *linker) {
   const char *lib = library_folder(a);
   if (!lib) {
     fprintf(stderr, "mpcc: libmpcc_rt.a is not in ../lib or ../lib/mpcc beside mpcc itself\n");
@@ -118,7 +119,7 @@ bool output_link(Arena *a, OutputKind kind, unsigned n, const CpuCode *object, c
   const char *temp = arena_printf(a, "%s.%ld.tmp", path, (long)getpid());
   Words w = {0}, objects = {0};
   bool ok = write_objects(a, temp, n, object, &objects);
-  link_command(a, &w, kind, lib, &objects, temp);
+  link_command(a, &w, kind, lib, &objects, temp, linker);
   ok = ok && run_command(a, &w);
   ok = ok && (!rename(temp, path) || failed("write", path));
   for (uint32_t i = 0; i < objects.len; i++) unlink(objects.at[i]);

@@ -10,15 +10,21 @@
 
 typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *precision, *passes;
-  int opt;
-  bool syntax_only, help, version, locs, print_ops;
+  const char *depfile_path, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
+  int opt, error_limit;
+  bool syntax_only, help, version, locs, print_ops, depfile, werror;
   VEC(Define) defines;
   PassOptions pass;
 } Options;
 
-/* false: the command line is wrong, which has been said; exit 2. */
+/* From the first word behind the command.  false: the command line is wrong, which has been said;
+ * exit 2. */
 bool options_parse(Options *o, int argc, char **argv, Arena *arena);
 void options_help(FILE *out);
+
+/* ---- response.c: @FILE on the command line; false: it cannot be read, which has been said -------- */
+
+bool response_expand(Arena *arena, int *argc, char ***argv);
 
 /* ---- print_ops.c ----------------------------------------------------------------------------- */
 
@@ -30,8 +36,28 @@ typedef enum OutputKind { OUT_EXE, OUT_SHARED, OUT_OBJECT, OUT_ASM, OUT_LL, OUT_
 
 /* Bytes to a file (by a temporary beside it and rename) or, for "-", to stdout. */
 bool output_write(const char *path, const char *bytes, size_t n);
-/* Links objects with the runtime into an executable or a shared library. */
+/* Links objects with the runtime into an executable or a shared library; linker: a command, NULL for
+ * $CC or cc. */
 bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object,
-                 const char *path);
+                 const char *path, const char *linker);
+
+/* ---- depfile.c ------------------------------------------------------------------------------- */
+
+bool depfile_write(Arena *arena, const char *path, const char *target, const Diag *diag);
+
+/* ---- compile.c: one compilation, from options to output ---------------------------------------- */
+
+int compile_model(Options *o, Arena *arena); /* the exit status */
+
+/* ---- the commands: `mpcc WORD …`; argv begins behind the word ---------------------------------- */
+
+int command_run(int argc, char **argv, Arena *arena);
+int command_new(int argc, char **argv, Arena *arena);
+int command_fmt(int argc, char **argv, Arena *arena);
+
+/* ---- crash.c: an error of mpcc's own leaves what is needed to see it again ---------------------- */
+
+void crash_watch(int argc, char **argv);
+void crash_sources(const Diag *diag); /* what is being compiled; NULL: nothing */
 
 #endif
