@@ -87,11 +87,21 @@ void cli_close_feed(CliFeed *f);
 
 /* ---- meter.c: sums of metrics, lines about them -------------------------------------------- */
 
-typedef struct CliMeter { /* sum and weight of each output of an entry */
+typedef struct CliMeter { /* sum and weight of each output of an entry; of the others the last */
+  const mp_desc *desc;
   const mp_entry_desc *entry;
   uint32_t index;
   double *sums;
 } CliMeter;
+
+/* One of what is measured: losses and metrics, then formulas, then hyperparameters and gauges. */
+typedef struct CliReading {
+  const char *name;
+  double value; /* NaN where nothing was counted */
+  bool last;    /* of the last step, not a mean */
+} CliReading;
+
+bool cli_meter_read(const CliMeter *m, uint32_t i, CliReading *out); /* the i-th; false: no more */
 
 bool cli_open_meter(CliMeter *m, const mp_desc *d, int entry);
 void cli_clear_meter(CliMeter *m);

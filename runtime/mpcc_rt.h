@@ -100,7 +100,9 @@ typedef enum mp_output_role {
   MP_OUT_OK,          /* i1[]: everything was finite and the step committed */
   MP_OUT_FAULT_INDEX, /* i1[]: a run-time index was out of range, at `where` */
   MP_OUT_FAULT_NONFINITE, /* i1[]: the update of `name` became non-finite */
-  MP_OUT_HYPER            /* f32[]: the value that hyperparameter `name` had in this step */
+  MP_OUT_HYPER,           /* f32[]: the value that hyperparameter `name` had in this step */
+  MP_OUT_FINITE,          /* i1[]: what `name` says ("grad:net.0.weight") was finite, of `where` */
+  MP_OUT_GAUGE            /* f32[]: a number of this step: "grad_norm", unscaled; "scale", S */
 } mp_output_role;
 
 typedef struct mp_output_desc {

@@ -236,6 +236,13 @@ int64_t mp_checkpoint_newest(const char *dir); /* step of the newest whole one, 
 void mp_checkpoint_prune(const char *dir, int keep);
 void mp_checkpoint_clean(const char *dir); /* removes what killed savings left */
 
+/* ---- formula.c: metrics of totals ---------------------------------------------------------- */
+
+typedef bool mp_mean_fn(void *user, const char *name, double *out); /* false: no such metric */
+
+bool mp_formula(const char *rpn, mp_mean_fn *mean, void *user, double *out);
+const char *mp_formula_of(const mp_desc *d, const char *name); /* its text; NULL: none */
+
 /* ---- shuffle.c: a permutation of [0, n) without a table ------------------------------------ */
 
 typedef struct mp_shuffle {

@@ -157,15 +157,35 @@ static void take_outputs(mp_ctx *ctx, uint32_t entry, bool add) {
     else memcpy(e->outputs[i], raw_output(ctx, entry, i), mp_tensor_bytes(&d->outputs[i].tensor));
 }
 
-/* The loss is the first sum; its weight follows it. */
+typedef struct Run {
+  const mp_ctx *ctx;
+  uint32_t entry;
+} Run;
+
+/* Of this run alone; also of the loss that several losses add up to. */
+static bool mean_of_run(void *user, const char *name, double *out) {
+  const Run *r = user;
+  const mp_entry_desc *d = &r->ctx->model->desc->entries[r->entry];
+  for (uint32_t i = 0; i + 1 < d->n_outputs; i++) {
+    if (d->outputs[i].role != MP_OUT_SUM || strcmp(d->outputs[i].tensor.name, name)) continue;
+    *out = raw_total(r->ctx, r->entry, i) / raw_total(r->ctx, r->entry, i + 1);
+    return true;
+  }
+  return false;
+}
+
+/* The loss is the formula of that name, or the first sum; the weight is the first sum's. */
 static void take_loss(const mp_ctx *ctx, uint32_t entry, mp_result *r) {
   const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  const char *formula = mp_formula_of(ctx->model->desc, "loss");
+  Run run = {ctx, entry};
   for (uint32_t i = 0; i + 1 < d->n_outputs; i++) {
     if (d->outputs[i].role != MP_OUT_SUM) continue;
     r->weight = raw_total(ctx, entry, i + 1);
     r->loss = raw_total(ctx, entry, i) / r->weight;
-    return;
+    break;
   }
+  if (formula) mp_formula(formula, mean_of_run, &run, &r->loss);
 }
 
 static void give_result(mp_result *out, mp_result r) {

@@ -133,14 +133,30 @@ static int run_batch(Loop *l, int64_t rows, mp_result *result) {
   return status ? cli_ctx_error(r) : CLI_OK;
 }
 
+/* The first thing that the last step found not finite; NULL: it does not say. */
+static const mp_output_desc *first_not_finite(const CliRun *r) {
+  const mp_entry_desc *e = r->train.entry;
+  for (uint32_t i = 0; i < e->n_outputs; i++) {
+    mp_view v;
+    if (e->outputs[i].role != MP_OUT_FINITE || r->api->output(r->ctx, r->train.index, i, &v))
+      continue;
+    if (!*(const uint8_t *)v.data) return &e->outputs[i];
+  }
+  return NULL;
+}
+
 static int count_skips(Loop *l, bool committed) {
   l->skipped_in_a_row = committed ? 0 : l->skipped_in_a_row + 1;
   l->last.skipped += !committed;
   if (l->skipped_in_a_row < MAX_SKIPPED) return CLI_OK;
+  const mp_output_desc *o = first_not_finite(l->run);
   return cli_error(l->run->args, CLI_FAILED,
-                   "%d steps in a row were skipped: loss or gradients are not finite; try a lower "
-                   "learning rate, or look at the data",
-                   MAX_SKIPPED);
+                   "%d steps in a row were skipped, the last at step %lld: %s is not finite; try a "
+                   "lower learning rate, or look at the data",
+                   MAX_SKIPPED, (long long)l->last.step,
+                   !o         ? "loss or gradient"
+                   : o->where ? o->where
+                              : o->tensor.name);
 }
 
 static void report(Loop *l) {

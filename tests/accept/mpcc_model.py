@@ -15,7 +15,7 @@ import numpy as np
 ABI, NEW_TOTAL = 1, 1
 OK, E_ARG, E_MEMORY, E_CPU, E_IO, E_FORMAT, E_INDEX, E_NONFINITE, E_CANCELLED = range(0, -9, -1)
 PARAM, STATE, MOMENT, COUNTER, DERIVED = range(5)
-VALUE, SUM, WEIGHT, IS_OK, FAULT_INDEX, FAULT_NONFINITE, HYPER = range(7)
+VALUE, SUM, WEIGHT, IS_OK, FAULT_INDEX, FAULT_NONFINITE, HYPER, FINITE, GAUGE = range(9)
 INIT, STEP, EVAL, INFER, FIT, DERIVE = range(6)
 
 # In the order of mp_dtype; the second of each: as NumPy sees it.

@@ -23,7 +23,8 @@ typedef struct Arena {
   float error[FAKE_BATCH]; /* of each row, written by whichever thread owns it */
   float pred[FAKE_BATCH];
   float loss, weight, mae;
-  uint8_t ok, bad_index, bad_update;
+  float rate, norm;
+  uint8_t ok, bad_index, bad_update, finite;
 } Arena;
 
 static State *state_of(const mp_frame *f) { return (State *)(void *)f->state; }
@@ -85,6 +86,7 @@ static void update(const mp_frame *f) {
   }
   for (int i = 0; i < FAKE_X; i++) s->w[i] -= lr * (s->w_m[i] = 0.5f * s->w_m[i] + dw[i]);
   s->b -= lr * (s->b_m = 0.5f * s->b_m + db);
+  a->norm = sqrtf(db * db + dw[0] * dw[0] + dw[1] * dw[1] + dw[2] * dw[2]);
   s->step++;
 }
 
@@ -96,6 +98,8 @@ static void run_step(const mp_frame *f, int32_t tid, int32_t threads) {
     measure(f);
     a->ok = isfinite(a->loss) || a->y[0] == FAKE_BAD_UPDATE;
     a->bad_index = a->y[0] == FAKE_BAD_INDEX;
+    a->finite = isfinite(a->loss);
+    a->rate = rate(a, s);
     a->bad_update = a->y[0] == FAKE_BAD_UPDATE;
     if (a->ok && !a->bad_index) update(f);
     s->attempt++;
@@ -139,6 +143,9 @@ static const mp_output_desc step_outputs[] = {
     {SCALAR("ok", MP_I1), MP_OUT_OK, NULL},
     {SCALAR("gather", MP_I1), MP_OUT_FAULT_INDEX, "fake.mp:7:3: gather"},
     {SCALAR("w", MP_I1), MP_OUT_FAULT_NONFINITE, "fake.mp:9:1: sgd"},
+    {SCALAR("loss:mse", MP_I1), MP_OUT_FINITE, "fake.mp:8:1: loss:mse"},
+    {SCALAR("lr", MP_F32), MP_OUT_HYPER, NULL},
+    {SCALAR("grad_norm", MP_F32), MP_OUT_GAUGE, NULL},
 };
 
 static const mp_output_desc infer_outputs[] = {
@@ -148,7 +155,7 @@ static const mp_output_desc infer_outputs[] = {
 static const mp_entry_desc entries[] = {
     {"init", MP_INIT, 0, 0, 0, 0, NULL, NULL},
     {"derive", MP_DERIVE, 0, 0, 0, 0, NULL, NULL},
-    {"train_step", MP_STEP, 0, FAKE_BATCH, 2, 7, inputs, step_outputs},
+    {"train_step", MP_STEP, 0, FAKE_BATCH, 2, 10, inputs, step_outputs},
     {"eval", MP_EVAL, 0, FAKE_BATCH, 2, 4, inputs, step_outputs},
     {"predict", MP_INFER, 0, FAKE_BATCH, 1, 1, inputs, infer_outputs},
 };
@@ -175,6 +182,9 @@ static const mp_hyper_desc hypers[] = {
     {"steps", 100, ""},
 };
 
+static const mp_formula_desc formulas[] = {
+    {"rmse", "$loss sqrt"}, {"other", "$nothing 2 mul"}, {"twice", "$rmse 2 mul"}};
+
 static const mp_desc desc = {
     .abi = MP_ABI,
     .size = sizeof(mp_desc),
@@ -193,14 +203,17 @@ static const mp_desc desc = {
     .arena_bytes = sizeof(Arena),
     .state_bytes = sizeof(State),
     .default_epochs = 2,
+    .n_formulas = 3,
+    .formulas = formulas,
 };
 
 static const uint64_t input_at[] = {offsetof(Arena, x), offsetof(Arena, y)};
 static const uint64_t hyper_at[] = {offsetof(Arena, lr), offsetof(Arena, steps)};
-static const uint64_t output_at[] = {offsetof(Arena, loss),      offsetof(Arena, weight),
-                                     offsetof(Arena, mae),       offsetof(Arena, weight),
-                                     offsetof(Arena, ok),        offsetof(Arena, bad_index),
-                                     offsetof(Arena, bad_update)};
+static const uint64_t output_at[] = {offsetof(Arena, loss),       offsetof(Arena, weight),
+                                     offsetof(Arena, mae),        offsetof(Arena, weight),
+                                     offsetof(Arena, ok),         offsetof(Arena, bad_index),
+                                     offsetof(Arena, bad_update), offsetof(Arena, finite),
+                                     offsetof(Arena, rate),       offsetof(Arena, norm)};
 static const uint64_t pred_at[] = {offsetof(Arena, pred)};
 
 static const mp_entry_code code[] = {

@@ -127,7 +127,9 @@ static void test_data(Checks *c) {
   expect(c, 1, "cannot open 'none.idx'", "./t --data x=none.idx --data y=y.idx");
   expect(c, 1, "not an IDX file (it begins with",
          "cp ./t elf.idx; ./t --data x=elf.idx --data y=y.idx");
-  expect(c, 1, "20 steps in a row were skipped", "./t --data x=x.idx --data y=nan.idx");
+  expect(c, 1,
+         "20 steps in a row were skipped, the last at step 20: fake.mp:8:1: loss:mse is not finite",
+         "./t --data x=x.idx --data y=nan.idx");
   expect(c, 1, "fake.mp:7:3: gather: a run-time index", "./t --data x=x.idx --data y=index.idx");
   expect(c, 1, "update of 'w' became non-finite|!done",
          "./t --data x=x.idx --data y=update.idx --save nothing; r=$?; ls nothing; exit $r");
@@ -137,6 +139,9 @@ static void test_data(Checks *c) {
 static void test_training(Checks *c) {
   expect(c, 0, "step 52/52|done  52 steps|eval  loss |(37 rows)|!skipped", "./t " DATA EVAL);
   expect(c, 0, "step 10/130|step 130/130", "./t " DATA "--epochs 5 --print-every 10");
+  expect(c, 0, "  rmse 0.|  twice 0.|  lr |  grad_norm |!other", "./t " DATA);
+  expect(c, 0, "\"lr\":0.098|\"grad_norm\":|\"rmse\":",
+         "./t " DATA "--log log >/dev/null; sed -n 2p log");
   expect(c, 0, "eval  loss|!done|!step", "./t " DATA EVAL "--quiet");
   expect(c, 0, "(37 rows)", "./t " DATA EVAL "--save s --steps 20 && ./t eval --resume s " EVAL);
   expect(c, 0, "52\n2\n{\"step\":52,\"epoch\":1,|\"mae\":|\"skipped\":false,\"seconds\":",

@@ -256,7 +256,7 @@ static void test_run_errors(Checks *c) {
   run.rows = 7; /* for seven rows, 31 bytes are enough */
   CHECK(c, api->run(ctx, FAKE_STEP, &run, NULL) == MP_OK);
   CHECK(c, api->bind(ctx, FAKE_STEP, 2, b.y, 4) == MP_E_ARG);
-  CHECK(c, api->output(ctx, FAKE_STEP, 7, &v) == MP_E_ARG);
+  CHECK(c, api->output(ctx, FAKE_STEP, 10, &v) == MP_E_ARG);
   CHECK(c, api->hyper(ctx, "lrr", 1) == MP_E_ARG && says(ctx, "did you mean 'lr'"));
   CHECK(c, api->get(ctx, "W", &v) == MP_E_ARG && says(ctx, "did you mean 'w'"));
   api->destroy(ctx);
@@ -423,9 +423,37 @@ static void test_cancel(Checks *c) {
   fake_get_api(MP_ABI)->destroy(ctx);
 }
 
+/* ---- formulas ---- */
+
+static bool two_means(void *user, const char *name, double *out) {
+  (void)user;
+  *out = *name == 'a' ? 3 : -0.5;
+  return !strcmp(name, "a") || !strcmp(name, "b.c");
+}
+
+static void test_formulas(Checks *c) {
+  static const struct {
+    const char *rpn;
+    double value;
+  } good[] = {{"$a", 3},
+              {"$a exp log", 3},
+              {"1 $a $b.c $b.c mul sub div", 1 / (3 - 0.25)},
+              {"$a neg 2 pow sqrt", 3},
+              {"$a $b.c min 1e1 max", 10},
+              {"  -0.5   $b.c sub ", 0}};
+  static const char *const bad[] = {"", "$c", "$a add", "$a $a", "$a sin", "2x", "$a 2 3 add"};
+  double v = 0;
+  for (size_t i = 0; i < MP_LEN(good); i++)
+    CHECK(c, mp_formula(good[i].rpn, two_means, NULL, &v) && fabs(v - good[i].value) <= 1e-15);
+  for (size_t i = 0; i < MP_LEN(bad); i++) CHECK(c, !mp_formula(bad[i], two_means, NULL, &v));
+  CHECK(c, mp_formula("$b.c log $a min", two_means, NULL, &v) && isnan(v));
+  CHECK(c, mp_formula("$a $b.c log max", two_means, NULL, &v) && isnan(v));
+}
+
 int main(void) {
   Checks c = {0};
   test_tables(&c);
+  test_formulas(&c);
   for (int threads = 1; threads <= 4; threads++) test_team(&c, threads);
   test_shuffle(&c);
   test_create(&c);
