@@ -96,6 +96,15 @@ static bool source_type(Sema *s, Scope *sc, const Ast *type, Type *t) {
   return true;
 }
 
+/* Where the loader gets the input, said once for all entries. */
+static void add_source(Sema *s, const Ast *key, Type input) {
+  for (uint32_t i = 0; i < s->g->sources.len; i++)
+    if (s->g->sources.at[i].name == key->name) return;
+  DataSource d = {.name = key->name, .kind = READ_rows, .loc = key->loc};
+  d.type = type_make((DType)input.dtype, input.rank - 1, input.dim + 1);
+  vec_push(s->arena, &s->g->sources, d);
+}
+
 static void data_source(Sema *s, Scope *sc, const Ast *field) {
   const Ast *key = field->kid[FIELD_KEY];
   Type t;
@@ -105,8 +114,10 @@ static void data_source(Sema *s, Scope *sc, const Ast *field) {
     return;
   }
   Val v = val_bad();
-  if (source_type(s, sc, field->kid[FIELD_TYPE], &t))
+  if (source_type(s, sc, field->kid[FIELD_TYPE], &t)) {
     v = val_tensor(graph_add_entry_arg(s->g, s->entry, ARG_input, key->name, t, key->loc));
+    add_source(s, key, t);
+  }
   scope_bind(s, sc, key->name, v, key->loc);
 }
 

@@ -163,9 +163,20 @@ typedef struct State { /* order of kinds: mp_state_kind */
   Loc loc;
   const char *master; /* path of the parameter that a derived or moment state belongs to */
   bool no_decay;      /* decay(false) */
+  bool frozen;        /* never trained */
+  bool must_load;     /* has no initializer: a run needs it loaded */
+  bool unsaved;       /* frozen GLOB save(false): a checkpoint holds its checksum alone */
 } State;
 
-typedef enum ArgRole { ARG_input, ARG_state, ARG_hyper, ARG_seed } ArgRole;
+typedef enum ArgRole {
+  ARG_input,
+  ARG_state, /* name: path */
+  ARG_hyper, /* f32[]; in an entry `update` the effective value, else what the host set, or NaN */
+  ARG_seed,
+  ARG_grad, /* of an entry `update`: unscaled mean gradient of the parameter of this path */
+  ARG_draw  /* i32[]: word 1 of the counter of draws, where no state is (eval, infer) */
+} ArgRole;
+enum { ARG_ROLES = ARG_draw + 1 };
 typedef enum ResRole {
   RES_state,     /* name: path */
   RES_loss,      /* sum of a loss over real rows; gradients start here */
@@ -175,9 +186,12 @@ typedef enum ResRole {
   RES_ok,        /* i1: everything finite, the step commits */
   RES_fault,     /* i1: an index was out of range */
   RES_nonfinite, /* i1: the update of the state `name` is not finite */
-  RES_value      /* result of an infer function */
+  RES_value,     /* result of an infer function */
+  RES_hyper      /* of a step: effective value of a hyperparameter, f32[] */
 } ResRole;
-extern const char *const state_kind_name[5], *const arg_role_name[4], *const res_role_name[9];
+enum { RES_ROLES = RES_hyper + 1 };
+extern const char *const state_kind_name[5], *const arg_role_name[ARG_ROLES],
+                                                 *const res_role_name[RES_ROLES];
 
 /* Arguments and results of an entry, beside its block's lists: role and name of each. */
 typedef struct Port {
@@ -192,14 +206,18 @@ typedef enum EntryKind {
   ENTRY_eval,
   ENTRY_infer,
   ENTRY_fit,
-  ENTRY_derive
+  ENTRY_derive,
+  ENTRY_update /* one parameter's new value and moments, from its gradient; gone after `optimize`
+                */
 } EntryKind;
-extern const char *const entry_kind_name[6];
+enum { ENTRY_KINDS = ENTRY_update + 1 };
+extern const char *const entry_kind_name[ENTRY_KINDS];
 
 typedef struct Entry {
   const char *name;
   EntryKind kind;
   int64_t batch; /* rows of a full batch, 0: none */
+  bool full;     /* tail(drop): the runtime feeds full batches alone */
   BlockId body;
   VEC(Port) args, results;
   Loc loc;
@@ -211,13 +229,82 @@ typedef struct Hyper {
   const char *shown; /* "linear(0.001, to: 0)" */
 } Hyper;
 
+/* A metric of totals: name, and how it is computed from them, in f64, in reverse Polish notation:
+ * `$NAME` is sum / weight of the loss or metric NAME; numbers; add sub mul div pow min max; neg exp
+ * log sqrt. */
+typedef struct TotalFormula {
+  const char *name; /* "perplexity" */
+  const char *rpn;  /* "$loss exp" */
+  Loc loc;
+} TotalFormula;
+
+/* Where the loader gets an input of train_step and eval; inputs without one are fed by the host.
+ * rows: example i is row i.  windows, lanes: the file is one long row of elements; row i of
+ * windows is elements [i·T, i·T + T], T + 1 of them; of lanes, row r of batch b continues row r of
+ * batch b - 1, and the input NAME.fresh says where it does not. */
+typedef enum ReadKind { READ_rows, READ_windows, READ_lanes } ReadKind;
+enum { READ_KINDS = READ_lanes + 1 };
+extern const char *const read_kind_name[READ_KINDS];
+typedef struct DataSource {
+  const char *name;
+  ReadKind kind;
+  int64_t length;   /* T of windows and lanes */
+  int64_t category; /* n of category(n), 0: none */
+  Type type;        /* of one row; of one element where the file is one long row */
+  Loc loc;
+} DataSource;
+
+/* Which part of the data eval sees. */
+typedef enum SplitKind { SPLIT_none, SPLIT_last, SPLIT_random } SplitKind;
+enum { SPLIT_KINDS = SPLIT_random + 1 };
+extern const char *const split_kind_name[SPLIT_KINDS];
+typedef struct DataSplit {
+  SplitKind kind;
+  double fraction; /* above 0, below 1 */
+} DataSplit;
+
+typedef struct LoadPair { /* what a path of the model is called in the file; both may be globs */
+  const char *to, *from;
+  bool transpose;
+} LoadPair;
+typedef struct Load {
+  const char *from; /* file */
+  const char *glob; /* paths of the model that it fills */
+  VEC(LoadPair) pairs;
+  Loc loc;
+} Load;
+
+/* The loss scale S; static: it stays init. */
+typedef enum ScaleKind { SCALE_none, SCALE_static, SCALE_dynamic } ScaleKind;
+enum { SCALE_KINDS = SCALE_dynamic + 1 };
+extern const char *const scale_kind_name[SCALE_KINDS];
+typedef struct Scale {
+  ScaleKind kind;
+  double init, growth, backoff; /* powers of two */
+  double interval;              /* clean steps in a row before it grows */
+  double hysteresis;            /* non-finite steps in a row before it shrinks; 1: at once */
+  double floor, cap;            /* powers of two */
+} Scale;
+extern const Scale scale_default; /* what `scale(dynamic)` means */
+typedef struct ScaleField {       /* in the order they are printed; power: of two, else a count */
+  const char *name;
+  size_t offset;
+  bool power;
+} ScaleField;
+enum { SCALE_FIELDS = 7 };
+extern const ScaleField scale_field[SCALE_FIELDS];
+
 /* What the train block says beyond the computation. */
 typedef struct Train {
   const char *optimizer; /* NULL: none; "sgd", "adam", "adamw" */
   VEC(Attr) settings;    /* lr, lr_to, betas, … */
   const char *precision; /* "f32", "bf16" */
+  const char *residual;  /* storage type of the residual stream, NULL: as precision says */
+  Scale scale;
   int64_t steps, epochs; /* 0: not given */
-  Loc optimizer_loc, precision_loc;
+  int64_t accumulate;    /* micro-batches a step; 0: as 1 */
+  double clip;           /* most that the norm of the gradient may be, 0: any */
+  Loc optimizer_loc, precision_loc, scale_loc;
 } Train;
 
 typedef struct Graph {
@@ -230,6 +317,10 @@ typedef struct Graph {
   VEC(State) states;
   VEC(Entry) entries;
   VEC(Hyper) hypers;
+  VEC(TotalFormula) formulas;
+  VEC(DataSource) sources;
+  VEC(Load) loads;
+  DataSplit split;
   Train train;
 } Graph;
 
@@ -345,6 +436,8 @@ uint32_t graph_verify_diag(const Graph *g, Diag *diag); /* each as an error at i
  * (program.h)?  The graph is sound in structure. */
 bool node_check(const Graph *g, NodeId n, Text *why);
 bool kernel_check(const Graph *g, NodeId kernel, Text *why);
+/* verify_parts.c: what stands around the entries: train, formulas, sources, split, loads. */
+bool parts_check(const Graph *g, Loc *at, Text *why);
 
 /* ---- print.c, parse.c: print(parse(print(g))) = print(g) ------------------------------------- */
 

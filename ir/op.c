@@ -61,10 +61,32 @@ const uint8_t attr_kind[AT_COUNT] = {
 bool attr_is_common(AttrKey key) { return key == AT_prec || key == AT_recompute; }
 
 const char *const state_kind_name[5] = {"param", "state", "moment", "counter", "derived"};
-const char *const arg_role_name[4] = {"input", "state", "hyper", "seed"};
-const char *const res_role_name[9] = {"state", "loss",  "metric",    "weight", "grad",
-                                      "ok",    "fault", "nonfinite", "value"};
-const char *const entry_kind_name[6] = {"init", "step", "eval", "infer", "fit", "derive"};
+const char *const arg_role_name[ARG_ROLES] = {"input", "state", "hyper", "seed", "grad", "draw"};
+const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric",    "weight", "grad",
+                                              "ok",    "fault", "nonfinite", "value",  "hyper"};
+const char *const entry_kind_name[ENTRY_KINDS] = {"init", "step",   "eval",  "infer",
+                                                  "fit",  "derive", "update"};
+const char *const read_kind_name[READ_KINDS] = {"rows", "windows", "lanes"};
+const char *const split_kind_name[SPLIT_KINDS] = {"none", "last", "random"};
+const char *const scale_kind_name[SCALE_KINDS] = {"none", "static", "dynamic"};
+
+const Scale scale_default = {.kind = SCALE_dynamic,
+                             .init = 32768,
+                             .growth = 2,
+                             .backoff = 0.5,
+                             .interval = 2000,
+                             .hysteresis = 1,
+                             .floor = 1,
+                             .cap = 16777216};
+const ScaleField scale_field[SCALE_FIELDS] = {
+    {"init", offsetof(Scale, init), true},
+    {"growth", offsetof(Scale, growth), true},
+    {"backoff", offsetof(Scale, backoff), true},
+    {"interval", offsetof(Scale, interval), false},
+    {"hysteresis", offsetof(Scale, hysteresis), false},
+    {"floor", offsetof(Scale, floor), true},
+    {"cap", offsetof(Scale, cap), true},
+};
 
 static const uint16_t program_f32[OP_COUNT] = {
 #define OP(name, doc) [OP_##name] =

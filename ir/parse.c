@@ -8,7 +8,7 @@
  * reading goes on at the next line (behind the block that the line opens); the results of a bad
  * line are POISON, and lines that use them are bad without a word.
  */
-#include "ir/ir.h"
+#include "ir/parser.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -19,29 +19,9 @@
 enum { MAX_NESTING = 32 };
 #define POISON (NO_ID - 1)
 
-typedef struct Slot {
-  const char *name; /* interned */
-  ValueId value;
-  uint32_t entry; /* defined in this one */
-  Loc loc;
-} Slot;
-
-typedef struct Parser {
-  Graph *g;
-  Arena scratch;
-  Diag *diag;
-  uint32_t source;
-  const char *text, *at, *end;
-  uint32_t entry, depth, parts;
-  bool lost;  /* a block is not closed: its text ended or the next entry began */
-  Slot *slot; /* open addressing by the name's pointer */
-  uint32_t slots, names;
-  const char *op[OP_COUNT]; /* names of operations as they are written */
-} Parser;
-
 /* ---- places and errors ---------------------------------------------------------------------- */
 
-static Loc loc_at(const Parser *p, const char *at) {
+Loc parse_loc_at(const Parser *p, const char *at) {
   const Source *s = &p->diag->sources.at[p->source];
   uint32_t offset = (uint32_t)(at - p->text), low = 0, high = s->lines;
   while (high - low > 1) {
@@ -52,20 +32,18 @@ static Loc loc_at(const Parser *p, const char *at) {
   return (Loc){p->source, low + 1, offset - s->line_start[low] + 1};
 }
 
-static bool fail(Parser *p, const char *where, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static bool fail(Parser *p, const char *where, const char *fmt, ...) {
+bool parse_fail(Parser *p, const char *where, const char *fmt, ...) {
   Text t = {.arena = &p->scratch};
   va_list ap;
   va_start(ap, fmt);
   text_vprintf(&t, fmt, ap);
   va_end(ap);
-  diag_error(p->diag, loc_at(p, where), "%s", t.at);
+  diag_error(p->diag, parse_loc_at(p, where), "%s", t.at);
   return false;
 }
 
 /* Where something is missing: here, or at the end of the line before if this is a line's start. */
-static const char *gap(const Parser *p) {
+const char *parse_gap(const Parser *p) {
   const char *s = p->at;
   while (s > p->text && isspace((unsigned char)s[-1]) && s[-1] != '\n') s--;
   if (s == p->text || s[-1] != '\n') return p->at;
@@ -73,7 +51,7 @@ static const char *gap(const Parser *p) {
   return s;
 }
 
-static void skip_space(Parser *p) {
+void parse_skip_space(Parser *p) {
   for (;;) {
     while (p->at < p->end && isspace((unsigned char)*p->at)) p->at++;
     if (p->at[0] != '/' || p->at[1] != '/') return;
@@ -112,20 +90,20 @@ static void skip_statement(Parser *p, const char *start) {
 
 static bool word_char(char c) { return isalnum((unsigned char)c) || c == '_' || c == '.'; }
 
-static bool accept(Parser *p, char c) {
-  skip_space(p);
+bool parse_accept(Parser *p, char c) {
+  parse_skip_space(p);
   if (*p->at != c || p->at == p->end) return false;
   p->at++;
   return true;
 }
 
-static bool expect(Parser *p, char c, const char *where) {
-  return accept(p, c) || fail(p, gap(p), "expected `%c` %s", c, where);
+bool parse_expect(Parser *p, char c, const char *where) {
+  return parse_accept(p, c) || parse_fail(p, parse_gap(p), "expected `%c` %s", c, where);
 }
 
 /* The word that comes next, or "". */
-static const char *peek_word(Parser *p) {
-  skip_space(p);
+const char *parse_peek_word(Parser *p) {
+  parse_skip_space(p);
   const char *s = p->at;
   if (!isalpha((unsigned char)*s) && *s != '_') return "";
   while (word_char(*s)) s++;
@@ -133,13 +111,13 @@ static const char *peek_word(Parser *p) {
 }
 
 static const char *take_word(Parser *p) {
-  const char *w = peek_word(p);
+  const char *w = parse_peek_word(p);
   p->at += strlen(w);
   return w;
 }
 
-static bool accept_word(Parser *p, const char *word) {
-  if (strcmp(peek_word(p), word)) return false;
+bool parse_accept_word(Parser *p, const char *word) {
+  if (strcmp(parse_peek_word(p), word)) return false;
   p->at += strlen(word);
   return true;
 }
@@ -159,16 +137,17 @@ static int escape(const char **s) {
   return low < 0 || high + low == 0 ? -1 : high * 16 + low;
 }
 
-static bool string(Parser *p, const char **result, const char *what) {
-  skip_space(p);
+bool parse_string(Parser *p, const char **result, const char *what) {
+  parse_skip_space(p);
   const char *start = p->at, *s = start + 1;
-  if (*start != '"') return fail(p, gap(p), "expected %s in quotes", what);
+  if (*start != '"') return parse_fail(p, parse_gap(p), "expected %s in quotes", what);
   Text t = {.arena = &p->scratch};
   while (*s != '"') {
-    if (s >= p->end || *s == '\n' || !*s) return fail(p, start, "text does not end on its line");
+    if (s >= p->end || *s == '\n' || !*s)
+      return parse_fail(p, start, "text does not end on its line");
     const char *at = s;
     int c = *s == '\\' ? (s++, escape(&s)) : (unsigned char)*s++;
-    if (c < 0) return fail(p, at, "unknown escape; there are \\\" \\\\ \\n \\x1f");
+    if (c < 0) return parse_fail(p, at, "unknown escape; there are \\\" \\\\ \\n \\x1f");
     text_add_n(&t, (char[]){(char)c}, 1);
   }
   p->at = s + 1;
@@ -176,58 +155,61 @@ static bool string(Parser *p, const char **result, const char *what) {
   return true;
 }
 
-static bool word_or_string(Parser *p, const char **result, const char *what) {
+bool parse_word_or_string(Parser *p, const char **result, const char *what) {
   const char *w = take_word(p);
   *result = w;
-  return *w || string(p, result, what);
+  return *w || parse_string(p, result, what);
 }
 
 static bool integer(Parser *p, int64_t *v, const char *what) {
-  skip_space(p);
+  parse_skip_space(p);
   const char *start = p->at;
-  if (!isdigit((unsigned char)start[*start == '-'])) return fail(p, gap(p), "expected %s", what);
+  if (!isdigit((unsigned char)start[*start == '-']))
+    return parse_fail(p, parse_gap(p), "expected %s", what);
   char *stop;
   errno = 0;
   *v = strtoll(start, &stop, 10);
   p->at = stop;
-  return !errno || fail(p, start, "the number does not fit in 64 bits");
+  return !errno || parse_fail(p, start, "the number does not fit in 64 bits");
 }
 
-static bool natural(Parser *p, int64_t *v, const char *what) {
-  skip_space(p);
+bool parse_natural(Parser *p, int64_t *v, const char *what) {
+  parse_skip_space(p);
   const char *start = p->at;
-  return integer(p, v, what) && (*v >= 0 || fail(p, start, "expected %s, not negative", what));
+  return integer(p, v, what) &&
+         (*v >= 0 || parse_fail(p, start, "expected %s, not negative", what));
 }
 
-static bool number(Parser *p, double *v) {
-  skip_space(p);
+bool parse_number(Parser *p, double *v) {
+  parse_skip_space(p);
   const char *start = p->at;
-  double sign = accept(p, '-') ? -1 : 1;
-  if (accept_word(p, "inf")) return *v = sign * INFINITY, true;
-  if (accept_word(p, "nan")) return *v = NAN, true;
-  if (!isdigit((unsigned char)*p->at)) return fail(p, gap(p), "expected a number");
+  double sign = parse_accept(p, '-') ? -1 : 1;
+  if (parse_accept_word(p, "inf")) return *v = sign * INFINITY, true;
+  if (parse_accept_word(p, "nan")) return *v = NAN, true;
+  if (!isdigit((unsigned char)*p->at)) return parse_fail(p, parse_gap(p), "expected a number");
   char *stop;
   *v = sign * strtod(p->at, &stop);
   p->at = stop;
-  return !isinf(*v) || fail(p, start, "the number does not fit in a double; write inf");
+  return !isinf(*v) || parse_fail(p, start, "the number does not fit in a double; write inf");
 }
 
-static bool type(Parser *p, Type *t) {
-  skip_space(p);
+bool parse_type(Parser *p, Type *t) {
+  parse_skip_space(p);
   if (type_parse(&p->at, t)) return true;
-  const char *name = peek_word(p);
+  const char *name = parse_peek_word(p);
   DType d;
   if (*name && !dtype_parse(name, strlen(name), &d)) {
     const char *near = nearest_name(name, dtype_name, DT_COUNT);
-    if (near) return fail(p, p->at, "unknown element type `%s`; did you mean `%s`?", name, near);
-    return fail(p, p->at, "unknown element type `%s`", name);
+    if (near)
+      return parse_fail(p, p->at, "unknown element type `%s`; did you mean `%s`?", name, near);
+    return parse_fail(p, p->at, "unknown element type `%s`", name);
   }
-  return fail(p, gap(p), "expected a type, such as f32[64,10]");
+  return parse_fail(p, parse_gap(p), "expected a type, such as f32[64,10]");
 }
 
 /* One of `names`, by its place among them. */
-static bool choice(Parser *p, const char *const *names, int n, const char *what, int *chosen) {
-  const char *w = peek_word(p);
+bool parse_choice(Parser *p, const char *const *names, int n, const char *what, int *chosen) {
+  const char *w = parse_peek_word(p);
   for (int i = 0; i < n; i++)
     if (!strcmp(w, names[i])) {
       p->at += strlen(w);
@@ -235,9 +217,9 @@ static bool choice(Parser *p, const char *const *names, int n, const char *what,
       return true;
     }
   const char *near = nearest_name(w, names, (size_t)n);
-  if (near) return fail(p, p->at, "unknown %s `%s`; did you mean `%s`?", what, w, near);
-  if (*w) return fail(p, p->at, "unknown %s `%s`", what, w);
-  return fail(p, gap(p), "expected %s %s", strchr("aeiou", *what) ? "an" : "a", what);
+  if (near) return parse_fail(p, p->at, "unknown %s `%s`; did you mean `%s`?", what, w, near);
+  if (*w) return parse_fail(p, p->at, "unknown %s `%s`", what, w);
+  return parse_fail(p, parse_gap(p), "expected %s %s", strchr("aeiou", *what) ? "an" : "a", what);
 }
 
 /* ---- places of the user's source ------------------------------------------------------------ */
@@ -251,30 +233,29 @@ static uint32_t source_named(Parser *p, const char *name) {
 
 static bool loc_part(Parser *p, uint32_t *part, const char *what) {
   int64_t v;
-  if (!natural(p, &v, what)) return false;
+  if (!parse_natural(p, &v, what)) return false;
   *part = (uint32_t)v;
-  return v <= UINT32_MAX || fail(p, p->at, "place out of range");
+  return v <= UINT32_MAX || parse_fail(p, p->at, "place out of range");
 }
 
-/* [loc("file":line:col)] */
-static bool loc(Parser *p, Loc *l) {
+bool parse_loc(Parser *p, Loc *l) {
   Loc read = {0};
   const char *file;
-  if (!accept_word(p, "loc")) return true;
-  if (!expect(p, '(', "behind loc")) return false;
-  if (accept_word(p, "unknown")) {
+  if (!parse_accept_word(p, "loc")) return true;
+  if (!parse_expect(p, '(', "behind loc")) return false;
+  if (parse_accept_word(p, "unknown")) {
     *l = read;
-    return expect(p, ')', "behind the place");
+    return parse_expect(p, ')', "behind the place");
   }
-  skip_space(p);
+  parse_skip_space(p);
   if (*p->at != '"') {
     if (!loc_part(p, &read.source, "a source")) return false;
-  } else if (!string(p, &file, "a source")) return false;
+  } else if (!parse_string(p, &file, "a source")) return false;
   else read.source = source_named(p, file);
-  if (!expect(p, ':', "and a line") || !loc_part(p, &read.line, "a line")) return false;
-  if (!expect(p, ':', "and a column") || !loc_part(p, &read.col, "a column")) return false;
+  if (!parse_expect(p, ':', "and a line") || !loc_part(p, &read.line, "a line")) return false;
+  if (!parse_expect(p, ':', "and a column") || !loc_part(p, &read.col, "a column")) return false;
   *l = read;
-  return expect(p, ')', "behind the place");
+  return parse_expect(p, ')', "behind the place");
 }
 
 /* ---- names of values ------------------------------------------------------------------------ */
@@ -286,11 +267,11 @@ typedef struct Name {
 typedef VEC(Name) Names;
 
 static bool value_name(Parser *p, Name *n, const char *what) {
-  skip_space(p);
+  parse_skip_space(p);
   n->at = p->at;
   const char *s = p->at + 1;
   while (*p->at == '%' && word_char(*s)) s++;
-  if (s == p->at + 1) return fail(p, gap(p), "expected %s, such as %%3", what);
+  if (s == p->at + 1) return parse_fail(p, parse_gap(p), "expected %s, such as %%3", what);
   n->name = intern(p->g->strings, p->at, (size_t)(s - p->at));
   p->at = s;
   return true;
@@ -317,12 +298,12 @@ static bool define(Parser *p, Name n, ValueId v) {
   Slot *s = find_slot(p, n.name);
   if (s->name && s->entry == p->entry) {
     if (v == POISON) return false;
-    fail(p, n.at, "%s is already defined", n.name);
+    parse_fail(p, n.at, "%s is already defined", n.name);
     diag_note(p->diag, s->loc, "here");
     return false;
   }
   if (!s->name) p->names++;
-  *s = (Slot){n.name, v, p->entry, loc_at(p, n.at)};
+  *s = (Slot){n.name, v, p->entry, parse_loc_at(p, n.at)};
   return true;
 }
 
@@ -331,34 +312,32 @@ static bool operand(Parser *p, ValueId *v) {
   if (!value_name(p, &n, "a value")) return false;
   Slot *s = p->slots ? find_slot(p, n.name) : NULL;
   if (!s || !s->name || s->entry != p->entry)
-    return fail(p, n.at, "%s is not defined before its use", n.name);
+    return parse_fail(p, n.at, "%s is not defined before its use", n.name);
   *v = s->value;
   return true;
 }
 
 /* `%a, %b`; none is fine.  *poisoned where one comes from a line that had an error. */
 static bool operands(Parser *p, ValueIds *ops, bool *poisoned) {
-  skip_space(p);
+  parse_skip_space(p);
   if (*p->at != '%') return true;
   do {
     ValueId v = NO_ID;
     if (!operand(p, &v)) return false;
     *poisoned = *poisoned || v == POISON;
     vec_push(&p->scratch, ops, v);
-  } while (accept(p, ','));
+  } while (parse_accept(p, ','));
   return true;
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
 
-typedef VEC(Attr) Attrs;
-
 static bool ints(Parser *p, Attr *a) {
   VEC(int64_t) all = {0};
-  if (!expect(p, '[', "and integers")) return false;
-  while (!accept(p, ']')) {
+  if (!parse_expect(p, '[', "and integers")) return false;
+  while (!parse_accept(p, ']')) {
     int64_t i;
-    if (all.len && !expect(p, ',', "or `]`")) return false;
+    if (all.len && !parse_expect(p, ',', "or `]`")) return false;
     if (!integer(p, &i, "an integer")) return false;
     vec_push(&p->scratch, &all, i);
   }
@@ -367,20 +346,21 @@ static bool ints(Parser *p, Attr *a) {
 }
 
 static bool truth(Parser *p, Attr *a) {
-  a->i = !accept_word(p, "false");
-  return !a->i || accept_word(p, "true") || fail(p, p->at, "expected true or false");
+  a->i = !parse_accept_word(p, "false");
+  return !a->i || parse_accept_word(p, "true") || parse_fail(p, p->at, "expected true or false");
 }
 
 static bool attr_value(Parser *p, Attr *a) {
   AttrKind kind = (AttrKind)attr_kind[a->key];
   a->i = 1;
-  if (!accept(p, '='))
-    return kind == ATTR_BOOL || fail(p, p->at, "attribute `%s` needs a value", attr_name[a->key]);
+  if (!parse_accept(p, '='))
+    return kind == ATTR_BOOL ||
+           parse_fail(p, p->at, "attribute `%s` needs a value", attr_name[a->key]);
   switch (kind) {
   case ATTR_BOOL: return truth(p, a);
   case ATTR_INT: return integer(p, &a->i, "an integer");
-  case ATTR_FLOAT: return number(p, &a->f);
-  case ATTR_TEXT: return word_or_string(p, &a->s, "a word or text");
+  case ATTR_FLOAT: return parse_number(p, &a->f);
+  case ATTR_TEXT: return parse_word_or_string(p, &a->s, "a word or text");
   case ATTR_INTS: return ints(p, a);
   }
   return false;
@@ -394,27 +374,26 @@ static bool op_has_attr(Op op, AttrKey key) {
 
 static bool attribute(Parser *p, const Op *op, Attrs *attrs) {
   int key = 0;
-  skip_space(p);
+  parse_skip_space(p);
   const char *at = p->at;
-  if (!choice(p, attr_name, AT_COUNT, "attribute", &key)) return false;
+  if (!parse_choice(p, attr_name, AT_COUNT, "attribute", &key)) return false;
   if (op && !op_has_attr(*op, (AttrKey)key))
-    return fail(p, at, "%s has no attribute `%s`", p->op[*op], attr_name[key]);
+    return parse_fail(p, at, "%s has no attribute `%s`", p->op[*op], attr_name[key]);
   for (uint32_t i = 0; i < attrs->len; i++)
     if ((int)attrs->at[i].key == key)
-      return fail(p, at, "attribute `%s` is given twice", attr_name[key]);
+      return parse_fail(p, at, "attribute `%s` is given twice", attr_name[key]);
   Attr a = {.key = (AttrKey)key};
   if (!attr_value(p, &a)) return false;
   vec_push(&p->scratch, attrs, a);
   return true;
 }
 
-/* [{key=value, flag}]; op: whose attributes, NULL: any */
-static bool attributes(Parser *p, const Op *op, Attrs *attrs) {
-  if (!accept(p, '{')) return true;
+bool parse_attributes(Parser *p, const Op *op, Attrs *attrs) {
+  if (!parse_accept(p, '{')) return true;
   do {
     if (!attribute(p, op, attrs)) return false;
-  } while (accept(p, ','));
-  return expect(p, '}', "behind the attributes");
+  } while (parse_accept(p, ','));
+  return parse_expect(p, '}', "behind the attributes");
 }
 
 /* ---- nodes ---------------------------------------------------------------------------------- */
@@ -433,22 +412,22 @@ typedef struct Line {
 static bool block_nodes(Parser *p, BlockId block, const char *last);
 
 static bool line_results(Parser *p, Line *l) {
-  skip_space(p);
+  parse_skip_space(p);
   if (*p->at != '%') return true;
   do {
     Name n;
     if (!value_name(p, &n, "a value")) return false;
     vec_push(&p->scratch, &l->results, n);
-  } while (accept(p, ','));
-  return expect(p, '=', "and an operation behind the results");
+  } while (parse_accept(p, ','));
+  return parse_expect(p, '=', "and an operation behind the results");
 }
 
 static bool line_op(Parser *p, Line *l) {
   int op = 0;
-  skip_space(p);
+  parse_skip_space(p);
   l->at = p->at;
-  l->loc = loc_at(p, p->at);
-  if (!choice(p, p->op, OP_COUNT, "operation", &op)) return false;
+  l->loc = parse_loc_at(p, p->at);
+  if (!parse_choice(p, p->op, OP_COUNT, "operation", &op)) return false;
   l->op = (Op)op;
   return true;
 }
@@ -463,20 +442,22 @@ static bool line_arity(Parser *p, const Line *l) {
   uint32_t nops = l->ops.len, nres = l->results.len;
   bool arity = op_arity_ok(l->op, nops);
   if (!arity && most > least)
-    return fail(p, l->at, "%s takes %d to %d operands, found %u", name, least, most, nops);
+    return parse_fail(p, l->at, "%s takes %d to %d operands, found %u", name, least, most, nops);
   if (!arity)
-    return fail(p, l->at, "%s takes %d operand%s, found %u", name, least, &"s"[least == 1], nops);
+    return parse_fail(p, l->at, "%s takes %d operand%s, found %u", name, least, &"s"[least == 1],
+                      nops);
   if (results >= 0 && nres != (uint32_t)results)
-    return fail(p, l->at, "%s has %d result%s, found %u", name, results, &"s"[results == 1], nres);
+    return parse_fail(p, l->at, "%s has %d result%s, found %u", name, results, &"s"[results == 1],
+                      nres);
   return true;
 }
 
 static bool line_types(Parser *p, Line *l) {
-  if (l->results.len && !expect(p, ':', "and the type of each result")) return false;
+  if (l->results.len && !parse_expect(p, ':', "and the type of each result")) return false;
   while (l->types.len < l->results.len) {
     Type t;
-    if (l->types.len && !expect(p, ',', "and the type of each result")) return false;
-    if (!type(p, &t)) return false;
+    if (l->types.len && !parse_expect(p, ',', "and the type of each result")) return false;
+    if (!parse_type(p, &t)) return false;
     vec_push(&p->scratch, &l->types, t);
   }
   return true;
@@ -484,17 +465,18 @@ static bool line_types(Parser *p, Line *l) {
 
 static bool line_head(Parser *p, Line *l) {
   return line_results(p, l) && line_op(p, l) && operands(p, &l->ops, &l->poisoned) &&
-         attributes(p, &l->op, &l->attrs) && line_arity(p, l) && line_types(p, l) && !l->poisoned;
+         parse_attributes(p, &l->op, &l->attrs) && line_arity(p, l) && line_types(p, l) &&
+         !l->poisoned;
 }
 
 static bool block_args(Parser *p, BlockId block) {
-  if (!expect(p, '(', "and the block's arguments")) return false;
-  while (!accept(p, ')')) {
+  if (!parse_expect(p, '(', "and the block's arguments")) return false;
+  while (!parse_accept(p, ')')) {
     Name n;
     Type t;
-    if (p->g->blocks.at[block].args.len && !expect(p, ',', "or `)`")) return false;
+    if (p->g->blocks.at[block].args.len && !parse_expect(p, ',', "or `)`")) return false;
     if (!value_name(p, &n, "an argument")) return false;
-    if (!expect(p, ':', "and a type") || !type(p, &t)) return false;
+    if (!parse_expect(p, ':', "and a type") || !parse_type(p, &t)) return false;
     if (!define(p, n, graph_add_arg(p->g, block, t))) return false;
   }
   return true;
@@ -512,27 +494,27 @@ static bool block_results(Parser *p, BlockId block) {
 /* (%a: type, …) { nodes yield %b } */
 static bool block(Parser *p, NodeId owner, BlockId *id) {
   if (p->depth == MAX_NESTING)
-    return fail(p, p->at, "blocks are nested more than %d deep", MAX_NESTING);
+    return parse_fail(p, p->at, "blocks are nested more than %d deep", MAX_NESTING);
   *id = graph_add_block(p->g, owner);
-  if (!block_args(p, *id) || !expect(p, '{', "and the block's nodes")) return false;
+  if (!block_args(p, *id) || !parse_expect(p, '{', "and the block's nodes")) return false;
   p->depth++;
   bool ok = block_nodes(p, *id, "yield") && block_results(p, *id);
   p->depth--;
-  return ok && expect(p, '}', "behind the results");
+  return ok && parse_expect(p, '}', "behind the results");
 }
 
 static bool line_blocks(Parser *p, NodeId node) {
   VEC(BlockId) blocks = {0};
-  for (skip_space(p); *p->at == '('; skip_space(p)) {
+  for (parse_skip_space(p); *p->at == '('; parse_skip_space(p)) {
     BlockId b = NO_ID;
     if (!(op_flags[p->g->nodes.at[node].op] & F_REGION))
-      return fail(p, p->at, "%s owns no block", p->op[p->g->nodes.at[node].op]);
+      return parse_fail(p, p->at, "%s owns no block", p->op[p->g->nodes.at[node].op]);
     if (!block(p, node, &b)) return false;
     vec_push(p->g->arena, &blocks, b);
   }
   p->g->nodes.at[node].blocks = blocks.at;
   p->g->nodes.at[node].nblocks = blocks.len;
-  return loc(p, &p->g->nodes.at[node].loc);
+  return parse_loc(p, &p->g->nodes.at[node].loc);
 }
 
 static bool line_node(Parser *p, BlockId block, const Line *l, NodeId *n) {
@@ -563,10 +545,11 @@ static void node(Parser *p, BlockId block) {
 
 /* Nodes up to the word `last`, which is taken. */
 static bool block_nodes(Parser *p, BlockId block, const char *last) {
-  while (!p->lost && !accept_word(p, last)) {
-    p->lost = p->at == p->end || !strcmp(peek_word(p), "entry");
-    if (p->lost) return fail(p, gap(p), "expected `%s` and `}`: the block is not closed", last);
-    if (*p->at == '}') return fail(p, p->at, "expected `%s` before the block ends", last);
+  while (!p->lost && !parse_accept_word(p, last)) {
+    p->lost = p->at == p->end || !strcmp(parse_peek_word(p), "entry");
+    if (p->lost)
+      return parse_fail(p, parse_gap(p), "expected `%s` and `}`: the block is not closed", last);
+    if (*p->at == '}') return parse_fail(p, p->at, "expected `%s` before the block ends", last);
     node(p, block);
   }
   return !p->lost;
@@ -576,8 +559,8 @@ static bool block_nodes(Parser *p, BlockId block, const char *last) {
 
 static bool port_name(Parser *p, const char **name) {
   *name = "";
-  skip_space(p);
-  return *p->at != '"' || string(p, name, "a name");
+  parse_skip_space(p);
+  return *p->at != '"' || parse_string(p, name, "a name");
 }
 
 /* %0: type = role "name" */
@@ -587,18 +570,18 @@ static bool entry_arg(Parser *p, uint32_t e) {
   int role = 0;
   const char *name;
   if (!value_name(p, &n, "an argument")) return false;
-  Loc at = loc_at(p, n.at);
-  if (!expect(p, ':', "and a type") || !type(p, &t)) return false;
-  if (!expect(p, '=', "and the argument's role")) return false;
-  if (!choice(p, arg_role_name, 4, "argument role", &role)) return false;
-  if (!port_name(p, &name) || !loc(p, &at)) return false;
+  Loc at = parse_loc_at(p, n.at);
+  if (!parse_expect(p, ':', "and a type") || !parse_type(p, &t)) return false;
+  if (!parse_expect(p, '=', "and the argument's role")) return false;
+  if (!parse_choice(p, arg_role_name, ARG_ROLES, "argument role", &role)) return false;
+  if (!port_name(p, &name) || !parse_loc(p, &at)) return false;
   return define(p, n, graph_add_entry_arg(p->g, e, (ArgRole)role, name, t, at));
 }
 
 static bool entry_args(Parser *p, uint32_t e) {
-  if (!expect(p, '(', "and the entry's arguments")) return false;
-  while (!accept(p, ')')) {
-    if (p->g->entries.at[e].args.len && !expect(p, ',', "or `)`")) return false;
+  if (!parse_expect(p, '(', "and the entry's arguments")) return false;
+  while (!parse_accept(p, ')')) {
+    if (p->g->entries.at[e].args.len && !parse_expect(p, ',', "or `)`")) return false;
     if (!entry_arg(p, e)) return false;
   }
   return true;
@@ -609,107 +592,58 @@ static bool entry_result(Parser *p, uint32_t e) {
   int role = 0;
   const char *name;
   ValueId v = NO_ID;
-  skip_space(p);
-  Loc at = loc_at(p, p->at);
-  if (!choice(p, res_role_name, 9, "result role", &role) || !port_name(p, &name)) return false;
-  if (!expect(p, '=', "and a value") || !operand(p, &v) || !loc(p, &at)) return false;
+  parse_skip_space(p);
+  Loc at = parse_loc_at(p, p->at);
+  if (!parse_choice(p, res_role_name, RES_ROLES, "result role", &role) || !port_name(p, &name))
+    return false;
+  if (!parse_expect(p, '=', "and a value") || !operand(p, &v) || !parse_loc(p, &at)) return false;
   graph_add_entry_result(p->g, e, (ResRole)role, name, v, at);
   return true;
 }
 
 static bool entry_results(Parser *p, uint32_t e) {
-  if (!*peek_word(p)) return true;
+  if (!*parse_peek_word(p)) return true;
   do {
     if (!entry_result(p, e)) return false;
-  } while (accept(p, ','));
+  } while (parse_accept(p, ','));
   return true;
 }
 
-/* entry @name kind [batch n] ( arguments ) { nodes return results } */
+/* entry @name kind [batch n [full]] ( arguments ) { nodes return results } */
 static bool entry(Parser *p) {
   const char *name;
   int kind = 0;
   int64_t batch = 0;
-  skip_space(p);
-  Loc at = loc_at(p, p->at);
+  parse_skip_space(p);
+  Loc at = parse_loc_at(p, p->at);
   p->entry++;
-  if (!expect(p, '@', "and the entry's name") || !word_or_string(p, &name, "a name")) return false;
-  if (!choice(p, entry_kind_name, 6, "entry kind", &kind)) return false;
-  if (accept_word(p, "batch") && !natural(p, &batch, "the rows of a batch")) return false;
+  if (!parse_expect(p, '@', "and the entry's name") || !parse_word_or_string(p, &name, "a name"))
+    return false;
+  if (!parse_choice(p, entry_kind_name, ENTRY_KINDS, "entry kind", &kind)) return false;
+  if (parse_accept_word(p, "batch") && !parse_natural(p, &batch, "the rows of a batch"))
+    return false;
   uint32_t e = graph_add_entry(p->g, name, (EntryKind)kind, batch, at);
-  if (!entry_args(p, e) || !loc(p, &p->g->entries.at[e].loc)) return false;
-  if (!expect(p, '{', "and the entry's nodes")) return false;
+  p->g->entries.at[e].full = parse_accept_word(p, "full");
+  if (!entry_args(p, e) || !parse_loc(p, &p->g->entries.at[e].loc)) return false;
+  if (!parse_expect(p, '{', "and the entry's nodes")) return false;
   return block_nodes(p, p->g->entries.at[e].body, "return") && entry_results(p, e) &&
-         expect(p, '}', "behind the results");
+         parse_expect(p, '}', "behind the results");
 }
 
-/* ---- the rest of a graph -------------------------------------------------------------------- */
-
-/* "name" [from "source"] */
-static bool header(Parser *p) {
-  if (!string(p, &p->g->name, "a name")) return false;
-  return !accept_word(p, "from") || string(p, &p->g->source, "a source");
-}
-
-static bool is_train_part(const char *w) {
-  return !strcmp(w, "precision") || !strcmp(w, "steps") || !strcmp(w, "epochs");
-}
-
-/* [optimizer [{settings}]] [precision name] [steps n] [epochs n] */
-static bool train(Parser *p) {
-  Train *t = &p->g->train;
-  Attrs attrs = {0};
-  skip_space(p);
-  t->optimizer_loc = loc_at(p, p->at);
-  const char *w = peek_word(p);
-  if (*p->at == '"' || (*w && !is_train_part(w)))
-    if (!word_or_string(p, &t->optimizer, "an optimizer")) return false;
-  if (!attributes(p, NULL, &attrs) || !loc(p, &t->optimizer_loc)) return false;
-  for (uint32_t i = 0; i < attrs.len; i++) vec_push(p->g->arena, &t->settings, attrs.at[i]);
-  if (accept_word(p, "precision")) {
-    t->precision_loc = loc_at(p, p->at);
-    if (!word_or_string(p, &t->precision, "a precision") || !loc(p, &t->precision_loc))
-      return false;
-  }
-  if (accept_word(p, "steps") && !natural(p, &t->steps, "a number of steps")) return false;
-  return !accept_word(p, "epochs") || natural(p, &t->epochs, "a number of epochs");
-}
-
-/* "name" = number [shown "text"] */
-static bool hyper(Parser *p) {
-  Hyper h = {0};
-  if (!string(p, &h.name, "a name") || !expect(p, '=', "and a number")) return false;
-  if (!number(p, &h.value)) return false;
-  if (accept_word(p, "shown") && !string(p, &h.shown, "what is shown")) return false;
-  vec_push(p->g->arena, &p->g->hypers, h);
-  return true;
-}
-
-/* kind "path" : type [no_decay] [master "path"] */
-static bool state(Parser *p) {
-  State s = {0};
-  int kind = 0;
-  if (!choice(p, state_kind_name, 5, "state kind", &kind)) return false;
-  s.kind = (StateKind)kind;
-  skip_space(p);
-  s.loc = loc_at(p, p->at);
-  if (!string(p, &s.path, "a path") || !expect(p, ':', "and a type")) return false;
-  if (!type(p, &s.type)) return false;
-  s.no_decay = accept_word(p, "no_decay");
-  if (accept_word(p, "master") && !string(p, &s.master, "a path")) return false;
-  if (!loc(p, &s.loc)) return false;
-  vec_push(p->g->arena, &p->g->states, s);
-  return true;
-}
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static const struct {
   const char *word;
   bool (*parse)(Parser *);
   bool once;
-} part[] = {{"graph", header, true},
-            {"train", train, true},
-            {"hyper", hyper, false},
-            {"state", state, false},
+} part[] = {{"graph", parse_header, true},
+            {"train", parse_train, true},
+            {"hyper", parse_hyper, false},
+            {"formula", parse_formula, false},
+            {"source", parse_data_source, false},
+            {"split", parse_split, true},
+            {"load", parse_load, false},
+            {"state", parse_state, false},
             {"entry", entry, false}};
 
 enum { PARTS = sizeof part / sizeof *part };
@@ -717,7 +651,7 @@ enum { PARTS = sizeof part / sizeof *part };
 /* To the next line that opens a part, in the first column. */
 static void skip_part(Parser *p) {
   for (skip_line(p); p->at < p->end; skip_line(p)) {
-    const char *w = isalpha((unsigned char)*++p->at) ? peek_word(p) : "";
+    const char *w = isalpha((unsigned char)*++p->at) ? parse_peek_word(p) : "";
     for (int i = 0; i < PARTS; i++)
       if (!strcmp(w, part[i].word)) return;
   }
@@ -727,9 +661,9 @@ static bool parse_part(Parser *p) {
   const char *names[PARTS], *at = p->at;
   int i;
   for (i = 0; i < PARTS; i++) names[i] = part[i].word;
-  if (!*peek_word(p)) return fail(p, at, "expected a part of a graph");
-  if (!choice(p, names, PARTS, "part of a graph", &i)) return false;
-  if (part[i].once && (p->parts >> i & 1)) return fail(p, at, "a second `%s`", names[i]);
+  if (!*parse_peek_word(p)) return parse_fail(p, at, "expected a part of a graph");
+  if (!parse_choice(p, names, PARTS, "part of a graph", &i)) return false;
+  if (part[i].once && (p->parts >> i & 1)) return parse_fail(p, at, "a second `%s`", names[i]);
   p->parts |= 1u << i;
   return part[i].parse(p);
 }
@@ -741,7 +675,7 @@ Graph *graph_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source) 
       .diag = diag, .source = source, .text = s->text, .at = s->text, .end = s->text + s->size};
   p.g = graph_new(arena, strings, "", NULL);
   for (int i = 0; i < OP_COUNT; i++) p.op[i] = i == OP_cast_policy ? "cast.policy" : op_name[i];
-  for (skip_space(&p); p.at < p.end; skip_space(&p)) {
+  for (parse_skip_space(&p); p.at < p.end; parse_skip_space(&p)) {
     p.lost = false;
     if (!parse_part(&p) && !p.lost) skip_part(&p);
   }

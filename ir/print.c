@@ -4,6 +4,13 @@
  *   graph "mlp" from "mlp.mp"
  *   train adamw {lr=0.001, beta1=0.9} precision bf16 epochs 1
  *   hyper "lr" = nan shown "linear(0.001, to: 0)"
+ *   formula "perplexity" = "$loss exp"
+ *   source "images" rows : u8[28,28]
+ *   source "text" windows 128 : u8[]
+ *   split last 0.1
+ *   load "net.**" from "old.safetensors" (
+ *     "net.*.weight" = "layers.*.w" transpose
+ *   )
  *   state param "net.0.weight" : f32[256,784] no_decay
  *   state moment "net.0.weight:m" : f32[256,784] master "net.0.weight"
  *
@@ -89,10 +96,13 @@ static void put_word(Printer *p, const char *s) {
   else text_quoted(p->out, s);
 }
 
-static void put_name(Printer *p, const char *before, const char *s) {
-  if (!s || !*s) return;
+static void put_quoted(Printer *p, const char *before, const char *s) {
   put(p, before);
-  text_quoted(p->out, s);
+  text_quoted(p->out, s ? s : "");
+}
+
+static void put_name(Printer *p, const char *before, const char *s) {
+  if (s && *s) put_quoted(p, before, s);
 }
 
 static void put_double(Printer *p, double v) {
@@ -261,6 +271,7 @@ static void put_entry(Printer *p, const Entry *e) {
   put_word(p, e->name);
   text_printf(p->out, " %s ", entry_kind_name[e->kind]);
   if (e->batch) text_printf(p->out, "batch %lld ", (long long)e->batch);
+  if (e->full) put(p, "full ");
   put_args(p, e, b);
   put_loc(p, e->loc);
   put(p, " {\n");
@@ -271,8 +282,25 @@ static void put_entry(Printer *p, const Entry *e) {
 
 /* ---- the rest of a graph -------------------------------------------------------------------- */
 
+static void put_count(Printer *p, const char *word, int64_t n) {
+  if (n) text_printf(p->out, " %s %lld", word, (long long)n);
+}
+
+static void put_scale(Printer *p, const Scale *s) {
+  text_printf(p->out, " scale %s", scale_kind_name[s->kind]);
+  for (int i = 0; i < (s->kind == SCALE_static ? 1 : SCALE_FIELDS); i++) {
+    text_printf(p->out, " %s ", scale_field[i].name);
+    put_double(p, *(const double *)(const void *)((const char *)s + scale_field[i].offset));
+  }
+}
+
+static bool is_empty(const Train *t) {
+  return !t->optimizer && !t->settings.len && !t->precision && !t->residual && !t->scale.kind &&
+         !t->steps && !t->epochs && !t->accumulate && t->clip == 0;
+}
+
 static void put_train(Printer *p, const Train *t) {
-  if (!t->optimizer && !t->settings.len && !t->precision && !t->steps && !t->epochs) return;
+  if (is_empty(t)) return;
   put(p, "train");
   if (t->optimizer) {
     put(p, " ");
@@ -285,8 +313,21 @@ static void put_train(Printer *p, const Train *t) {
     put_word(p, t->precision);
     put_loc(p, t->precision_loc);
   }
-  if (t->steps) text_printf(p->out, " steps %lld", (long long)t->steps);
-  if (t->epochs) text_printf(p->out, " epochs %lld", (long long)t->epochs);
+  if (t->residual) {
+    put(p, " residual ");
+    put_word(p, t->residual);
+  }
+  if (t->scale.kind) {
+    put_scale(p, &t->scale);
+    put_loc(p, t->scale_loc);
+  }
+  put_count(p, "steps", t->steps);
+  put_count(p, "epochs", t->epochs);
+  put_count(p, "accumulate", t->accumulate);
+  if (t->clip != 0) {
+    put(p, " clip ");
+    put_double(p, t->clip);
+  }
   put(p, "\n");
 }
 
@@ -299,12 +340,54 @@ static void put_hyper(Printer *p, const Hyper *h) {
   put(p, "\n");
 }
 
+static void put_formula(Printer *p, const TotalFormula *f) {
+  put_quoted(p, "formula ", f->name);
+  put_quoted(p, " = ", f->rpn);
+  put_loc(p, f->loc);
+  put(p, "\n");
+}
+
+static void put_data_source(Printer *p, const DataSource *d) {
+  put_quoted(p, "source ", d->name);
+  text_printf(p->out, " %s", read_kind_name[d->kind]);
+  if (d->kind != READ_rows) text_printf(p->out, " %lld", (long long)d->length);
+  put_count(p, "category", d->category);
+  put(p, " : ");
+  type_print(p->out, d->type);
+  put_loc(p, d->loc);
+  put(p, "\n");
+}
+
+static void put_split(Printer *p, DataSplit s) {
+  if (!s.kind) return;
+  text_printf(p->out, "split %s ", split_kind_name[s.kind]);
+  put_double(p, s.fraction);
+  put(p, "\n");
+}
+
+static void put_load(Printer *p, const Load *l) {
+  put_quoted(p, "load ", l->glob);
+  put_quoted(p, " from ", l->from);
+  put(p, " (");
+  for (uint32_t i = 0; i < l->pairs.len; i++) {
+    put_quoted(p, i ? ",\n  " : "\n  ", l->pairs.at[i].to);
+    put_quoted(p, " = ", l->pairs.at[i].from);
+    if (l->pairs.at[i].transpose) put(p, " transpose");
+  }
+  put(p, l->pairs.len ? "\n)" : ")");
+  put_loc(p, l->loc);
+  put(p, "\n");
+}
+
 static void put_state(Printer *p, const State *s) {
   text_printf(p->out, "state %s ", state_kind_name[s->kind]);
   text_quoted(p->out, s->path);
   put(p, " : ");
   type_print(p->out, s->type);
   if (s->no_decay) put(p, " no_decay");
+  if (s->frozen) put(p, " frozen");
+  if (s->must_load) put(p, " must_load");
+  if (s->unsaved) put(p, " unsaved");
   put_name(p, " master ", s->master);
   put_loc(p, s->loc);
   put(p, "\n");
@@ -318,6 +401,10 @@ void graph_print(const Graph *g, Text *out, PrintOptions o) {
   put(&p, "\n");
   put_train(&p, &g->train);
   for (uint32_t i = 0; i < g->hypers.len; i++) put_hyper(&p, &g->hypers.at[i]);
+  for (uint32_t i = 0; i < g->formulas.len; i++) put_formula(&p, &g->formulas.at[i]);
+  for (uint32_t i = 0; i < g->sources.len; i++) put_data_source(&p, &g->sources.at[i]);
+  put_split(&p, g->split);
+  for (uint32_t i = 0; i < g->loads.len; i++) put_load(&p, &g->loads.at[i]);
   for (uint32_t i = 0; i < g->states.len; i++) put_state(&p, &g->states.at[i]);
   for (uint32_t i = 0; i < g->entries.len; i++) put_entry(&p, &g->entries.at[i]);
 }

@@ -25,13 +25,17 @@
  * 15. loss, metric and weight are numbers of rank 0, and a loss has its weight; ok, fault,
  * nonfinite are i1[]; grad names a parameter and has its dims, in f32.
  * 16. Only a gradient leaves an entry with the loss scale.
+ * 17. An entry `update` takes one gradient and gives the parameter of that path, and besides only
+ * moments of it; no other entry takes a gradient.
  * Transaction (docs/precision.md)
- * 17. What a step gives as a state is the state's own argument, or commit(ok, new, old) with old
+ * 18. What a step gives as a state is the state's own argument, or commit(ok, new, old) with old
  * that argument and ok the entry's result of that role, seen through reshapes and kernels.  A
  * derived copy may be a cast or view of such.  Counters named below are exempt: a skipped step must
  * not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of kind `state`
  * bare.
- * 18. A step that writes a parameter writes its derived copies, under the same ok.
+ * 19. A step that writes a parameter writes its derived copies, under the same ok.
+ * Around the entries
+ * 20. What is listed on top of verify_parts.c.
  *
  * Each group is looked at only where the ones before it hold.
  */
@@ -302,7 +306,7 @@ static bool check_state(Verifier *v, const State *s) {
          report(v, s->loc, NO_ID, "state \"%s\" must name a parameter as its master", s->path);
 }
 
-/* ---- entries: 13 to 16 ---------------------------------------------------------------------- */
+/* ---- entries: 13 to 17 ---------------------------------------------------------------------- */
 
 static bool is_scalar(Type t, char kind) { return t.rank == 0 && dtype_kind[t.dtype] == kind; }
 static bool is_number(Type t) { return t.rank == 0 && dtype_kind[t.dtype] != 'b'; }
@@ -314,14 +318,7 @@ static bool check_state_port(Verifier *v, const Port *p, Type t) {
          report(v, p->loc, NO_ID, "state \"%s\" has another type", p->name);
 }
 
-static bool check_arg(Verifier *v, const Port *p, Type t) {
-  switch ((ArgRole)p->role) {
-  case ARG_input: return true;
-  case ARG_state: return check_state_port(v, p, t);
-  case ARG_seed:
-    return is_scalar(t, 'i') || report(v, p->loc, NO_ID, "a seed must be an integer of rank 0");
-  case ARG_hyper: break;
-  }
+static bool check_hyper(Verifier *v, const Port *p, Type t) {
   bool found = false;
   for (uint32_t i = 0; i < v->g->hypers.len; i++)
     found |= !strcmp(v->g->hypers.at[i].name, p->name);
@@ -338,6 +335,19 @@ static bool check_grad(Verifier *v, const Port *p, Type t) {
          report(v, p->loc, NO_ID, "the gradient of \"%s\" must have its dims, in f32", p->name);
 }
 
+static bool check_arg(Verifier *v, const Port *p, Type t) {
+  switch ((ArgRole)p->role) {
+  case ARG_input: return true;
+  case ARG_state: return check_state_port(v, p, t);
+  case ARG_seed:
+    return is_scalar(t, 'i') || report(v, p->loc, NO_ID, "a seed must be an integer of rank 0");
+  case ARG_grad: return check_grad(v, p, t);
+  case ARG_draw:
+    return type_equal(t, type_scalar(DT_i32)) || report(v, p->loc, NO_ID, "a draw must be i32[]");
+  case ARG_hyper: return check_hyper(v, p, t);
+  }
+  return false;
+}
 static bool has_result(const Entry *e, ResRole role, const char *name) {
   for (uint32_t i = 0; i < e->results.len; i++)
     if (e->results.at[i].role == role && (!name || !strcmp(e->results.at[i].name, name)))
@@ -364,6 +374,7 @@ static bool check_result(Verifier *v, const Port *p, Type t) {
   case RES_ok:
   case RES_fault:
     return is_scalar(t, 'b') || report(v, p->loc, NO_ID, "%s must be i1[]", res_role_name[p->role]);
+  case RES_hyper: return check_hyper(v, p, t);
   case RES_metric:
   case RES_weight: break;
   }
@@ -384,22 +395,49 @@ static bool check_unique(Verifier *v, uint32_t n, const Port *ports, uint32_t ro
   return true;
 }
 
+/* The parameter whose gradient an entry takes, or NULL. */
+static const char *updated(const Entry *e) {
+  for (uint32_t i = 0; i < e->args.len; i++)
+    if (e->args.at[i].role == ARG_grad) return e->args.at[i].name;
+  return NULL;
+}
+
+static bool check_update(Verifier *v, const Entry *e) {
+  const char *path = updated(e);
+  uint32_t gradients = 0;
+  for (uint32_t i = 0; i < e->args.len; i++) gradients += e->args.at[i].role == ARG_grad;
+  if (gradients != (e->kind == ENTRY_update))
+    return report(v, e->loc, NO_ID, "an entry `update` takes one gradient, others none");
+  if (!path) return true;
+  for (uint32_t i = 0; i < e->results.len; i++) {
+    const Port *p = &e->results.at[i];
+    const State *s = p->role == RES_state ? graph_state(v->g, p->name) : NULL;
+    bool own =
+        s && (!strcmp(s->path, path) || (s->kind == STATE_moment && !strcmp(s->master, path)));
+    if (!own)
+      return report(v, p->loc, NO_ID, "the update of \"%s\" gives that state and its moments alone",
+                    path);
+  }
+  return has_result(e, RES_state, path) ||
+         report(v, e->loc, NO_ID, "the update of \"%s\" does not give it", path);
+}
+
 static bool check_ports(Verifier *v, const Entry *e) {
   const Block *b = &v->g->blocks.at[e->body];
   bool ok = true;
   if (e->args.len != b->args.len || e->results.len != b->results.len)
     return report(v, e->loc, NO_ID, "arguments or results without a port");
-  if (!check_unique(v, e->args.len, e->args.at, 4) ||
-      !check_unique(v, e->results.len, e->results.at, 9))
+  if (!check_unique(v, e->args.len, e->args.at, ARG_ROLES) ||
+      !check_unique(v, e->results.len, e->results.at, RES_ROLES))
     return false;
   for (uint32_t i = 0; i < e->args.len; i++)
     ok = check_arg(v, &e->args.at[i], value_type(v->g, b->args.at[i])) && ok;
   for (uint32_t i = 0; i < e->results.len; i++)
     ok = check_result(v, &e->results.at[i], value_type(v->g, b->results.at[i])) && ok;
-  return ok;
+  return ok && check_update(v, e);
 }
 
-/* ---- transaction: 17, 18 -------------------------------------------------------------------- */
+/* ---- transaction: 18, 19 -------------------------------------------------------------------- */
 
 static bool is_exempt(const State *s) {
   for (size_t i = 0; s->kind == STATE_counter && i < sizeof exempt / sizeof *exempt; i++)
@@ -466,7 +504,7 @@ static bool check_transaction(Verifier *v, const Entry *e) {
 /* ---- all of it ------------------------------------------------------------------------------ */
 
 static bool check_name(Verifier *v, const Entry *e) {
-  if (!e->name || e->batch < 0 || (unsigned)e->kind > ENTRY_derive)
+  if (!e->name || e->batch < 0 || (unsigned)e->kind >= ENTRY_KINDS)
     return report(v, e->loc, NO_ID, "an entry without name or kind, or with a negative batch");
   for (const Entry *other = v->g->entries.at; other < e; other++)
     if (!strcmp(other->name, e->name))
@@ -491,6 +529,12 @@ static bool check_body(Verifier *v, const Entry *e) {
   return true;
 }
 
+static bool check_parts(Verifier *v) {
+  Text why = {.arena = &v->scratch};
+  Loc at = {0};
+  return parts_check(v->g, &at, &why) || report(v, at, NO_ID, "%s", why.at);
+}
+
 static uint32_t verify(Verifier *v) {
   const Graph *g = v->g;
   v->placed = NEW_ARRAY(&v->scratch, bool, g->nodes.len);
@@ -503,6 +547,7 @@ static uint32_t verify(Verifier *v) {
   }
   if (!v->count) check_entries(v, check_ports);
   if (!v->count) check_entries(v, check_transaction);
+  if (!v->count) check_parts(v);
   arena_free(&v->scratch);
   return v->count;
 }

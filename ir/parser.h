@@ -1,0 +1,63 @@
+/* parser.h: what the two halves of the reader of IR text share: parse.c reads entries, and what all
+ * text is made of; parse_parts.c what stands around the entries. */
+#ifndef IR_PARSER_H
+#define IR_PARSER_H
+
+#include "ir/ir.h"
+
+typedef struct Slot {
+  const char *name; /* interned */
+  ValueId value;
+  uint32_t entry; /* defined in this one */
+  Loc loc;
+} Slot;
+
+typedef struct Parser {
+  Graph *g;
+  Arena scratch;
+  Diag *diag;
+  uint32_t source;
+  const char *text, *at, *end;
+  uint32_t entry, depth, parts;
+  bool lost;  /* a block is not closed: its text ended or the next entry began */
+  Slot *slot; /* open addressing by the name's pointer */
+  uint32_t slots, names;
+  const char *op[OP_COUNT]; /* names of operations as they are written */
+} Parser;
+
+typedef VEC(Attr) Attrs;
+
+/* ---- parse.c: those that return bool have reported why they return false --------------------- */
+
+Loc parse_loc_at(const Parser *p, const char *at);
+bool parse_fail(Parser *p, const char *where, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+const char *parse_gap(const Parser *p); /* where something is missing: here, or a line before */
+void parse_skip_space(Parser *p);
+bool parse_accept(Parser *p, char c);
+bool parse_expect(Parser *p, char c, const char *where);
+const char *parse_peek_word(Parser *p); /* "": no word comes next */
+bool parse_accept_word(Parser *p, const char *word);
+bool parse_string(Parser *p, const char **result, const char *what);
+bool parse_word_or_string(Parser *p, const char **result, const char *what);
+bool parse_natural(Parser *p, int64_t *v, const char *what);
+bool parse_number(Parser *p, double *v);
+bool parse_type(Parser *p, Type *t);
+bool parse_choice(Parser *p, const char *const *names, int n, const char *what, int *chosen);
+bool parse_loc(Parser *p, Loc *l); /* [loc("file":line:col)] */
+/* [{key=value, flag}]; op: whose attributes, NULL: any */
+bool parse_attributes(Parser *p, const Op *op, Attrs *attrs);
+
+/* ---- parse_parts.c: a part, behind its first word ---------------------------------------------
+ */
+
+bool parse_header(Parser *p);
+bool parse_train(Parser *p);
+bool parse_hyper(Parser *p);
+bool parse_formula(Parser *p);
+bool parse_data_source(Parser *p);
+bool parse_split(Parser *p);
+bool parse_load(Parser *p);
+bool parse_state(Parser *p);
+
+#endif

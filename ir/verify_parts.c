@@ -1,0 +1,164 @@
+/* verify_parts.c: what must hold of the parts of a graph around its entries.
+ *
+ *  - Counts are not negative, clip is a number from 0, a scale's numbers are powers of two (growth
+ *    above 1, backoff below 1, floor <= init <= cap) and its counts whole.
+ *  - A formula has a name of its own, leaves one number, and names losses and metrics.
+ *  - A source has a name of its own; windows and lanes have a length and elements of rank 0;
+ *    a category is an i32.  An input that it feeds has its type: a row behind the batch, or
+ *    length + 1 elements.
+ *  - A split takes more than nothing and less than all.
+ *  - A load names a file, a glob, and pairs of names.
+ */
+#include "ir/ir.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Checker {
+  const Graph *g;
+  Loc *at;
+  Text *why;
+} Checker;
+
+static bool wrong(const Checker *c, Loc at, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static bool wrong(const Checker *c, Loc at, const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  text_vprintf(c->why, fmt, ap);
+  va_end(ap);
+  *c->at = at;
+  return false;
+}
+
+/* ---- train ----------------------------------------------------------------------------------- */
+
+static bool power_of_two(double x) {
+  int exponent;
+  return x > 0 && x < INFINITY && frexp(x, &exponent) == 0.5;
+}
+
+static bool scale_fits(const Scale *s) {
+  return s->growth > 1 && s->backoff < 1 && s->floor <= s->init && s->init <= s->cap;
+}
+
+static bool check_scale(const Checker *c, const Scale *s, Loc at) {
+  for (int i = 0; i < SCALE_FIELDS && s->kind; i++) {
+    const ScaleField *f = &scale_field[i];
+    double x = *(const double *)(const void *)((const char *)s + f->offset);
+    if (f->power && !power_of_two(x)) return wrong(c, at, "scale: %s is no power of two", f->name);
+    if (!f->power && !(x >= 1 && x == floor(x)))
+      return wrong(c, at, "scale: %s is no count from 1", f->name);
+  }
+  return s->kind != SCALE_dynamic || scale_fits(s) ||
+         wrong(c, at, "scale: growth > 1, backoff < 1 and floor <= init <= cap are wanted");
+}
+
+static bool check_train(const Checker *c, const Train *t) {
+  if (t->steps < 0 || t->epochs < 0 || t->accumulate < 0)
+    return wrong(c, t->optimizer_loc, "train: a negative count");
+  if (!(t->clip >= 0 && t->clip < INFINITY))
+    return wrong(c, t->optimizer_loc, "train: clip must be a number from 0");
+  return check_scale(c, &t->scale, t->scale_loc);
+}
+
+/* ---- formulas -------------------------------------------------------------------------------- */
+
+static bool is_total(const Graph *g, const char *name, size_t n) {
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    for (uint32_t k = 0; k < g->entries.at[i].results.len; k++) {
+      const Port *p = &g->entries.at[i].results.at[k];
+      bool total = p->role == RES_loss || p->role == RES_metric;
+      if (total && strlen(p->name) == n && !memcmp(p->name, name, n)) return true;
+    }
+  return false;
+}
+
+/* How many numbers the token takes from the stack, to leave one; -1: no token. */
+static int token_takes(const Graph *g, const char *s, size_t n) {
+  static const char *const words[3][7] = {
+      {NULL}, {"neg", "exp", "log", "sqrt"}, {"add", "sub", "mul", "div", "pow", "min", "max"}};
+  char *end;
+  if (n > 1 && *s == '$') return is_total(g, s + 1, n - 1) ? 0 : -1;
+  for (int takes = 1; takes <= 2; takes++)
+    for (int i = 0; i < 7 && words[takes][i]; i++)
+      if (strlen(words[takes][i]) == n && !memcmp(words[takes][i], s, n)) return takes;
+  return isfinite(strtod(s, &end)) && end == s + n ? 0 : -1;
+}
+
+static bool check_formula(const Checker *c, const TotalFormula *f) {
+  int depth = 0;
+  for (const TotalFormula *other = c->g->formulas.at; other < f; other++)
+    if (!strcmp(other->name, f->name)) return wrong(c, f->loc, "a second formula \"%s\"", f->name);
+  for (const char *s = f->rpn; *s;) {
+    size_t n = strcspn(s, " ");
+    int takes = n ? token_takes(c->g, s, n) : -1;
+    if (takes < 0)
+      return wrong(c, f->loc, "formula \"%s\": `%.*s` is no total, number or operation", f->name,
+                   (int)n, s);
+    if (depth < takes)
+      return wrong(c, f->loc, "formula \"%s\": nothing for `%.*s` to work on", f->name, (int)n, s);
+    depth += 1 - takes;
+    s += n + (s[n] == ' ');
+  }
+  return depth == 1 || wrong(c, f->loc, "formula \"%s\" leaves %d numbers", f->name, depth);
+}
+
+/* ---- data ------------------------------------------------------------------------------------ */
+
+static bool feeds(const DataSource *d, Type input) {
+  bool rows = d->kind == READ_rows;
+  if (input.rows != 0 || input.dtype != d->type.dtype) return false;
+  if (!rows) return input.rank == 2 && input.dim[1] == d->length + 1;
+  return input.rank == d->type.rank + 1 &&
+         !memcmp(input.dim + 1, d->type.dim, d->type.rank * sizeof *input.dim);
+}
+
+static bool check_fed(const Checker *c, const DataSource *d) {
+  for (uint32_t i = 0; i < c->g->entries.len; i++) {
+    EntryKind kind = c->g->entries.at[i].kind;
+    if (kind != ENTRY_step && kind != ENTRY_eval) continue;
+    ValueId v = graph_entry_arg(c->g, i, ARG_input, d->name);
+    if (v != NO_ID && !feeds(d, value_type(c->g, v)))
+      return wrong(c, d->loc, "source \"%s\" does not give the input of @%s", d->name,
+                   c->g->entries.at[i].name);
+  }
+  return true;
+}
+
+static bool check_source(const Checker *c, const DataSource *d) {
+  bool rows = d->kind == READ_rows;
+  for (const DataSource *other = c->g->sources.at; other < d; other++)
+    if (!strcmp(other->name, d->name)) return wrong(c, d->loc, "a second source \"%s\"", d->name);
+  if (d->type.rows >= 0 || d->type.unit || d->type.rank >= MAX_RANK)
+    return wrong(c, d->loc, "source \"%s\": the type of one row is wanted", d->name);
+  if (!rows && (d->length < 1 || d->type.rank || d->category))
+    return wrong(c, d->loc, "source \"%s\": %s have a length from 1 and elements of rank 0",
+                 d->name, read_kind_name[d->kind]);
+  if (d->category < 0 || (d->category && d->type.dtype != DT_i32))
+    return wrong(c, d->loc, "source \"%s\": a category is an i32", d->name);
+  return check_fed(c, d);
+}
+
+static bool check_split(const Checker *c, DataSplit s) {
+  return !s.kind || (s.fraction > 0 && s.fraction < 1) ||
+         wrong(c, (Loc){0}, "split: a fraction above 0 and below 1 is wanted");
+}
+
+static bool check_load(const Checker *c, const Load *l) {
+  if (!*l->from || !*l->glob) return wrong(c, l->loc, "a load without a file or a glob");
+  for (uint32_t i = 0; i < l->pairs.len; i++)
+    if (!*l->pairs.at[i].to || !*l->pairs.at[i].from)
+      return wrong(c, l->loc, "a load with a pair without a name");
+  return true;
+}
+
+bool parts_check(const Graph *g, Loc *at, Text *why) {
+  Checker c = {g, at, why};
+  bool ok = check_train(&c, &g->train) && check_split(&c, g->split);
+  for (uint32_t i = 0; ok && i < g->formulas.len; i++) ok = check_formula(&c, &g->formulas.at[i]);
+  for (uint32_t i = 0; ok && i < g->sources.len; i++) ok = check_source(&c, &g->sources.at[i]);
+  for (uint32_t i = 0; ok && i < g->loads.len; i++) ok = check_load(&c, &g->loads.at[i]);
+  return ok;
+}
