@@ -81,15 +81,14 @@ Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
 
 /* Names of the language that a later version gives a meaning. */
 static const char *const later[] = {
-    "abs",       "attention", "avg_pool", "bce_logits",  "categorical", "category",
-    "clamp",     "concat",    "copy",     "core",        "cos",         "cosine",
-    "cumprod",   "cumsum",    "dropout",  "einsum",      "enumerate",   "fitting",
-    "gelu",      "gelu_tanh", "gradient", "hold",        "hyper",       "inf",
-    "iota",      "lanes",     "len",      "lerp",        "linspace",    "log_softmax",
-    "one_hot",   "pad",       "randint",  "random_crop", "random_flip", "range",
-    "rearrange", "round",     "rsqrt",    "scan",        "sign",        "silu",
-    "sin",       "split",     "stack",    "stop",        "tensor",      "top_k",
-    "training",  "upsample",  "warmup",   "windows",     "write",       "zip",
+    "abs",         "attention", "avg_pool", "bce_logits", "categorical", "category",    "clamp",
+    "concat",      "copy",      "cos",      "cosine",     "cumprod",     "cumsum",      "dropout",
+    "einsum",      "enumerate", "fitting",  "gelu",       "gelu_tanh",   "gradient",    "hold",
+    "hyper",       "inf",       "iota",     "lanes",      "len",         "lerp",        "linspace",
+    "log_softmax", "one_hot",   "pad",      "randint",    "random_crop", "random_flip", "range",
+    "rearrange",   "round",     "rsqrt",    "scan",       "sign",        "silu",        "sin",
+    "split",       "stack",     "stop",     "tensor",     "top_k",       "training",    "upsample",
+    "warmup",      "windows",   "write",    "zip",
 };
 
 /* Names that mean something only where they are asked for by name. */
@@ -133,6 +132,7 @@ void builtins_bind(Sema *s, Scope *sc) {
   for (int i = 0; i < 2; i++)
     scope_set(s, sc, name_of(s, phases[i]), (Val){.kind = VAL_PHASE, .i = i}, (Loc){0});
   scope_set(s, sc, name_of(s, "inf"), val_float(INFINITY), (Loc){0});
+  scope_set(s, sc, name_of(s, "core"), (Val){.kind = VAL_FILE, .scope = sc}, (Loc){0});
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
     for (uint32_t k = 0; k < tables[i]->n; k++) bind_builtin(s, sc, &tables[i]->at[k]);
 }

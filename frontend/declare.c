@@ -136,7 +136,6 @@ static const struct {
   bool names;
   const char *what;
 } later_items[] = {
-    {AST_IMPORT, true, "`import`"},
     {AST_EXTERN, true, "`extern`"},
     {AST_ASSIGN, false, "`:=`"},
 };
@@ -238,11 +237,21 @@ static bool parse_like(Sema *s, const char *text, Val like, Val *v) {
   return end != text && !*end && errno != ERANGE;
 }
 
+/* The part of -D's name that names a config of the file being declared; NULL: it is another's. */
+static const char *define_name(const Sema *s, const Define *d) {
+  const char *as = import_given_as(s), *dot = strchr(d->name, '.');
+  if (import_is_main(s)) return dot ? NULL : d->name;
+  bool mine =
+      as && dot && strlen(as) == (size_t)(dot - d->name) && !strncmp(as, d->name, strlen(as));
+  return mine ? dot + 1 : NULL;
+}
+
 static Val config_value(Sema *s, const Ast *a, Val v) {
   for (uint32_t i = 0; v.kind != VAL_BAD && i < s->options->ndefines; i++) {
     const Define *d = &s->options->defines[i];
+    const char *name = define_name(s, d);
     Val given;
-    if (strcmp(d->name, a->name)) continue;
+    if (!name || strcmp(name, a->name)) continue;
     if (parse_like(s, d->value, v, &given)) v = given;
     else
       diag_error(s->diag, a->loc, "-D %s=%s: the config is %s", d->name, d->value,
@@ -264,6 +273,16 @@ static void declare_config(Sema *s, const Ast *config) {
   }
 }
 
+/* -D as.name: is there such an import?  Its file looks for the config. */
+static bool names_an_import(const Ast *file, const char *name) {
+  const char *dot = strchr(name, '.');
+  for (uint32_t i = 0; dot && i < file->len; i++) {
+    const char *as = file->kid[i]->kind == AST_IMPORT ? file->kid[i]->name : NULL;
+    if (as && strlen(as) == (size_t)(dot - name) && !strncmp(as, name, strlen(as))) return true;
+  }
+  return false;
+}
+
 /* Every -D must have its config. */
 static void check_defines(Sema *s, const Ast *file) {
   VEC(const char *) names = {0};
@@ -271,19 +290,20 @@ static void check_defines(Sema *s, const Ast *file) {
     for (uint32_t k = 0; file->kid[i]->kind == AST_CONFIG && k < file->kid[i]->len; k++)
       vec_push(s->arena, &names, file->kid[i]->kid[k]->name);
   for (uint32_t i = 0; i < s->options->ndefines; i++) {
-    const char *name = s->options->defines[i].name;
-    bool found = false;
-    for (uint32_t k = 0; k < names.len; k++) found = found || !strcmp(names.at[k], name);
+    const Define *d = &s->options->defines[i];
+    const char *name = define_name(s, d);
+    bool found = !name && (!import_is_main(s) || names_an_import(file, d->name));
+    for (uint32_t k = 0; name && k < names.len; k++) found = found || !strcmp(names.at[k], name);
     if (!found)
-      diag_error(s->diag, (Loc){0}, "-D %s: the file has no such config%s", name,
-                 sema_near(s, name, names.at, names.len));
+      diag_error(s->diag, (Loc){0}, "-D %s: the file has no such config%s", d->name,
+                 sema_near(s, name ? name : d->name, names.at, names.len));
   }
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
 static void keep_one(Sema *s, const Ast **slot, const Ast *a, const char *what) {
-  if (!*slot) *slot = a;
+  if (!import_is_main(s) || !*slot) *slot = a;
   else sema_later(s, a->loc, arena_printf(s->arena, "a second %s", what));
 }
 
@@ -314,6 +334,8 @@ static void declare_version(Sema *s, const Ast *a, bool first) {
                "version %lld of the language; this mpcc knows version 1", (long long)n);
 }
 
+Scope *file_scope(Sema *s) { return scope_new(s, scope_new(s, s->builtins)); }
+
 void declare_file(Sema *s, const Ast *file) {
   hoist_modules(s, file);
   hoist_fns(s, s->file, s->file, file, NULL);
@@ -326,6 +348,7 @@ void declare_file(Sema *s, const Ast *file) {
     const Ast *a = file->kid[i];
     switch (a->kind) {
     case AST_VERSION: declare_version(s, a, i == 0); break;
+    case AST_IMPORT: declare_import_item(s, a); break;
     case AST_CONFIG: declare_config(s, a); break;
     case AST_SETTING: declare_setting(s, a); break;
     case AST_MODULE:

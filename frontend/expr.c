@@ -82,11 +82,15 @@ static Val phase_value(Sema *s, const Ast *a, Val v) {
   return val_bad();
 }
 
+static Val bound_value(Sema *s, const Ast *a, const Binding *b) {
+  if (b->val.kind == VAL_PHASE) return phase_value(s, a, b->val);
+  if (b->val.kind == VAL_LATER) return sema_later(s, a->loc, b->val.s);
+  return b->val;
+}
+
 Val eval_name(Sema *s, Scope *sc, const Ast *a) {
-  Binding *b = scope_find(sc, a->name);
-  if (b && b->val.kind == VAL_PHASE) return phase_value(s, a, b->val);
-  if (b && b->val.kind == VAL_LATER) return sema_later(s, a->loc, b->val.s);
-  if (b) return b->val;
+  const Binding *b = scope_find(sc, a->name);
+  if (b) return bound_value(s, a, b);
   if (!strcmp(a->name, "_")) diag_error(s->diag, a->loc, "`_` is never read");
   else if (!s->incomplete)
     diag_error(s->diag, a->loc, "unknown name `%s`%s", a->name, scope_near(s, sc, a->name, true));
@@ -96,15 +100,16 @@ Val eval_name(Sema *s, Scope *sc, const Ast *a) {
 static Val eval_member(Sema *s, Scope *sc, const Ast *a) {
   Val of = eval_expr(s, sc, a->kid[MEMBER_OF], false);
   if (of.kind == VAL_BAD) return of;
-  if (of.kind != VAL_INSTANCE) {
+  if (of.kind != VAL_INSTANCE && of.kind != VAL_FILE) {
     diag_error(s->diag, a->loc, "%s has no members", val_describe(s, of));
     return val_bad();
   }
-  Binding *b = scope_find_here(of.instance->scope, a->name);
-  if (b) return b->val;
+  const Scope *members = of.kind == VAL_FILE ? of.scope : of.instance->scope;
+  const Binding *b = scope_find_here(members, a->name);
+  if (b) return bound_value(s, a, b);
   if (!s->incomplete)
     diag_error(s->diag, a->loc, "%s has no member `%s`%s", val_describe(s, of), a->name,
-               scope_near(s, of.instance->scope, a->name, false));
+               scope_near(s, members, a->name, false));
   return val_bad();
 }
 

@@ -21,7 +21,7 @@ void format_source(Strings *strings, Diag *diag, uint32_t source, Text *out);
 
 /* ---- sema.c: the graph of a file: entries init, train_step and eval; NULL after an error ------- */
 
-typedef struct Define { /* -D name=value */
+typedef struct Define { /* -D name=value; -D as.name=value of an import */
   const char *name, *value;
 } Define;
 
@@ -29,6 +29,8 @@ typedef struct FrontendOptions {
   const char *name, *source; /* of the graph: "mlp", "examples/mlp.mp" */
   const Define *defines;
   uint32_t ndefines;
+  const char *const *folders; /* where imports are looked for: -I */
+  uint32_t nfolders;
 } FrontendOptions;
 
 Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *file,

@@ -31,7 +31,8 @@ Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *f
   s->g = graph_new(arena, strings, options->name, options->source);
   s->builtins = scope_new(s, NULL);
   builtins_bind(s, s->builtins);
-  s->file = scope_new(s, s->builtins);
+  s->file = file_scope(s);
+  s->current = import_main(s);
   declare_file(s, file);
   if (s->model_ast) declare_model(s);
   if (!has_model(s, file)) return NULL;

@@ -16,6 +16,7 @@
  *   builtins.c  the functions of the language: registry; tables by kind in builtin_*.c
  *   modifiers.c words behind a value: `decay(false)`, `split(last, 0.1)`
  *   declare.c   file, module and model blocks; parameters and their paths
+ *   import.c    other files
  *   init.c      initializers: the entry `init`
  *   optimizer.c the settings of optimizers
  *   train.c     the train block: entries train_step and eval
@@ -46,6 +47,7 @@ typedef enum ValKind {
   VAL_TENSOR,
   VAL_DTYPE,
   VAL_THEN,  /* schedules one after the other, as a list */
+  VAL_FILE,  /* an import with a name, `core`: its names are read as members */
   VAL_RUN,   /* the dims that `...S` stands for */
   VAL_PHASE, /* `training`, `fitting`: a bool in each entry */
   VAL_LATER  /* a name that a later version gives a meaning; s says to what */
@@ -55,6 +57,7 @@ typedef struct Val Val;
 typedef struct Scope Scope;
 typedef struct Sema Sema;
 typedef struct Call Call;
+typedef struct File File; /* import.c */
 
 typedef struct Fn { /* a function and where it was written */
   const Ast *ast;
@@ -104,6 +107,7 @@ struct Val {
     ValueId tensor;
     DType dtype;
     const Type *run;
+    Scope *scope; /* FILE */
   };
 };
 
@@ -146,6 +150,8 @@ struct Sema {
   const FrontendOptions *options;
   Graph *g;
   Scope *builtins, *file;
+  File *current;     /* being declared */
+  VEC(File *) files; /* imported */
   const Ast *model_ast, *train_ast, *infer_ast;
   Instance *model;
   VEC(Param *) params;
@@ -282,8 +288,15 @@ bool modifier_value(Sema *s, Scope *sc, const Ast *modifier, Val *value);
 
 /* ---- declare.c ---- */
 void declare_file(Sema *s, const Ast *file);
+Scope *file_scope(Sema *s); /* own names above imported ones above builtins */
 Instance *declare_instance(Sema *s, const Module *m, const Ast *block, Scope *scope);
 void declare_model(Sema *s);
+
+/* ---- import.c ---- */
+File *import_main(Sema *s); /* the file given to frontend_compile, as an importer */
+bool import_is_main(const Sema *s);
+const char *import_given_as(const Sema *s); /* the current import's name in -D, or NULL */
+void declare_import_item(Sema *s, const Ast *a);
 
 /* ---- init.c ---- */
 void init_entry(Sema *s);

@@ -64,6 +64,7 @@ const char *val_describe(Sema *s, Val v) {
   case VAL_TENSOR: return describe_tensor(s, v);
   case VAL_DTYPE: return "an element type";
   case VAL_THEN: return arena_printf(s->arena, "a sequence of %u", (unsigned)v.list.n);
+  case VAL_FILE: return "an import";
   case VAL_RUN: return "a run of dims";
   case VAL_PHASE: return "a bool";
   case VAL_BAD:

@@ -136,6 +136,8 @@ static int compile(Session *s, const CpuTarget *cpu) {
   }
   FrontendOptions fo = {.defines = o->defines.at,
                         .ndefines = o->defines.len,
+                        .folders = o->folders.at,
+                        .nfolders = o->folders.len,
                         .name = base_name(s->arena, o->input),
                         .source = o->input};
   Graph *g = frontend_compile(s->arena, &s->strings, &s->diag, ast, &fo);

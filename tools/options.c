@@ -10,7 +10,8 @@ typedef enum FlagKind {
   FLAG_TEXT,
   FLAG_COUNT,
   FLAG_LEVEL,
-  FLAG_DEFINE
+  FLAG_DEFINE,
+  FLAG_FOLDER
 } FlagKind;
 
 typedef struct Flag {
@@ -35,6 +36,7 @@ static const Flag flags[] = {
     {"--precision", "WORD", "f32, bf16 or auto, in place of the program's own", FLAG_TEXT,
      AT(precision)},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
+    {"-I", "FOLDER", "look for imports here, too", FLAG_FOLDER, 0},
     {"--name", "PREFIX", "of the exported symbol PREFIX_get_api (default: the file's name)",
      FLAG_TEXT, AT(name)},
     {"--print-ir-after", "PASS,…", "print the graph behind these passes", FLAG_TEXT,
@@ -87,7 +89,8 @@ void options_help(FILE *out) {
     const char *join = !flags[i].value                               ? ""
                        : flags[i].name[1] == '-' || flags[i].name[2] ? "="
                                                                      : " ";
-    if (flags[i].kind == FLAG_LEVEL || flags[i].kind == FLAG_DEFINE) join = "";
+    if (flags[i].kind == FLAG_LEVEL || flags[i].kind == FLAG_DEFINE || flags[i].kind == FLAG_FOLDER)
+      join = "";
     int n = fprintf(out, "  %s%s%s", flags[i].name, join, flags[i].value ? flags[i].value : "");
     fprintf(out, "%*s%s\n", n < 28 ? 28 - n : 1, "", flags[i].help);
   }
@@ -146,6 +149,7 @@ static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena)
   case FLAG_TEXT: *(const char **)(void *)field = value; return true;
   case FLAG_DEFINE: return take_define(o, arena, value);
   case FLAG_COUNT: return take_count(f->name, value, (int *)(void *)field);
+  case FLAG_FOLDER: vec_push(arena, &o->folders, value); return true;
   case FLAG_LEVEL:
     if (value[0] < '0' || value[0] > '3' || value[1]) return wrong("-O wants 0, 1, 2 or 3", value);
     *(int *)(void *)field = value[0] - '0';

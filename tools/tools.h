@@ -14,6 +14,7 @@ typedef struct Options {
   int opt, error_limit;
   bool syntax_only, help, version, locs, print_ops, depfile, werror;
   VEC(Define) defines;
+  VEC(const char *) folders; /* of imports */
   PassOptions pass;
 } Options;
 
