@@ -2,8 +2,8 @@
  *
  * Works on tokens, so comments, line breaks and the spelling of numbers stay as they were written;
  * what changes is white space alone.  The rules:
- *   - a line in a block is two columns further in than the line that opened the block; the `}` stands
- *     where that line does
+ *   - a line in a block is two columns further in than the line that opened the block; the `}`
+ * stands where that line does
  *   - a line inside ( or [, or one that goes on with an expression, keeps its place relative to the
  *     line it belongs to
  *   - one blank between tokens where one is due; around `+ - * / % @ ^` both sides have one or
@@ -35,7 +35,8 @@ typedef struct Format {
   int statement;     /* shift of the line that the statement began on */
 } Format;
 
-/* ---- the source between tokens ---------------------------------------------------------------- */
+/* ---- the source between tokens ----------------------------------------------------------------
+ */
 
 static size_t offset_of(const Format *f, uint32_t line, uint32_t col) {
   return f->source->line_start[line - 1] + col - 1;
@@ -46,16 +47,15 @@ static size_t begin_of(const Format *f, const Token *t) {
 }
 
 /* A token never spans lines. */
-static size_t end_of(const Format *f, const Token *t) {
-  return offset_of(f, t->loc.line, t->end);
-}
+static size_t end_of(const Format *f, const Token *t) { return offset_of(f, t->loc.line, t->end); }
 
 static int old_indent(const Format *f, uint32_t line) {
   const char *s = f->source->text + f->source->line_start[line - 1];
   return (int)strspn(s, " \t");
 }
 
-/* ---- blanks between tokens --------------------------------------------------------------------- */
+/* ---- blanks between tokens ---------------------------------------------------------------------
+ */
 
 static bool ends_value(int kind) {
   return kind == T_NAME || kind == T_INT || kind == T_FLOAT || kind == T_STRING || kind == T_BOOL ||
@@ -101,7 +101,8 @@ static int blanks(const Format *f, uint32_t i) {
   return 1;
 }
 
-/* ---- lines -------------------------------------------------------------------------------------- */
+/* ---- lines --------------------------------------------------------------------------------------
+ */
 
 static void add_blanks(Text *t, int n) {
   while (n-- > 0) text_add(t, " ");

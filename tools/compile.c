@@ -1,5 +1,5 @@
-/* compile.c: one compilation.  The way of the data, as plain text: frontend, passes, plan, code, link;
- * every stage can be looked at with --emit. */
+/* compile.c: one compilation.  The way of the data, as plain text: frontend, passes, plan, code,
+ * link; every stage can be looked at with --emit. */
 #define _POSIX_C_SOURCE 200809L
 #include "tools/tools.h"
 
@@ -24,8 +24,9 @@ static const struct {
   const char *word, *suffix;
   OutputKind kind;
 } kinds[] = {
-    {"exe", "", OUT_EXE},   {"lib", ".so", OUT_SHARED}, {"obj", ".o", OUT_OBJECT},
-    {"asm", ".s", OUT_ASM}, {"ll", ".ll", OUT_LL},
+    {"exe", "", OUT_EXE},         {"lib", ".so", OUT_SHARED}, {"archive", ".a", OUT_ARCHIVE},
+    {"obj", ".o", OUT_OBJECT},    {"asm", ".s", OUT_ASM},     {"ll", ".ll", OUT_LL},
+    {"header", ".h", OUT_HEADER},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -63,7 +64,9 @@ static int choose_output(Session *s) {
       if (!strcmp(o->emit, kinds[i].word)) s->kind = kinds[i].kind;
     if (s->kind == OUT_TEXT && strcmp(o->emit, "ast") && strcmp(o->emit, "graph") &&
         strcmp(o->emit, "plan") && !passes_know(o->emit))
-      return fail("--emit wants ast, graph, a pass, plan, ll, asm, obj, lib or exe, not", o->emit);
+      return fail(
+          "--emit wants ast, graph, a pass, plan, header, ll, asm, obj, archive, lib or exe, not",
+          o->emit);
   } else {
     for (int i = 1; dot && i < KINDS; i++)
       if (!strcmp(dot, kinds[i].suffix)) s->kind = kinds[i].kind;
@@ -107,7 +110,14 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   o.source_hash =
       arena_printf(s->arena, "%016llx", (unsigned long long)hash_bytes(s->text, s->size, 0));
   o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
+  if (s->kind == OUT_HEADER) {
+    Text t = {.arena = s->arena};
+    header_print(s->arena, cpu_describe(p, cpu, &o, s->arena), &t);
+    return !output_write(s->path, t.at, t.len);
+  }
   if (!cpu_compile(p, cpu, &o, s->arena, code, &why)) ice(NULL, NO_ID, "code generation: %s", why);
+  if (s->kind == OUT_ARCHIVE)
+    return !output_archive(s->arena, code, arena_printf(s->arena, "%s_get_api", o.name), s->path);
   bool linked = s->kind == OUT_EXE || s->kind == OUT_SHARED;
   bool ok = linked ? output_link(s->arena, s->kind, o.parts, code, s->path, s->o.linker)
                    : output_write(s->path, code->at, code->size);
@@ -217,4 +227,3 @@ int compile_model(Options *o, Arena *arena) {
   crash_sources(NULL);
   return status;
 }
-

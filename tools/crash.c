@@ -1,8 +1,9 @@
-/* crash.c: an error of mpcc's own (an ice, which ends with exit 70, or a fatal signal) leaves a folder
- * mpcc-crash.PID with the sources and the command line, so that it can be seen again.
+/* crash.c: an error of mpcc's own (an ice, which ends with exit 70, or a fatal signal) leaves a
+ * folder mpcc-crash.PID with the sources and the command line, so that it can be seen again.
  *
  * The handler runs in a broken process: it calls only what POSIX calls async-signal-safe and reads
- * what was there before.  Reproducing is the user's choice to share: the folder holds their model. */
+ * what was there before.  Reproducing is the user's choice to share: the folder holds their model.
+ */
 #define _XOPEN_SOURCE 700
 #include "tools/tools.h"
 

@@ -1,4 +1,5 @@
-/* fmt.c: `mpcc fmt [--check] FILE.mp …`: sources in the standard layout (frontend/format.c), in place;
+/* fmt.c: `mpcc fmt [--check] FILE.mp …`: sources in the standard layout (frontend/format.c), in
+ * place;
  * `-` from standard input to standard output.  --check changes nothing and names the files that
  * would change, with exit status 1.  A file with a syntax error is left as it is. */
 #include "tools/tools.h"
@@ -11,7 +12,8 @@ typedef struct Fmt {
 } Fmt;
 
 /* The layout may not change what is said: the trees are compared. */
-static bool same_meaning(Arena *a, Strings *strings, Diag *diag, const Ast *before, const Text *after) {
+static bool same_meaning(Arena *a, Strings *strings, Diag *diag, const Ast *before,
+                         const Text *after) {
   uint32_t source = diag_source(diag, "formatted", after->at, after->len);
   const Ast *again = frontend_parse(a, strings, diag, source);
   Text x = {.arena = a}, y = {.arena = a};
@@ -53,8 +55,10 @@ int command_fmt(int argc, char **argv, Arena *arena) {
   int status = 0, files = 0;
   for (int i = 0; i < argc; i++) {
     if (!strcmp(argv[i], "--help")) {
-      puts("usage: mpcc fmt [--check] FILE.mp …\n\nLays sources out in the standard way, in place; - is"
-           " standard input to output.\n--check names the files that would change, and exits with 1.");
+      puts("usage: mpcc fmt [--check] FILE.mp …\n\nLays sources out in the standard way, in place; "
+           "- is"
+           " standard input to output.\n--check names the files that would change, and exits with "
+           "1.");
       return 0;
     }
     if (!strcmp(argv[i], "--check")) f.check = true;

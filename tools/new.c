@@ -1,6 +1,6 @@
-/* new.c: `mpcc new DIR`: a folder with a first model, which trains as it is.  The files are those of
- * tools/new/ and examples/mlp.mp.  An existing folder is left alone unless it is empty; what cannot
- * be finished is removed again. */
+/* new.c: `mpcc new DIR`: a folder with a first model, which trains as it is.  The files are those
+ * of tools/new/ and examples/mlp.mp.  An existing folder is left alone unless it is empty; what
+ * cannot be finished is removed again. */
 #define _POSIX_C_SOURCE 200809L
 #include "tools/tools.h"
 
@@ -49,7 +49,8 @@ int command_new(int argc, char **argv, Arena *arena) {
   const char *dir = argv[0];
   bool fresh = !mkdir(dir, 0777);
   if (!fresh && errno != EEXIST) return fail("cannot make", dir, strerror(errno));
-  if (!fresh && rmdir(dir)) return fail("there is something in", dir, "give a new or an empty folder");
+  if (!fresh && rmdir(dir))
+    return fail("there is something in", dir, "give a new or an empty folder");
   if (!fresh && mkdir(dir, 0777)) return fail("cannot make", dir, strerror(errno));
   int written = write_files(arena, dir);
   if (written == NAMES) {

@@ -24,10 +24,10 @@ typedef struct Flag {
 
 static const Flag flags[] = {
     {"-o", "FILE",
-     "output; its suffix picks the kind: none = executable, .so .o .s .ll; - is stdout", FLAG_TEXT,
+     "output; its suffix picks the kind: none = executable, .so .a .o .h .s .ll; - is stdout", FLAG_TEXT,
      AT(output)},
     {"--emit", "KIND",
-     "ast, graph, a pass (below: the graph behind it), plan, ll, asm, obj, lib, exe", FLAG_TEXT,
+     "ast, graph, a pass (below: the graph behind it), plan, header, ll, asm, obj, archive, lib, exe", FLAG_TEXT,
      AT(emit)},
     {"-fsyntax-only", NULL, "check the model and stop", FLAG_BOOL, AT(syntax_only)},
     {"-O", "N", "0 to 3; results do not depend on it", FLAG_LEVEL, AT(opt)},

@@ -109,13 +109,31 @@ static bool write_objects(Arena *a, const char *temp, unsigned n, const CpuCode 
   return true;
 }
 
-bool output_link(Arena *a, OutputKind kind, unsigned n, const CpuCode *object, const char *path,
-                 const char *linker) {
+static const char *runtime_folder(Arena *a) {
   const char *lib = library_folder(a);
-  if (!lib) {
+  if (!lib)
     fprintf(stderr, "mpcc: libmpcc_rt.a is not in ../lib or ../lib/mpcc beside mpcc itself\n");
+  return lib;
+}
+
+bool output_archive(Arena *a, const CpuCode *object, const char *symbol, const char *path) {
+  const char *lib = runtime_folder(a), *why = NULL;
+  if (!lib) return false;
+  const char *name = arena_printf(a, "%s/libmpcc_rt.a", lib);
+  size_t size;
+  const char *runtime = read_file(a, name, &size, &why);
+  Text out = {.arena = a};
+  if (!runtime || !archive_make(a, runtime, size, object, symbol, &out)) {
+    fprintf(stderr, "mpcc: cannot read %s: %s\n", name, why ? why : "it has no table of symbols");
     return false;
   }
+  return output_write(path, out.at, out.len);
+}
+
+bool output_link(Arena *a, OutputKind kind, unsigned n, const CpuCode *object, const char *path,
+                 const char *linker) {
+  const char *lib = runtime_folder(a);
+  if (!lib) return false;
   const char *temp = arena_printf(a, "%s.%ld.tmp", path, (long)getpid());
   Words w = {0}, objects = {0};
   bool ok = write_objects(a, temp, n, object, &objects);

@@ -1,5 +1,5 @@
-/* run.c: `mpcc run [flags] model.mp -- ARGUMENTS`: the model becomes an executable in a folder of its
- * own under $TMPDIR, which is run and then removed.  Signals of the terminal go to the program,
+/* run.c: `mpcc run [flags] model.mp -- ARGUMENTS`: the model becomes an executable in a folder of
+ * its own under $TMPDIR, which is run and then removed.  Signals of the terminal go to the program,
  * which saves and ends; its exit status is ours. */
 #define _POSIX_C_SOURCE 200809L
 #include "tools/tools.h"
@@ -24,7 +24,8 @@ static void hand_on(int signal_number) {
 
 /* SIGINT and SIGQUIT of a terminal reach the child by themselves. */
 static void set_signals(void) {
-  struct sigaction on = {.sa_handler = hand_on, .sa_flags = SA_RESTART}, off = {.sa_handler = SIG_IGN};
+  struct sigaction on = {.sa_handler = hand_on, .sa_flags = SA_RESTART},
+                   off = {.sa_handler = SIG_IGN};
   sigemptyset(&on.sa_mask);
   sigemptyset(&off.sa_mask);
   sigaction(SIGTERM, &on, NULL);
@@ -65,7 +66,8 @@ int command_run(int argc, char **argv, Arena *arena) {
   if (!options_parse(&o, ours, argv, arena)) return 2;
   if (o.help) return options_help(stdout), 0;
   if (!o.input) return fail("a model file is wanted: mpcc run model.mp -- --data …", NULL);
-  if (o.output || o.emit) return fail("the program is run, so -o, --emit, -c and -S have no place", NULL);
+  if (o.output || o.emit)
+    return fail("the program is run, so -o, --emit, -c and -S have no place", NULL);
   const char *tmp = getenv("TMPDIR");
   char *dir = arena_printf(arena, "%s/mpcc-run.XXXXXX", tmp && *tmp ? tmp : "/tmp");
   if (!mkdtemp(dir)) return fail("cannot make a folder", strerror(errno));

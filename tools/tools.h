@@ -33,7 +33,16 @@ void print_ops(Text *out);
 
 /* ---- output.c: files that appear whole or not at all ----------------------------------------- */
 
-typedef enum OutputKind { OUT_EXE, OUT_SHARED, OUT_OBJECT, OUT_ASM, OUT_LL, OUT_TEXT } OutputKind;
+typedef enum OutputKind {
+  OUT_EXE,
+  OUT_SHARED,
+  OUT_ARCHIVE,
+  OUT_OBJECT,
+  OUT_ASM,
+  OUT_LL,
+  OUT_HEADER,
+  OUT_TEXT
+} OutputKind;
 
 /* Bytes to a file (by a temporary beside it and rename) or, for "-", to stdout. */
 bool output_write(const char *path, const char *bytes, size_t n);
@@ -41,6 +50,17 @@ bool output_write(const char *path, const char *bytes, size_t n);
  * $CC or cc. */
 bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object,
                  const char *path, const char *linker);
+/* The object and the runtime as a static library. */
+bool output_archive(Arena *arena, const CpuCode *object, const char *symbol, const char *path);
+
+/* ---- archive.c: false: `runtime` is no archive with a symbol table ------------------------------ */
+
+bool archive_make(Arena *arena, const char *runtime, size_t runtime_size, const CpuCode *object,
+                  const char *symbol, Text *out);
+
+/* ---- header.c -------------------------------------------------------------------------------- */
+
+void header_print(Arena *arena, const struct mp_desc *d, Text *out);
 
 /* ---- depfile.c ------------------------------------------------------------------------------- */
 

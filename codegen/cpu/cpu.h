@@ -45,4 +45,8 @@ typedef struct CpuCode {
 bool cpu_compile(const Program *p, const CpuTarget *t, const CpuOptions *o, Arena *arena,
                  CpuCode *code, const char **why);
 
+/* What the compiled model will say of itself (mpcc_rt.h), in the arena. */
+const struct mp_desc *cpu_describe(const Program *p, const CpuTarget *t, const CpuOptions *o,
+                                   Arena *arena);
+
 #endif

@@ -319,12 +319,24 @@ static void add_functions(Tables *t) {
     forward(t, declare(t, "main", m->i32, 2, main_args, LLVMExternalLinkage), "mp_cli");
 }
 
+/* The description, and what belongs to each entry's code but its function. */
+static mp_desc describe(const Module *m, mp_entry_code *code) {
+  mp_entry_desc *desc = NEW_ARRAY(m->arena, mp_entry_desc, m->g->entries.len);
+  for (uint32_t i = 0; i < m->g->entries.len; i++) describe_entry(m, i, &desc[i], &code[i]);
+  return description(m, desc);
+}
+
+const mp_desc *cpu_describe(const Program *p, const CpuTarget *t, const CpuOptions *o,
+                            Arena *arena) {
+  Module m = {.arena = arena, .p = p, .g = p->g, .target = t, .o = o};
+  mp_desc *d = NEW(arena, mp_desc);
+  *d = describe(&m, NEW_ARRAY(arena, mp_entry_code, p->g->entries.len));
+  return d;
+}
+
 void tables_emit(Module *m, LLVMValueRef *entries) {
-  uint32_t n = m->g->entries.len;
-  mp_entry_desc *desc = NEW_ARRAY(m->arena, mp_entry_desc, n);
-  mp_entry_code *code = NEW_ARRAY(m->arena, mp_entry_code, n);
-  for (uint32_t i = 0; i < n; i++) describe_entry(m, i, &desc[i], &code[i]);
-  mp_desc d = description(m, desc);
+  mp_entry_code *code = NEW_ARRAY(m->arena, mp_entry_code, m->g->entries.len);
+  mp_desc d = describe(m, code);
   Tables t = {.m = m, .d = &d, .entry = entries};
   LLVMTypeRef args[] = {m->ptr, m->ptr, m->ptr};
   t.create = declare(&t, "create", m->i32, 3, args, LLVMInternalLinkage);
