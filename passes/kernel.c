@@ -11,24 +11,25 @@ ValueId view_source(const Graph *g, ValueId v) {
 
 static BlockId body_of(const Graph *g, NodeId k) { return g->nodes.at[k].blocks[0]; }
 
-bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest) {
+bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest, const void *ctx) {
   const Block *b = &g->blocks.at[body_of(g, k)];
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
     for (uint32_t j = 0; j < n->nops; j++)
-      if (n->ops[j] == v && of_interest(n, j)) return true;
+      if (n->ops[j] == v && of_interest(n, j, ctx)) return true;
   }
   for (uint32_t i = 0; i < b->results.len; i++)
     if (b->results.at[i] == v) return true;
   return false;
 }
 
-void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse *of_interest) {
+void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse *of_interest,
+                         const void *ctx) {
   Block *b = &g->blocks.at[body_of(g, k)];
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     Node *n = &g->nodes.at[b->nodes.at[i]];
     for (uint32_t j = 0; j < n->nops; j++)
-      if (n->ops[j] == from && of_interest(n, j)) n->ops[j] = to;
+      if (n->ops[j] == from && of_interest(n, j, ctx)) n->ops[j] = to;
   }
 }
 

@@ -35,12 +35,13 @@ static bool reads(const Graph *g, const Node *n, ValueId v) {
 
 /* ---- may the result lie where the operand lies? ---------------------------------------------- */
 
-static bool any_use(const Node *n, uint32_t operand) {
-  (void)operand;
+static bool any_use(const Node *n, uint32_t operand, const void *ctx) {
+  (void)operand, (void)ctx;
   return n->op != OP_kernel;
 }
 
-static bool scattered_use(const Node *n, uint32_t operand) {
+static bool scattered_use(const Node *n, uint32_t operand, const void *ctx) {
+  (void)ctx;
   return n->op == OP_transpose || n->op == OP_broadcast || n->op == OP_matmul ||
          (n->op == OP_gather && operand == 0);
 }
@@ -55,8 +56,8 @@ static bool goes_in_place(const Graph *g, NodeId k, ValueId old, ValueId result)
   for (uint32_t i = 0; i < n->nops; i++) {
     if (view_source(g, n->ops[i]) != old) continue;
     if (n->ops[i] != old || !strcmp(form, form_name[FORM_gemm])) return false;
-    if (kernel_uses(g, k, b->args.at[i], any_use) &&
-        kernel_uses(g, k, b->args.at[i], scattered_use))
+    if (kernel_uses(g, k, b->args.at[i], any_use, NULL) &&
+        kernel_uses(g, k, b->args.at[i], scattered_use, NULL))
       return false;
   }
   for (uint32_t i = 0; i < b->nodes.len; i++) {

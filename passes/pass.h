@@ -32,10 +32,10 @@ typedef struct PassOptions {
   const char *print_after; /* --print-ir-after=a,b: passes, or NULL */
   const char *print_before;
   bool print_after_all;
-  const char *stop_after;  /* --stop-after=P */
-  const char *disable;     /* --disable=a,b */
-  bool time, roundtrip;    /* --time-passes, --roundtrip-each */
-  FILE *out;               /* where dumps and times go; NULL: stderr */
+  const char *stop_after; /* --stop-after=P */
+  const char *disable;    /* --disable=a,b */
+  bool time, roundtrip;   /* --time-passes, --roundtrip-each */
+  FILE *out;              /* where dumps and times go; NULL: stderr */
   PassCheck *check;
   void *check_user;
 } PassOptions;
@@ -78,7 +78,7 @@ void plan_print(const Program *p, Text *out);
 /* ---- grad.c: the frame of reverse mode; vjp.c: the rules of column VJP --------------------- */
 
 typedef struct Grad {
-  Builder b;           /* appends to the entry's body, at the place of the node in hand */
+  Builder b; /* appends to the entry's body, at the place of the node in hand */
   PassCtx *c;
   const bool *reached; /* by forward value: a float path leads from a parameter to it */
   ValueId *cot;        /* by forward value: its cotangent so far, or NO_ID */
@@ -100,9 +100,9 @@ void vjp_nondiff(Grad *r); /* an error where one is asked for */
 typedef struct Update { /* of one parameter */
   Builder b;
   const Train *train;
-  ValueId p, g;       /* value and unscaled gradient */
-  ValueId lr, t;      /* f32[]: learning rate; number of this step, from 1 */
-  bool decay;         /* weight decay applies */
+  ValueId p, g;                  /* value and unscaled gradient */
+  ValueId lr, t;                 /* f32[]: learning rate; number of this step, from 1 */
+  bool decay;                    /* weight decay applies */
   ValueId old[2], new[2], new_p; /* moments in the order of Optimizer; in, out */
 } Update;
 
@@ -122,11 +122,12 @@ ValueId update_splat(Update *u, ValueId scalar);
 
 /* ---- kernel.c: edits of kernel nodes ------------------------------------------------------- */
 
-typedef bool KernelUse(const Node *n, uint32_t operand);
+typedef bool KernelUse(const Node *n, uint32_t operand, const void *ctx);
 
 /* Does the body use v in a way that is of interest, or yield it? */
-bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest);
-void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse *of_interest);
+bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest, const void *ctx);
+void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse *of_interest,
+                         const void *ctx);
 void kernel_move_last_first(Graph *g, BlockId block);
 ValueId kernel_add_operand(Graph *g, NodeId k, ValueId v);     /* the new argument */
 ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside); /* the new result */

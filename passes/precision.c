@@ -1,20 +1,29 @@
 /* precision.c: the storage type of every value that crosses a kernel border, and the casts.
  *
- * Groups are fixed; inside one everything is f32.  A value in memory is f32 or low (bf16).  Under
- * an explicit `bf16` every matmul reads low operands; a value is stored low when its op's triple
- * allows it (column PREC of ops.def, store) and it is a matmul's operand, a matmul's result, or an
- * activation or cotangent (tagged with the batch axis, rank 2 and more).  Never low: what PREC
- * stores in f32 (losses, sums), weight gradients (a matmul that contracts over the batch axis),
- * results of the entry, and so masters, moments and everything the optimizer computes.
+ * Groups are fixed; inside one everything is f32.  A value in memory is f32 or low (bf16, f16).
+ * Every node works in one type: that of its attribute `prec`, else the program's.  Where it is low,
+ * what column PREC of ops.def says it loads low (a matmul's operands, a table that is looked up in)
+ * it loads low, always; and what it computes may be stored low.  A value is stored low when all of
+ * this holds:
+ *
+ * - the op that makes it and all that read it work in that type;
+ * - the op's triple allows it (PREC, store): losses and sums are f32;
+ * - it is no weight gradient (a matmul that contracts over the batch axis), no result of the entry,
+ *   and so no master, moment or anything the optimizer computes;
+ * - it is loaded low, or a matmul's result, or an activation or cotangent (it has the batch axis,
+ *   and rank 2 or more);
+ * - in f16: no constant went into it that f16 takes for infinity or zero (a mask of -1e9).
  *
  * A low value is written by its kernel through `cast.policy` and read through another; a matmul
- * reads it as it is.  A parameter that a matmul reads gets a derived low copy, a state of its own:
- * every entry that writes the master writes the copy in the same kernel, and the entry `derive`
- * makes it anew after init, load or set.  So no step casts a weight.  After this pass every
- * rounding is meaning: nobody adds, moves or drops a cast.
+ * reads it as it is.  What is stored in f32 and loaded low has a form of its own in each type that
+ * is asked for: of a parameter it is a derived state, `PATH:bf16`; every entry that writes the
+ * master writes the copy in the same kernel, and the entry `derive` makes it anew after init, load
+ * or set.  So no step casts a weight.  After this pass every rounding is meaning: nobody adds,
+ * moves or drops a cast.
  */
-#include "passes/pass.h"
+#include "passes/precision.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef enum Prec {
@@ -38,22 +47,97 @@ static const PrecRow prec[OP_COUNT] = {
 #include "ir/ops.def"
 };
 
-typedef struct Precision {
-  Graph *g;
-  Arena *arena;
-  DType low;
-  uint32_t entry;
-  BlockId block;
-  uint32_t values; /* before the pass */
-  bool *operand;   /* of a matmul, perhaps through a view */
-  ValueId *low_of; /* value: its low form (itself: stored low), NO_ID: none */
-  NodeIds nodes;   /* of the block, as rewritten so far */
-} Precision;
+const DType low_type[LOWS] = {[LOW_bf16] = DT_bf16, [LOW_f16] = DT_f16};
+
+enum { WORK_f32 = 1 << LOWS };
+
+static int work_bit(DType t) {
+  for (int low = 0; low < LOWS; low++)
+    if (low_type[low] == t) return 1 << low;
+  return WORK_f32;
+}
+
+/* ---- what nodes want ------------------------------------------------------------------------- */
+
+static DType type_of_word(const char *word) {
+  for (int low = 0; low < LOWS; low++)
+    if (!strcmp(word, dtype_name[low_type[low]])) return low_type[low];
+  return DT_f32;
+}
+
+DType precision_of(const Precision *s, const Node *n) {
+  const char *word = node_text(n, AT_prec, NULL);
+  return word ? type_of_word(word) : s->type;
+}
+
+/* An optional operand is an accumulator. */
+static bool is_optional(Op op, uint32_t operand) {
+  for (const OpArg *a = op_args[op]; a->kind != ARG_END; a++) {
+    if (a->kind != ARG_IN && a->kind != ARG_OPT) continue;
+    if (!operand--) return a->kind == ARG_OPT;
+  }
+  return false;
+}
+
+bool loads_low(const Node *n, uint32_t j) {
+  return prec[n->op].load == PREC_low && !is_optional(n->op, j);
+}
+
+bool takes_low(const Node *n, uint32_t j) { return loads_low(n, j) && op_form[n->op] == FORM_gemm; }
+
+/* ---- who reads a value ----------------------------------------------------------------------- */
+
+static void note_reader(Precision *s, ValueId v, const Node *n, uint32_t operand) {
+  Readers *r = &s->readers[v];
+  int work = work_bit(precision_of(s, n));
+  r->work |= (uint8_t)work;
+  if (work != WORK_f32 && loads_low(n, operand)) r->asked |= (uint8_t)work;
+  else r->other = true;
+}
+
+static void note_f32(Precision *s, ValueId v) {
+  s->readers[v].work |= WORK_f32;
+  s->readers[v].other = true;
+}
+
+static void note_kernel(Precision *s, const Node *k) {
+  const Graph *g = s->g;
+  const Block *body = &g->blocks.at[k->blocks[0]];
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &g->nodes.at[body->nodes.at[i]];
+    for (uint32_t j = 0; j < n->nops; j++) {
+      Value v = g->values.at[n->ops[j]];
+      if (v.node == NO_ID) note_reader(s, k->ops[v.index], n, j);
+    }
+  }
+  for (uint32_t i = 0; i < body->results.len; i++) {
+    Value v = g->values.at[body->results.at[i]];
+    if (v.node == NO_ID) note_f32(s, k->ops[v.index]);
+  }
+}
+
+/* Readers stand behind what they read, so views come before their source. */
+static void find_readers(Precision *s) {
+  const Graph *g = s->g;
+  const Block *b = &g->blocks.at[s->block];
+  for (uint32_t i = 0; i < b->results.len; i++) note_f32(s, b->results.at[i]);
+  for (uint32_t i = b->nodes.len; i-- > 0;) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    if (n->op == OP_kernel) note_kernel(s, n);
+    else if (n->op == OP_reshape) {
+      Readers *to = &s->readers[n->ops[0]], of = s->readers[n->res];
+      *to = (Readers){to->work | of.work, to->asked | of.asked, to->other || of.other};
+    } else
+      for (uint32_t j = 0; j < n->nops; j++) note_f32(s, n->ops[j]);
+  }
+}
+
+/* ---- which values are stored low ------------------------------------------------------------- */
 
 /* The node inside the kernel that computes result v. */
-static Node *made_by(const Graph *g, ValueId v) {
-  Node *k = value_node(g, v);
-  if (!k || k->op != OP_kernel) return k;
+static const Node *made_by(const Graph *g, ValueId v) {
+  const Node *k = value_node(g, v);
+  if (!k || k->op != OP_kernel) return NULL;
   return value_node(g, g->blocks.at[k->blocks[0]].results.at[g->values.at[v].index]);
 }
 
@@ -63,215 +147,133 @@ static bool contracts_rows(const Graph *g, const Node *n) {
   return a.rows == ak || b.rows == bk;
 }
 
-static void mark_operands(Precision *s, const Node *k) {
-  const Block *body = &s->g->blocks.at[k->blocks[0]];
-  for (uint32_t i = 0; i < body->nodes.len; i++) {
-    const Node *n = &s->g->nodes.at[body->nodes.at[i]];
-    if (n->op != OP_matmul) continue;
-    for (int j = 0; j < 2; j++) {
-      uint32_t arg = s->g->values.at[n->ops[j]].index;
-      s->operand[k->ops[arg]] = s->operand[view_source(s->g, k->ops[arg])] = true;
-    }
-  }
+/* Rounds to infinity or to zero in f16. */
+static bool f16_loses(double c) {
+  return isfinite(c) && c != 0 && (fabs(c) >= 65520 || fabs(c) <= 0x1p-25);
 }
 
-static bool is_entry_result(const Graph *g, BlockId block, ValueId v) {
-  const Block *b = &g->blocks.at[block];
-  for (uint32_t i = 0; i < b->results.len; i++)
-    if (view_source(g, b->results.at[i]) == v) return true;
+/* Ops whose result may be what an operand is. */
+static const bool hands_on[OP_COUNT] = {
+    [OP_add] = true, [OP_sub] = true,  [OP_neg] = true,       [OP_select] = true,   [OP_max] = true,
+    [OP_min] = true, [OP_cast] = true, [OP_broadcast] = true, [OP_transpose] = true};
+
+static bool is_lost_constant(const Graph *g, ValueId v) {
+  const Node *n = value_node(g, v);
+  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
+  return n && n->op == OP_constant && f16_loses(node_float(n, AT_value, 0));
+}
+
+static bool holds_lost_constant(const Graph *g, const Node *n) {
+  for (uint32_t i = 0; i < n->nops; i++) {
+    const Node *x = value_node(g, n->ops[i]);
+    if (is_lost_constant(g, n->ops[i])) return true;
+    if (x && hands_on[n->op] && holds_lost_constant(g, x)) return true;
+  }
   return false;
 }
 
-static bool stored_low(const Precision *s, ValueId v) {
-  Type t = value_type(s->g, v);
-  const Node *n = made_by(s->g, v);
-  if (t.dtype != DT_f32 || !n || is_entry_result(s->g, s->block, v)) return false;
-  if (n->op == OP_matmul && contracts_rows(s->g, n)) return false;
+static bool storable(const Precision *s, ValueId v, Low low) {
+  const Graph *g = s->g;
+  Type t = value_type(g, v);
+  const Node *n = made_by(g, v);
+  Readers r = s->readers[v];
+  if (t.dtype != DT_f32 || !n || precision_of(s, n) != low_type[low] || r.work != 1 << low)
+    return false;
+  if (n->op == OP_matmul && contracts_rows(g, n)) return false;
   if (prec[n->op].store == PREC_f32) return false; /* a matmul that reads it gets a cast */
-  return s->operand[v] || n->op == OP_matmul || (t.rows >= 0 && t.rank >= 2);
-}
-
-/* ---- rewriting kernels ----------------------------------------------------------------------- */
-
-static ValueId cast_node(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {
-  Type t = type_with(value_type(g, x), to);
-  return g->nodes.at[graph_add_node(g, block, OP_cast_policy, loc, 1, &x, 1, &t, 0, NULL)].res;
-}
-
-static bool is_low_use(const Node *n, uint32_t operand) {
-  return n->op == OP_matmul && operand < 2;
-}
-static bool is_wide_use(const Node *n, uint32_t operand) {
-  return n->op != OP_cast_policy && !is_low_use(n, operand);
-}
-
-static void write_low(Precision *s, NodeId k, uint32_t result) {
-  Graph *g = s->g;
-  BlockId body = g->nodes.at[k].blocks[0];
-  ValueId y = g->blocks.at[body].results.at[result];
-  g->blocks.at[body].results.at[result] = cast_node(g, body, g->nodes.at[k].loc, y, s->low);
-  g->values.at[g->nodes.at[k].res + result].type.dtype = (uint8_t)s->low;
-}
-
-/* The kernel's argument becomes low; all but matmuls read it through a cast. */
-static void read_low(Precision *s, NodeId k, uint32_t arg) {
-  Graph *g = s->g;
-  BlockId body = g->nodes.at[k].blocks[0];
-  ValueId a = g->blocks.at[body].args.at[arg];
-  g->values.at[a].type.dtype = (uint8_t)s->low;
-  if (!kernel_uses(g, k, a, is_wide_use)) return;
-  ValueId wide = cast_node(g, body, g->nodes.at[k].loc, a, DT_f32);
-  kernel_replace_uses(g, k, a, wide, is_wide_use);
-  kernel_move_last_first(g, body);
-}
-
-/* Matmuls of the kernel that read argument `arg` read `low` instead. */
-static void read_low_beside(Precision *s, NodeId k, uint32_t arg, ValueId low) {
-  Graph *g = s->g;
-  BlockId body = g->nodes.at[k].blocks[0];
-  ValueId a = g->blocks.at[body].args.at[arg];
-  if (kernel_uses(g, k, a, is_wide_use)) {
-    kernel_replace_uses(g, k, a, kernel_add_operand(g, k, low), is_low_use);
-    return;
-  }
-  g->nodes.at[k].ops[arg] = low;
-  g->values.at[a].type.dtype = (uint8_t)s->low;
-}
-
-/* ---- derived copies of parameters ------------------------------------------------------------ */
-
-static const char *low_path(const Precision *s, const char *path) {
-  char *text = arena_printf(s->arena, "%s:%s", path, dtype_name[s->low]);
-  return intern(s->g->strings, text, strlen(text));
-}
-
-static void declare_copy(Precision *s, const State *master) {
-  const char *path = low_path(s, master->path);
-  if (graph_state(s->g, path)) return;
-  State copy = {.path = path,
-                .kind = STATE_derived,
-                .type = type_with(master->type, s->low),
-                .loc = master->loc,
-                .master = master->path};
-  vec_push(s->g->arena, &s->g->states, copy);
-}
-
-/* The derived copy of parameter argument v, or NO_ID where v is something else. */
-static ValueId derived_copy(Precision *s, ValueId v) {
-  Graph *g = s->g;
-  if (value_node(g, v)) return NO_ID;
-  Port port = g->entries.at[s->entry].args.at[g->values.at[v].index];
-  State *master = port.role == ARG_state ? graph_state(g, port.name) : NULL;
-  if (!master || master->kind != STATE_param) return NO_ID;
-  declare_copy(s, master);
-  return graph_add_entry_arg(g, s->entry, ARG_state, low_path(s, port.name),
-                             type_with(value_type(g, v), s->low), port.loc);
-}
-
-/* A kernel that does nothing but cast v, placed before what is labelled next. */
-static ValueId cast_before(Precision *s, ValueId v, Loc loc) {
-  ValueId low = kernel_cast(s->g, s->block, loc, v, s->low);
-  vec_push(s->arena, &s->nodes, s->g->values.at[low].node);
-  return low;
-}
-
-/* Every master that the entry writes has its copy written by the same kernel. */
-static void write_copies(Precision *s) {
-  Graph *g = s->g;
-  uint32_t n = g->entries.at[s->entry].results.len;
-  for (uint32_t i = 0; i < n; i++) {
-    Port port = g->entries.at[s->entry].results.at[i];
-    if (port.role != RES_state || !graph_state(g, low_path(s, port.name))) continue;
-    ValueId v = g->blocks.at[s->block].results.at[i];
-    Node *k = value_node(g, v);
-    if (!k) continue; /* not changed */
-    if (k->op != OP_kernel) ice(g, (NodeId)(k - g->nodes.at), "precision: a master behind a view");
-    NodeId id = (NodeId)(k - g->nodes.at);
-    BlockId body = k->blocks[0];
-    ValueId y = g->blocks.at[body].results.at[g->values.at[v].index];
-    ValueId low = cast_node(g, body, k->loc, y, s->low);
-    graph_add_entry_result(g, s->entry, RES_state, low_path(s, port.name),
-                           kernel_add_result(g, id, low), port.loc);
-  }
-}
-
-static void build_derive(Precision *s) {
-  Graph *g = s->g;
-  int e = graph_entry_find(g, ENTRY_derive);
-  uint32_t entry = e >= 0 ? (uint32_t)e : graph_add_entry(g, "derive", ENTRY_derive, 0, (Loc){0});
-  for (uint32_t i = 0; i < g->states.len; i++) {
-    State copy = g->states.at[i];
-    if (copy.kind != STATE_derived || graph_entry_result(g, entry, RES_state, copy.path) != NO_ID)
-      continue;
-    State *master = graph_state(g, copy.master);
-    ValueId x = graph_add_entry_arg(g, entry, ARG_state, copy.master, master->type, copy.loc);
-    ValueId low = kernel_cast(g, g->entries.at[entry].body, copy.loc, x, (DType)copy.type.dtype);
-    graph_add_entry_result(g, entry, RES_state, copy.path, low, copy.loc);
-  }
+  if (low == LOW_f16 && holds_lost_constant(g, n)) return false;
+  return r.asked || loads_low(n, 0) || (t.rows >= 0 && t.rank >= 2);
 }
 
 /* ---- one entry ------------------------------------------------------------------------------- */
 
-static void label_results(Precision *s, NodeId k) {
-  for (uint32_t i = 0; i < s->g->nodes.at[k].nres; i++) {
-    ValueId v = s->g->nodes.at[k].res + i;
-    if (!stored_low(s, v)) continue;
-    write_low(s, k, i);
-    s->low_of[v] = v;
-  }
+static bool is_stored(const Precision *s, ValueId v, Low low) {
+  return v < s->values && s->low_of[low][v] == v;
 }
 
-/* The low form of v, or NO_ID where it stays as it is: f32 and not asked for, or no float. */
-static ValueId low_form(Precision *s, ValueId v, bool asked, Loc loc) {
+/* The form of v in this type, or NO_ID where it has none: no f32. */
+static ValueId low_form(Precision *s, ValueId v, Low low, Loc loc) {
   if (v >= s->values) return NO_ID;
-  if (s->low_of[v] != NO_ID || !asked || value_type(s->g, v).dtype != DT_f32) return s->low_of[v];
-  ValueId low = derived_copy(s, v);
-  return s->low_of[v] = low != NO_ID ? low : cast_before(s, v, loc);
+  ValueId *form = &s->low_of[low][v];
+  if (*form == NO_ID && value_type(s->g, v).dtype == DT_f32) *form = make_low(s, v, low, loc);
+  return *form;
 }
 
-static void label_operands(Precision *s, NodeId k) {
-  uint32_t n = s->g->nodes.at[k].nops;
-  for (uint32_t i = 0; i < n; i++) {
-    ValueId v = s->g->nodes.at[k].ops[i];
-    ValueId a = s->g->blocks.at[s->g->nodes.at[k].blocks[0]].args.at[i];
-    bool asked = kernel_uses(s->g, k, a, is_low_use);
-    ValueId low = low_form(s, v, asked, s->g->nodes.at[k].loc);
-    if (low == v) read_low(s, k, i);
-    else if (low != NO_ID && asked) read_low_beside(s, k, i, low);
+static void label_operand(Precision *s, NodeId k, uint32_t i) {
+  ValueId v = s->g->nodes.at[k].ops[i];
+  for (Low low = 0; low < LOWS; low++)
+    if (is_stored(s, v, low)) {
+      read_low(s, k, i, low);
+      return;
+    }
+  for (Low low = 0; low < LOWS; low++) {
+    if (!asks_low(s, k, i, low)) continue;
+    ValueId form = low_form(s, v, low, s->g->nodes.at[k].loc);
+    if (form != NO_ID) read_low_beside(s, k, i, low, form);
   }
 }
 
+static void label_kernel(Precision *s, NodeId k) {
+  uint32_t operands = s->g->nodes.at[k].nops;
+  for (uint32_t i = 0; i < operands; i++) label_operand(s, k, i);
+  for (uint32_t i = 0; i < s->g->nodes.at[k].nres; i++)
+    for (Low low = 0; low < LOWS; low++) {
+      ValueId v = s->g->nodes.at[k].res + i;
+      if (!storable(s, v, low)) continue;
+      write_low(s, k, i, low);
+      s->low_of[low][v] = v;
+    }
+}
+
+static void show_low(Precision *s, NodeId view, ValueId form, Low low) {
+  Node *n = &s->g->nodes.at[view];
+  n->ops[0] = form;
+  s->g->values.at[n->res].type.dtype = (uint8_t)low_type[low];
+}
+
+/* A view of what is stored low is low; of anything else each form that is asked for has its view,
+ * the last the old one if nobody wants that in f32. */
 static void label_view(Precision *s, NodeId id) {
-  Node n = s->g->nodes.at[id];
-  ValueId low = low_form(s, n.ops[0], s->operand[n.res], n.loc);
-  if (low == NO_ID || (low != n.ops[0] && !s->operand[n.res])) return;
-  n.ops[0] = low;
-  s->g->values.at[n.res].type.dtype = (uint8_t)s->low;
-  s->low_of[n.res] = n.res;
+  Graph *g = s->g;
+  Node n = g->nodes.at[id];
+  Readers r = s->readers[n.res];
+  bool free = !r.other;
+  for (Low low = 0; low < LOWS; low++) {
+    bool stored = is_stored(s, n.ops[0], low);
+    if (!stored && !(r.asked >> low & 1)) continue;
+    ValueId form = low_form(s, n.ops[0], low, n.loc);
+    if (form == NO_ID) continue;
+    NodeId view = id;
+    if (!stored && !(free && r.asked >> low == 1)) {
+      Type t = value_type(g, n.res);
+      view = graph_add_node(g, s->block, OP_reshape, n.loc, 1, &n.ops[0], 1, &t, 0, NULL);
+      vec_push(s->arena, &s->nodes, view);
+    }
+    show_low(s, view, form, low);
+    s->low_of[low][n.res] = g->nodes.at[view].res;
+  }
 }
 
 static void set_up(Precision *s) {
-  Graph *g = s->g;
-  s->block = g->entries.at[s->entry].body;
-  s->values = g->values.len;
-  s->operand = NEW_ARRAY(s->arena, bool, s->values);
-  s->low_of = NEW_ARRAY(s->arena, ValueId, s->values);
+  s->block = s->g->entries.at[s->entry].body;
+  s->values = s->g->values.len;
+  s->readers = NEW_ARRAY(s->arena, Readers, s->values);
+  for (int low = 0; low < LOWS; low++) {
+    s->low_of[low] = NEW_ARRAY(s->arena, ValueId, s->values);
+    for (ValueId v = 0; v < s->values; v++) s->low_of[low][v] = NO_ID;
+  }
   s->nodes = (NodeIds){0};
-  for (ValueId v = 0; v < s->values; v++) s->low_of[v] = NO_ID;
-  const Block *b = &g->blocks.at[s->block];
-  for (uint32_t i = 0; i < b->nodes.len; i++)
-    if (g->nodes.at[b->nodes.at[i]].op == OP_kernel) mark_operands(s, &g->nodes.at[b->nodes.at[i]]);
 }
 
 static void label_entry(Precision *s) {
   set_up(s);
+  find_readers(s);
   uint32_t n = s->g->blocks.at[s->block].nodes.len;
   for (uint32_t i = 0; i < n; i++) {
     NodeId id = s->g->blocks.at[s->block].nodes.at[i];
-    if (s->g->nodes.at[id].op == OP_kernel) {
-      label_operands(s, id);
-      label_results(s, id);
-    } else label_view(s, id);
+    Op op = s->g->nodes.at[id].op;
+    if (op == OP_kernel) label_kernel(s, id);
+    else if (op == OP_reshape) label_view(s, id);
     vec_push(s->arena, &s->nodes, id);
   }
   NodeIds *nodes = &s->g->blocks.at[s->block].nodes;
@@ -279,10 +281,18 @@ static void label_entry(Precision *s) {
   nodes->len = nodes->cap = s->nodes.len;
 }
 
+/* Is anything to be low? */
+static bool has_work(const Precision *s) {
+  if (s->type != DT_f32) return true;
+  for (NodeId n = 0; n < s->g->nodes.len; n++)
+    if (precision_of(s, &s->g->nodes.at[n]) != DT_f32) return true;
+  return false;
+}
+
 bool pass_precision(Graph *g, PassCtx *ctx) {
-  const char *word = g->train.precision ? g->train.precision : "f32";
-  if (!strcmp(word, "f32")) return false;
-  Precision s = {.g = g, .arena = ctx->arena, .low = DT_bf16};
+  Precision s = {.g = g, .arena = ctx->arena};
+  s.type = type_of_word(g->train.precision ? g->train.precision : "f32");
+  if (!has_work(&s)) return false;
   for (s.entry = 0; s.entry < g->entries.len; s.entry++) {
     EntryKind kind = g->entries.at[s.entry].kind;
     if (kind != ENTRY_init && kind != ENTRY_derive) label_entry(&s);

@@ -1,0 +1,56 @@
+/* precision.h: what the two files of pass `precision` share.
+ *
+ * precision.c decides which values are stored low, precision_cast.c edits kernels and copies
+ * accordingly.
+ */
+#ifndef PASSES_PRECISION_H
+#define PASSES_PRECISION_H
+
+#include "passes/pass.h"
+
+/* The types a value may be stored in instead of f32. */
+typedef enum Low { LOW_bf16, LOW_f16, LOWS } Low;
+extern const DType low_type[LOWS];
+
+/* Who reads a value, through views too. */
+typedef struct Readers {
+  uint8_t work;  /* set of types they work in: bit LOWS is f32 */
+  uint8_t asked; /* set of Low: ops that want to load it in that type */
+  bool other;    /* somebody loads it in any type */
+} Readers;
+
+typedef struct Precision {
+  Graph *g;
+  Arena *arena;
+  DType type; /* that the program works in */
+  uint32_t entry;
+  BlockId block;
+  uint32_t values; /* before the pass */
+  Readers *readers;
+  ValueId *low_of[LOWS]; /* value: its form in this type (itself: stored so), NO_ID: none */
+  NodeIds nodes;         /* of the block, as rewritten so far */
+} Precision;
+
+/* ---- precision.c ----------------------------------------------------------------------------- */
+
+DType precision_of(const Precision *s, const Node *n); /* the type the node works in */
+/* Operand j of n is loaded low; a gemm takes it as it is, another form through a cast. */
+bool loads_low(const Node *n, uint32_t j);
+bool takes_low(const Node *n, uint32_t j);
+
+/* ---- precision_cast.c ------------------------------------------------------------------------ */
+
+/* Result i of kernel k leaves it in this type. */
+void write_low(Precision *s, NodeId k, uint32_t result, Low low);
+/* Argument i of kernel k comes in this type; what takes no low operand reads it through a cast. */
+void read_low(Precision *s, NodeId k, uint32_t arg, Low low);
+/* Nodes of the kernel that load argument i in this type read `form`, the others what they read. */
+void read_low_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId form);
+bool asks_low(const Precision *s, NodeId k, uint32_t arg, Low low);
+/* v in this type: a parameter's copy, or what a kernel of its own casts. */
+ValueId make_low(Precision *s, ValueId v, Low low, Loc loc);
+/* Every master that the entry writes has its copies written by the same kernel. */
+void write_copies(Precision *s);
+void build_derive(Precision *s);
+
+#endif

@@ -1,0 +1,165 @@
+/* precision_cast.c: kernels that read and write low values, and the derived copies of parameters
+ * (what is low: precision.c). */
+#include "passes/precision.h"
+
+#include <string.h>
+
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+static ValueId cast_node(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {
+  Type t = type_with(value_type(g, x), to);
+  return g->nodes.at[graph_add_node(g, block, OP_cast_policy, loc, 1, &x, 1, &t, 0, NULL)].res;
+}
+
+/* ctx of the uses below: all low loads, or those of nodes that work in one type. */
+typedef struct Asked {
+  const Precision *s;
+  Low low;
+} Asked;
+
+static bool is_asked(const Node *n, uint32_t operand, const void *ctx) {
+  const Asked *a = ctx;
+  return loads_low(n, operand) && precision_of(a->s, n) == low_type[a->low];
+}
+static bool is_other(const Node *n, uint32_t operand, const void *ctx) {
+  return n->op != OP_cast_policy && !is_asked(n, operand, ctx);
+}
+static bool is_taken(const Node *n, uint32_t operand, const void *ctx) {
+  return takes_low(n, operand) && is_asked(n, operand, ctx);
+}
+static bool is_asked_cast(const Node *n, uint32_t operand, const void *ctx) {
+  return is_asked(n, operand, ctx) && !takes_low(n, operand);
+}
+static bool is_cast(const Node *n, uint32_t operand, const void *ctx) {
+  return n->op != OP_cast_policy && !is_taken(n, operand, ctx);
+}
+
+/* Uses of `from` of this kind read `low` through a cast to f32. */
+static void read_through_cast(Precision *s, NodeId k, ValueId from, ValueId low, KernelUse *use,
+                              const Asked *ctx) {
+  Graph *g = s->g;
+  BlockId body = g->nodes.at[k].blocks[0];
+  if (!kernel_uses(g, k, from, use, ctx)) return;
+  ValueId wide = cast_node(g, body, g->nodes.at[k].loc, low, DT_f32);
+  kernel_replace_uses(g, k, from, wide, use, ctx);
+  kernel_move_last_first(g, body);
+}
+
+void write_low(Precision *s, NodeId k, uint32_t result, Low low) {
+  Graph *g = s->g;
+  BlockId body = g->nodes.at[k].blocks[0];
+  ValueId y = g->blocks.at[body].results.at[result];
+  g->blocks.at[body].results.at[result] = cast_node(g, body, g->nodes.at[k].loc, y, low_type[low]);
+  g->values.at[g->nodes.at[k].res + result].type.dtype = (uint8_t)low_type[low];
+}
+
+static ValueId argument(const Graph *g, NodeId k, uint32_t arg) {
+  return g->blocks.at[g->nodes.at[k].blocks[0]].args.at[arg];
+}
+
+void read_low(Precision *s, NodeId k, uint32_t arg, Low low) {
+  ValueId a = argument(s->g, k, arg);
+  s->g->values.at[a].type.dtype = (uint8_t)low_type[low];
+  read_through_cast(s, k, a, a, is_cast, &(Asked){s, low});
+}
+
+bool asks_low(const Precision *s, NodeId k, uint32_t arg, Low low) {
+  const Block *body = &s->g->blocks.at[s->g->nodes.at[k].blocks[0]];
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &s->g->nodes.at[body->nodes.at[i]];
+    for (uint32_t j = 0; j < n->nops; j++)
+      if (n->ops[j] == body->args.at[arg] && is_asked(n, j, &(Asked){s, low})) return true;
+  }
+  return false;
+}
+
+void read_low_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId form) {
+  Graph *g = s->g;
+  ValueId a = argument(g, k, arg), b = a;
+  Asked ctx = {s, low};
+  if (kernel_uses(g, k, a, is_other, &ctx)) {
+    b = kernel_add_operand(g, k, form);
+    kernel_replace_uses(g, k, a, b, is_taken, &ctx);
+  } else {
+    g->nodes.at[k].ops[arg] = form;
+    g->values.at[a].type.dtype = (uint8_t)low_type[low];
+  }
+  read_through_cast(s, k, a, b, is_asked_cast, &ctx);
+}
+
+/* ---- derived copies of parameters ------------------------------------------------------------ */
+
+static const char *low_path(const Precision *s, const char *path, Low low) {
+  char *text = arena_printf(s->arena, "%s:%s", path, dtype_name[low_type[low]]);
+  return intern(s->g->strings, text, strlen(text));
+}
+
+static void declare_copy(Precision *s, const State *master, Low low) {
+  const char *path = low_path(s, master->path, low);
+  if (graph_state(s->g, path)) return;
+  State copy = {.path = path,
+                .kind = STATE_derived,
+                .type = type_with(master->type, low_type[low]),
+                .loc = master->loc,
+                .master = master->path};
+  vec_push(s->g->arena, &s->g->states, copy);
+}
+
+/* The derived copy of parameter argument v, or NO_ID where v is something else. */
+static ValueId derived_copy(Precision *s, ValueId v, Low low) {
+  Graph *g = s->g;
+  if (value_node(g, v)) return NO_ID;
+  Port port = g->entries.at[s->entry].args.at[g->values.at[v].index];
+  State *master = port.role == ARG_state ? graph_state(g, port.name) : NULL;
+  if (!master || master->kind != STATE_param) return NO_ID;
+  declare_copy(s, master, low);
+  return graph_add_entry_arg(g, s->entry, ARG_state, low_path(s, port.name, low),
+                             type_with(value_type(g, v), low_type[low]), port.loc);
+}
+
+ValueId make_low(Precision *s, ValueId v, Low low, Loc loc) {
+  ValueId form = derived_copy(s, v, low);
+  if (form != NO_ID) return form;
+  form = kernel_cast(s->g, s->block, loc, v, low_type[low]);
+  vec_push(s->arena, &s->nodes, s->g->values.at[form].node);
+  return form;
+}
+
+static void write_copy(Precision *s, uint32_t result, Low low) {
+  Graph *g = s->g;
+  Port port = g->entries.at[s->entry].results.at[result];
+  if (port.role != RES_state || !graph_state(g, low_path(s, port.name, low))) return;
+  ValueId v = g->blocks.at[s->block].results.at[result];
+  Node *k = value_node(g, v);
+  if (!k) return; /* not changed */
+  NodeId id = (NodeId)(k - g->nodes.at);
+  if (k->op != OP_kernel) ice(g, id, "precision: a master behind a view");
+  BlockId body = k->blocks[0];
+  ValueId y = g->blocks.at[body].results.at[g->values.at[v].index];
+  ValueId copy = cast_node(g, body, k->loc, y, low_type[low]);
+  graph_add_entry_result(g, s->entry, RES_state, low_path(s, port.name, low),
+                         kernel_add_result(g, id, copy), port.loc);
+}
+
+void write_copies(Precision *s) {
+  uint32_t n = s->g->entries.at[s->entry].results.len;
+  for (uint32_t i = 0; i < n; i++)
+    for (Low low = 0; low < LOWS; low++) write_copy(s, i, low);
+}
+
+void build_derive(Precision *s) {
+  Graph *g = s->g;
+  int e = graph_entry_find(g, ENTRY_derive);
+  uint32_t entry = e >= 0 ? (uint32_t)e : graph_add_entry(g, "derive", ENTRY_derive, 0, (Loc){0});
+  for (uint32_t i = 0; i < g->states.len; i++) {
+    State copy = g->states.at[i];
+    if (copy.kind != STATE_derived || graph_entry_result(g, entry, RES_state, copy.path) != NO_ID)
+      continue;
+    State *master = graph_state(g, copy.master);
+    ValueId x = graph_entry_arg(g, entry, ARG_state, copy.master);
+    if (x == NO_ID)
+      x = graph_add_entry_arg(g, entry, ARG_state, copy.master, master->type, copy.loc);
+    ValueId low = kernel_cast(g, g->entries.at[entry].body, copy.loc, x, (DType)copy.type.dtype);
+    graph_add_entry_result(g, entry, RES_state, copy.path, low, copy.loc);
+  }
+}
