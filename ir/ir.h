@@ -346,6 +346,10 @@ static inline Node *value_node(const Graph *g, ValueId v) { /* NULL: an argument
   NodeId n = g->values.at[v].node;
   return n == NO_ID ? NULL : &g->nodes.at[n];
 }
+static inline BlockId value_block(const Graph *g, ValueId v) { /* where it is defined */
+  NodeId n = g->values.at[v].node;
+  return n == NO_ID ? g->values.at[v].block : g->nodes.at[n].block;
+}
 const Attr *node_attr(const Node *n, AttrKey key); /* NULL: not there */
 int64_t node_int(const Node *n, AttrKey key, int64_t otherwise);
 double node_float(const Node *n, AttrKey key, double otherwise);

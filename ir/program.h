@@ -1,10 +1,11 @@
 /* program.h: what passes/plan makes of a grouped, precision-labelled Graph: for each entry a linear
- * list of kernel launches over buffers.  Codegen emits it; the evaluator executes it on poisoned
- * memory to prove that the plan is right.
+ * list of steps, which are launches of kernels over buffers and the borders of loops.  Codegen
+ * emits it; the evaluator executes it on poisoned memory to prove that the plan is right.
  *
- * Shape of the graph a Program refers to: an entry's block holds only `kernel` nodes and `reshape`
- * nodes (views: same buffer).  A kernel's block arguments are its operands, one for one; its results
- * the block's.  By form:
+ * Shape of the graph a Program refers to: an entry's block holds only `kernel` nodes, `reshape`
+ * nodes (views: same buffer) and `loop` nodes, whose blocks hold the same and see their arguments
+ * alone.  A kernel's block arguments are its operands, one for one; its results the block's.  By
+ * form:
  *   map     all results have the same dims, the index space; nodes: elementwise, constant, iota,
  *           broadcast, transpose, cast, mask_rows, gather
  *   reduce  a row program: map nodes and reductions; all reductions have operands of the same dims,
@@ -20,30 +21,48 @@
 
 #include "ir/ir.h"
 
-typedef enum Space { SPACE_NONE, SPACE_STATE, SPACE_ARENA } Space;
+/* INDEX: of a loop; each thread has its own. */
+typedef enum Space { SPACE_NONE, SPACE_STATE, SPACE_ARENA, SPACE_INDEX, SPACE_COUNT } Space;
+
+/* A slice of what a loop goes over: iteration i of `loop` moves it by i · stride bytes. */
+typedef struct Move {
+  NodeId loop;
+  uint64_t stride;
+  const struct Move *more; /* of a slice of a slice */
+} Move;
 
 typedef struct Buffer {
-  uint8_t space; /* Space; NONE for values that live inside kernels */
-  uint64_t at;   /* byte offset, a multiple of 64 */
+  uint8_t space;     /* Space; NONE for values that live inside kernels */
+  uint64_t at;       /* byte offset of iteration 0, a multiple of 64 */
+  const Move *moves; /* NULL: it stays; of an INDEX: whose it is */
 } Buffer;
 
-typedef struct Launch {
-  NodeId kernel;
-  bool barrier; /* all threads meet before it */
-} Launch;
+typedef enum StepKind { STEP_kernel, STEP_open, STEP_close } StepKind;
+
+typedef struct ProgramStep {
+  NodeId node; /* kernel or loop */
+  uint8_t kind;
+  bool barrier; /* of a kernel: all threads meet before it */
+} ProgramStep;
 
 typedef struct ProgramEntry {
-  VEC(Launch) launches;
+  VEC(ProgramStep)
+  steps; /* a loop's, between its open and its close, run `trip` times, at least once */
   uint64_t arena_bytes;
 } ProgramEntry;
 
 typedef struct Program {
   Graph *g;
-  Buffer *buffer;           /* by ValueId: arguments of entries, results of kernels and views */
-  ProgramEntry *entries;    /* by index of g->entries */
-  uint64_t *state_at;       /* by index of g->states */
+  Buffer *buffer;        /* by ValueId: arguments of blocks, results of kernels, views, loops */
+  ProgramEntry *entries; /* by index of g->entries */
+  uint64_t *state_at;    /* by index of g->states */
   uint64_t state_bytes, arena_bytes;
 } Program;
+
+/* program.c */
+uint64_t buffer_end(const Program *p, ValueId v); /* behind the bytes of all iterations */
+uint64_t buffer_align(Buffer b);                  /* of every iteration, at most BUFFER_ALIGN */
+uint32_t program_close(const ProgramEntry *e, uint32_t open); /* the step that closes it */
 
 /* Behind every buffer lie so many bytes that may be read (never written) beyond its end. */
 enum { BUFFER_SLACK = 256, BUFFER_ALIGN = 64 };

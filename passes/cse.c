@@ -3,8 +3,8 @@
  * Two nodes are equal when op, operands (in any order where the op commutes), attributes and result
  * types are: hash consing over a walk from front to back.  Attributes include the site of a random
  * draw, so two draws are one only where the program made one.  Commits are never merged: each
- * belongs to its state.  Nor are nodes with blocks, though the blocks are walked.  Inner blocks see
- * nothing but their arguments, so each block has its own table.
+ * belongs to its state.  Nor are nodes with blocks, though the blocks are walked, each with a table
+ * of its own: what is equal inside and outside is computed in both places.
  */
 #include "passes/pass.h"
 
@@ -107,20 +107,26 @@ static bool merge_node(Cse *c, NodeId id) {
   return true;
 }
 
+/* After what the block sees of the outer one has been merged. */
 static void merge_inner(Cse *c, NodeId id) {
   const Node *n = &c->g->nodes.at[id];
+  NodeId *slot = c->slot;
+  uint32_t cap = c->cap;
   for (uint32_t i = 0; i < n->nblocks; i++) merge_block(c, n->blocks[i]);
+  c->slot = slot;
+  c->cap = cap;
 }
 
 static void merge_block(Cse *c, BlockId id) {
   Block *b = &c->g->blocks.at[id];
-  for (uint32_t i = 0; i < b->nodes.len; i++) merge_inner(c, b->nodes.at[i]);
   for (c->cap = 16; c->cap < 2 * b->nodes.len;) c->cap *= 2;
   c->slot = NEW_ARRAY(c->scratch, NodeId, c->cap);
   for (uint32_t i = 0; i < c->cap; i++) c->slot[i] = NO_ID;
   uint32_t kept = 0;
-  for (uint32_t i = 0; i < b->nodes.len; i++)
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    merge_inner(c, b->nodes.at[i]);
     if (!merge_node(c, b->nodes.at[i])) b->nodes.at[kept++] = b->nodes.at[i];
+  }
   b->nodes.len = kept;
   for (uint32_t i = 0; i < b->results.len; i++)
     if (c->map[b->results.at[i]] != NO_ID) b->results.at[i] = c->map[b->results.at[i]];

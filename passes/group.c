@@ -7,10 +7,10 @@
  * of its producers where the forms combine (table in `combine`) and no path through a third group
  * would make a cycle.  Constants, iota, broadcast and transpose cost nothing: they belong to no
  * group and are copied into each kernel that reads them; only where one is a matmul's operand, a
- * view's source or an entry's result is it computed for itself.  `reshape` is a view between
- * kernels.
+ * view's source, a loop's operand or a block's result is it computed for itself.  `reshape` is a
+ * view between kernels.  A loop stays what it is; its block is grouped like an entry's.
  *
- * Afterwards an entry's block holds kernels and reshapes only, each kernel obeying ir/program.h.
+ * Afterwards a block holds kernels, reshapes and loops only, each kernel obeying ir/program.h.
  */
 #include "passes/pass.h"
 
@@ -84,7 +84,7 @@ static void anchor_free_nodes(Grouping *s) {
   for (uint32_t p = 0; p < s->n; p++) s->inlined[p] = is_free(at(s, p)->op);
   for (uint32_t p = 0; p < s->n; p++) {
     Node *n = at(s, p);
-    if (n->op != OP_matmul && n->op != OP_reshape) continue;
+    if (n->op != OP_matmul && n->op != OP_reshape && n->op != OP_loop) continue;
     for (uint32_t i = 0; i < n->nops; i++) {
       Node *d = value_node(s->g, n->ops[i]);
       if (d) s->inlined[s->pos[d - s->g->nodes.at]] = false;
@@ -124,7 +124,7 @@ static void add_edges(Grouping *s, uint32_t to, ValueId v, EdgeKind kind) {
 }
 
 static EdgeKind operand_kind(const Node *n, uint32_t i) {
-  if (n->op == OP_matmul) return EDGE_OPERAND;
+  if (n->op == OP_matmul || n->op == OP_loop) return EDGE_OPERAND;
   if (n->op == OP_gather && i == 0) return EDGE_GATHER;
   return EDGE_DIRECT;
 }
@@ -132,7 +132,9 @@ static EdgeKind operand_kind(const Node *n, uint32_t i) {
 /* ---- which groups combine -------------------------------------------------------------------- */
 
 static Group group_of(const Grouping *s, const Node *n) {
-  Group c = {.form = op_form[n->op], .space = value_type(s->g, n->res)};
+  Group c = {.form = op_form[n->op]};
+  if (n->op == OP_loop) return c;
+  c.space = value_type(s->g, n->res);
   if (c.form != FORM_reduce) return c;
   const Attr *axes = node_attr(n, AT_axes);
   c.space = value_type(s->g, n->ops[0]);
@@ -341,6 +343,13 @@ static void write_view(Grouping *s, uint32_t p) {
   s->outer[n.res] = s->g->nodes.at[id].res;
 }
 
+/* The node itself, reading what its operands have become. */
+static void write_loop(Grouping *s, uint32_t p) {
+  Node *n = at(s, p);
+  for (uint32_t i = 0; i < n->nops; i++) n->ops[i] = s->outer[n->ops[i]];
+  vec_push(s->g->arena, &s->g->blocks.at[s->fresh].nodes, s->node[p]);
+}
+
 /* Writes the group after those it reads. */
 static void write_group(Grouping *s, uint32_t r) {
   if (s->written[r]) return;
@@ -350,6 +359,7 @@ static void write_group(Grouping *s, uint32_t r) {
     for (uint32_t k = 0; k < in->len; k++) write_group(s, root(s, in->at[k].from));
   }
   if (at(s, r)->op == OP_reshape) write_view(s, r);
+  else if (at(s, r)->op == OP_loop) write_loop(s, r);
   else write_kernel(s, r);
 }
 
@@ -394,8 +404,7 @@ static void find_groups(Grouping *s) {
   anchor_free_nodes(s);
   for (uint32_t p = 0; p < s->n; p++) {
     Node *n = at(s, p);
-    if (n->op == OP_loop || n->op == OP_kernel)
-      ice(s->g, s->node[p], "group: an ungrouped graph is wanted");
+    if (n->op == OP_kernel) ice(s->g, s->node[p], "group: an ungrouped graph is wanted");
     if (s->inlined[p]) continue;
     s->group[p] = group_of(s, n);
     vec_push(s->arena, &s->member[p], p);
@@ -407,6 +416,10 @@ static void find_groups(Grouping *s) {
 }
 
 static void group_block(Graph *g, BlockId block, Arena *arena) {
+  for (uint32_t i = 0; i < g->blocks.at[block].nodes.len; i++) {
+    const Node *n = &g->nodes.at[g->blocks.at[block].nodes.at[i]];
+    if (n->op == OP_loop) group_block(g, n->blocks[0], arena);
+  }
   Grouping s = {.g = g, .arena = arena, .block = block};
   set_up(&s);
   find_groups(&s);
@@ -426,6 +439,7 @@ static void group_block(Graph *g, BlockId block, Arena *arena) {
 }
 
 bool pass_group(Graph *g, PassCtx *ctx) {
+  loops_close(g, ctx->arena);
   for (uint32_t i = 0; i < g->entries.len; i++) group_block(g, g->entries.at[i].body, ctx->arena);
   return true;
 }

@@ -4,6 +4,10 @@
  * every kernel that reads the state's old value, so that the new value can be stored over the old
  * one.  Where a kernel reads what it writes and not element by element (or two such kernels wait
  * for each other), the new value goes to a shadow first: a copy at the end of the entry stores it.
+ *
+ * The carries of a loop are to its block what states are to an entry: the next value is stored over
+ * the last one.  And what a loop begins with gets a place of its own, by a copy where it has none;
+ * so does each result of the block that is to be a slice of the loop's.
  */
 #include "passes/pass.h"
 
@@ -18,13 +22,33 @@ typedef struct Ordering {
   uint32_t n;
   NodeIds done;
   uint8_t *mark; /* by NodeId: 1 being placed, 2 placed */
+  bool *shadow;  /* by result: its place is written by a copy at the end */
+  bool asked;    /* for another shadow */
 } Ordering;
 
-/* The argument that holds the state which result i of the entry replaces, or NO_ID. */
-static ValueId replaced_state(const Ordering *s, uint32_t i) {
-  const Entry *e = &s->g->entries.at[s->entry];
-  Port p = e->results.at[i];
+static Block *block_of(const Ordering *s) { return &s->g->blocks.at[s->block]; }
+
+static const Node *loop_of(const Ordering *s) { /* NULL: the block is the entry's */
+  NodeId owner = block_of(s)->owner;
+  return owner == NO_ID ? NULL : &s->g->nodes.at[owner];
+}
+
+/* Result i of the block has to lie where the block does not choose. */
+static bool has_place(const Ordering *s, uint32_t i) {
+  return loop_of(s) || s->g->entries.at[s->entry].results.at[i].role == RES_state;
+}
+
+/* The argument that holds what result i replaces, or NO_ID. */
+static ValueId replaced(const Ordering *s, uint32_t i) {
+  const Node *loop = loop_of(s);
+  if (loop) return i < node_int(loop, AT_carries, 0) ? block_of(s)->args.at[i + 1] : NO_ID;
+  Port p = s->g->entries.at[s->entry].results.at[i];
   return p.role == RES_state ? graph_entry_arg(s->g, s->entry, ARG_state, p.name) : NO_ID;
+}
+
+static Loc loc_of(const Ordering *s, uint32_t i) {
+  const Node *loop = loop_of(s);
+  return loop ? loop->loc : s->g->entries.at[s->entry].results.at[i].loc;
 }
 
 static bool reads(const Graph *g, const Node *n, ValueId v) {
@@ -70,86 +94,171 @@ static bool goes_in_place(const Graph *g, NodeId k, ValueId old, ValueId result)
   return true;
 }
 
-/* Some earlier result of the entry already gives v its place. */
+/* Some earlier result already gives v its place. */
 static bool placed_before(const Ordering *s, uint32_t i, ValueId v) {
-  const Entry *e = &s->g->entries.at[s->entry];
-  const Block *b = &s->g->blocks.at[s->block];
   for (uint32_t k = 0; k < i; k++)
-    if (e->results.at[k].role == RES_state && view_source(s->g, b->results.at[k]) == v) return true;
+    if (has_place(s, k) && view_source(s->g, block_of(s)->results.at[k]) == v) return true;
   return false;
 }
 
 static bool needs_copy(const Ordering *s, uint32_t i, ValueId v) {
   const Graph *g = s->g;
-  ValueId old = replaced_state(s, i);
-  if (v == old) return false; /* unchanged */
+  ValueId old = replaced(s, i);
+  if (old != NO_ID && v == old) return false; /* unchanged */
   Node *k = value_node(g, v);
-  if (!k || placed_before(s, i, v)) return true;
+  if (!k || placed_before(s, i, v) || s->shadow[i]) return true;
+  bool slice = loop_of(s) && old == NO_ID; /* a loop's results can grow in it */
+  if (k->op != OP_kernel) return !slice;
   return old != NO_ID && !goes_in_place(g, (NodeId)(k - g->nodes.at), old, v);
 }
 
-/* Results that cannot be computed where their state lies are copied there at the end. */
+static bool is_replaced(const Ordering *s, ValueId v) {
+  for (uint32_t i = 0; i < block_of(s)->results.len; i++)
+    if (replaced(s, i) == v) return true;
+  return false;
+}
+
+/* Results that cannot be computed where they have to lie are copied there at the end; by way of a
+ * second copy where the value will be overwritten by then, as when two states change places. */
 static void add_shadows(Ordering *s) {
   Graph *g = s->g;
-  uint32_t n = g->entries.at[s->entry].results.len;
+  uint32_t n = block_of(s)->results.len;
+  s->shadow = s->shadow ? s->shadow : NEW_ARRAY(s->arena, bool, n);
   for (uint32_t i = 0; i < n; i++) {
-    Port port = g->entries.at[s->entry].results.at[i];
-    ValueId v = view_source(g, g->blocks.at[s->block].results.at[i]);
-    if (port.role != RES_state || !needs_copy(s, i, v)) continue;
-    ValueId copy = kernel_copy(g, s->block, port.loc, g->blocks.at[s->block].results.at[i]);
-    g->blocks.at[s->block].results.at[i] = copy;
+    ValueId v = block_of(s)->results.at[i], source = view_source(g, v);
+    if (!has_place(s, i) || !needs_copy(s, i, source)) continue;
+    if (is_replaced(s, source)) v = kernel_copy(g, s->block, loc_of(s, i), v);
+    v = kernel_copy(g, s->block, loc_of(s, i), v);
+    block_of(s)->results.at[i] = v;
+    s->shadow[i] = false; /* done */
+  }
+}
+
+static bool is_state(const Ordering *s, ValueId v) {
+  const Value *x = &s->g->values.at[v];
+  return x->node == NO_ID && s->g->entries.at[s->entry].args.at[x->index].role == ARG_state;
+}
+
+/* What the host reads does not lie in a state. */
+static void leave_states(Ordering *s) {
+  Graph *g = s->g;
+  const Entry *e = &g->entries.at[s->entry];
+  for (uint32_t i = 0; i < e->results.len; i++) {
+    ValueId v = block_of(s)->results.at[i], source = view_source(g, v);
+    bool argument = is_state(s, source);
+    if (has_place(s, i) || !(argument || placed_before(s, e->results.len, source))) continue;
+    v = kernel_copy(g, s->block, loc_of(s, i), v);
+    block_of(s)->results.at[i] = v;
+  }
+}
+
+/* ---- loops ----------------------------------------------------------------------------------- */
+
+static uint32_t count_uses(const Ordering *s, ValueId v) {
+  uint32_t uses = 0;
+  for (uint32_t i = 0; i < block_of(s)->nodes.len; i++) {
+    const Node *n = &s->g->nodes.at[block_of(s)->nodes.at[i]];
+    for (uint32_t k = 0; k < n->nops; k++) uses += view_source(s->g, n->ops[k]) == v;
+  }
+  for (uint32_t i = 0; i < block_of(s)->results.len; i++)
+    uses += view_source(s->g, block_of(s)->results.at[i]) == v;
+  return uses;
+}
+
+/* What nobody else reads and a kernel computes may lie where the carry does. */
+static bool begins_in_place(const Ordering *s, ValueId v) {
+  const Node *k = value_node(s->g, v);
+  return k && k->op == OP_kernel && count_uses(s, v) == 1;
+}
+
+/* The copies stand at the end of the block until `place` orders it. */
+static void copy_first_carries(Ordering *s) {
+  uint32_t n = block_of(s)->nodes.len;
+  for (uint32_t i = 0; i < n; i++) {
+    NodeId id = block_of(s)->nodes.at[i];
+    for (uint32_t k = 0; k < node_int(&s->g->nodes.at[id], AT_carries, 0); k++) {
+      ValueId v = s->g->nodes.at[id].ops[k];
+      if (begins_in_place(s, v)) continue;
+      v = kernel_copy(s->g, s->block, s->g->nodes.at[id].loc, v);
+      s->g->nodes.at[id].ops[k] = v;
+    }
   }
 }
 
 /* ---- the sequence ---------------------------------------------------------------------------- */
 
-static void place(Ordering *s, NodeId id);
+static bool place(Ordering *s, NodeId id);
 
-static void place_operands(Ordering *s, const Node *n) {
+static bool place_operands(Ordering *s, const Node *n) {
   for (uint32_t i = 0; i < n->nops; i++) {
     Node *d = value_node(s->g, n->ops[i]);
-    if (d) place(s, (NodeId)(d - s->g->nodes.at));
+    if (d && !place(s, (NodeId)(d - s->g->nodes.at))) return false;
   }
+  return true;
 }
 
-/* Everybody who reads the old value of a state that `id` writes goes first. */
-static void place_readers(Ordering *s, NodeId id) {
+/* Everybody who reads the old value of what `id` writes goes first.  Where somebody waits for it
+ * in turn, a shadow is asked for. */
+static bool place_readers(Ordering *s, NodeId id) {
   const Graph *g = s->g;
-  const Block *b = &g->blocks.at[s->block];
-  for (uint32_t i = 0; i < b->results.len; i++) {
-    ValueId old = replaced_state(s, i);
-    Node *writer = value_node(g, view_source(g, b->results.at[i]));
+  for (uint32_t i = 0; i < block_of(s)->results.len; i++) {
+    ValueId old = replaced(s, i);
+    Node *writer = value_node(g, view_source(g, block_of(s)->results.at[i]));
     if (old == NO_ID || writer != &g->nodes.at[id]) continue;
-    for (uint32_t k = 0; k < s->n; k++)
-      if (s->node[k] != id && reads(g, &g->nodes.at[s->node[k]], old)) place(s, s->node[k]);
+    for (uint32_t k = 0; k < s->n; k++) {
+      if (s->node[k] == id || !reads(g, &g->nodes.at[s->node[k]], old)) continue;
+      if (place(s, s->node[k])) continue;
+      if (!s->asked) s->shadow[i] = s->asked = true;
+      return false;
+    }
   }
+  return true;
 }
 
-static void place(Ordering *s, NodeId id) {
-  if (s->mark[id] == 2) return;
-  if (s->mark[id]) ice(s->g, id, "order: kernels wait for each other");
+/* False: kernels wait for each other, and a shadow was asked for. */
+static bool place(Ordering *s, NodeId id) {
+  if (s->mark[id]) return s->mark[id] == 2;
   s->mark[id] = 1;
-  place_operands(s, &s->g->nodes.at[id]);
-  place_readers(s, id);
+  if (!place_operands(s, &s->g->nodes.at[id]) || !place_readers(s, id)) return false;
   s->mark[id] = 2;
   vec_push(s->arena, &s->done, id);
+  return true;
 }
 
-static bool order_block(Graph *g, uint32_t entry, Arena *arena) {
-  Ordering s = {.g = g, .arena = arena, .entry = entry, .block = g->entries.at[entry].body};
+static bool place_all(Ordering *s) {
+  s->n = block_of(s)->nodes.len;
+  s->node = block_of(s)->nodes.at;
+  s->done.len = 0;
+  s->asked = false;
+  s->mark = NEW_ARRAY(s->arena, uint8_t, s->g->nodes.len);
+  for (uint32_t i = 0; i < s->n; i++)
+    if (!place(s, s->node[i])) return false;
+  return true;
+}
+
+static bool order_block(Graph *g, uint32_t entry, BlockId block, Arena *arena) {
+  Ordering s = {.g = g, .arena = arena, .entry = entry, .block = block};
+  bool changed = false;
+  for (uint32_t i = 0; i < block_of(&s)->nodes.len; i++) {
+    NodeId id = block_of(&s)->nodes.at[i];
+    if (g->nodes.at[id].op == OP_loop)
+      changed |= order_block(g, entry, g->nodes.at[id].blocks[0], arena);
+  }
+  copy_first_carries(&s);
   add_shadows(&s);
-  Block *b = &g->blocks.at[s.block];
-  s.n = b->nodes.len;
-  s.node = b->nodes.at;
-  s.mark = NEW_ARRAY(arena, uint8_t, g->nodes.len);
-  for (uint32_t i = 0; i < s.n; i++) place(&s, s.node[i]);
-  bool changed = s.n && memcmp(s.node, s.done.at, s.n * sizeof *s.node);
-  if (s.n) memcpy(b->nodes.at, s.done.at, s.n * sizeof *s.node);
+  if (!loop_of(&s)) leave_states(&s);
+  for (uint32_t tries = 0; !place_all(&s); tries++) {
+    if (tries > block_of(&s)->results.len) ice(g, block_of(&s)->owner, "order: no end");
+    add_shadows(&s);
+  }
+  changed |= s.n && memcmp(s.node, s.done.at, s.n * sizeof *s.node);
+  if (s.n) memcpy(s.node, s.done.at, s.n * sizeof *s.node);
   return changed;
 }
 
 bool pass_order(Graph *g, PassCtx *ctx) {
   bool changed = false;
-  for (uint32_t i = 0; i < g->entries.len; i++) changed |= order_block(g, i, ctx->arena);
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    changed |= order_block(g, i, g->entries.at[i].body, ctx->arena);
   return changed;
 }

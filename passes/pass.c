@@ -41,12 +41,18 @@ static const Pass passes[PASS_COUNT] = {
 
 typedef bool NodeTest(const Graph *g, const Node *n);
 
-static bool all_nodes(const Graph *g, NodeTest *test) {
-  for (uint32_t i = 0; i < g->entries.len; i++) {
-    const Block *b = &g->blocks.at[g->entries.at[i].body];
-    for (uint32_t k = 0; k < b->nodes.len; k++)
-      if (!test(g, &g->nodes.at[b->nodes.at[k]])) return false;
+static bool block_nodes(const Graph *g, BlockId block, NodeTest *test) {
+  const Block *b = &g->blocks.at[block];
+  for (uint32_t k = 0; k < b->nodes.len; k++) {
+    const Node *n = &g->nodes.at[b->nodes.at[k]];
+    if (!test(g, n) || (n->op == OP_loop && !block_nodes(g, n->blocks[0], test))) return false;
   }
+  return true;
+}
+
+static bool all_nodes(const Graph *g, NodeTest *test) {
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    if (!block_nodes(g, g->entries.at[i].body, test)) return false;
   return true;
 }
 
@@ -74,8 +80,9 @@ static bool is_flat(const Graph *g, const Node *n) {
 }
 
 static bool is_kernel(const Graph *g, const Node *n) {
-  (void)g;
-  return n->op == OP_kernel || n->op == OP_reshape;
+  for (uint32_t i = 0; i < n->nops; i++)
+    if (value_block(g, n->ops[i]) != n->block) return false;
+  return n->op == OP_kernel || n->op == OP_reshape || n->op == OP_loop;
 }
 
 static bool fact_simple(const Graph *g) { return all_nodes(g, is_simple); }

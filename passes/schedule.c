@@ -38,17 +38,20 @@ static bool one_row(const Graph *g, const Node *k) {
   return false;
 }
 
+static void schedule_block(Graph *g, BlockId block) {
+  const Block *b = &g->blocks.at[block];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    NodeId id = b->nodes.at[i];
+    const Node *k = &g->nodes.at[id];
+    if (k->op == OP_loop) schedule_block(g, k->blocks[0]);
+    if (k->op != OP_kernel) continue;
+    bool alone = work(g, k) < (one_row(g, k) ? BLOCK + 1 : SHARED_FROM);
+    node_set_attr(g, id, attr_int(AT_part, alone ? -1 : 0));
+  }
+}
+
 bool pass_schedule(Graph *g, PassCtx *ctx) {
   (void)ctx;
-  for (uint32_t e = 0; e < g->entries.len; e++) {
-    const Block *b = &g->blocks.at[g->entries.at[e].body];
-    for (uint32_t i = 0; i < b->nodes.len; i++) {
-      NodeId id = b->nodes.at[i];
-      const Node *k = &g->nodes.at[id];
-      if (k->op != OP_kernel) continue;
-      bool alone = work(g, k) < (one_row(g, k) ? BLOCK + 1 : SHARED_FROM);
-      node_set_attr(g, id, attr_int(AT_part, alone ? -1 : 0));
-    }
-  }
+  for (uint32_t e = 0; e < g->entries.len; e++) schedule_block(g, g->entries.at[e].body);
   return true;
 }

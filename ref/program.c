@@ -1,10 +1,11 @@
 /* program.c: a Program on real bytes, to prove that its plan is right.
  *
- * Each launch reads its operands from where the plan put them, runs the kernel's block as the graph
- * would, and writes the results to where the plan wants them.  The arena starts as 0xFF bytes,
- * which are NaN, and a range becomes so again once the last launch that reads it has read it.  So a
- * value that is overwritten too early, read from a wrong place or never written shows as a
- * difference from eval_run.
+ * Steps run in order, those of a loop as often as it says.  Each launch reads its operands from
+ * where the plan put them, runs the kernel's block as the graph would, and writes the results to
+ * where the plan wants them.  The arena starts as 0xFF bytes, which are NaN, and a range becomes so
+ * again once the last step that reads it has read it (what a loop reads from outside: its close;
+ * what its block's arguments show is the loop's).  So a value that is overwritten too early, read
+ * from a wrong place or never written shows as a difference from eval_run.
  */
 #include "ref/cells.h"
 
@@ -14,9 +15,11 @@
 
 typedef struct Memory {
   const Program *p;
-  unsigned char *at[3]; /* by Space */
-  uint64_t size[3];
-  uint32_t *last; /* by ValueId: the last launch that reads its bytes; NEVER: none */
+  const ProgramEntry *entry;
+  unsigned char *at[SPACE_COUNT];
+  uint64_t size[SPACE_COUNT];
+  int64_t *turn;  /* by NodeId of a loop: its iteration */
+  uint32_t *last; /* by ValueId: the last step that reads its bytes; NEVER: none */
 } Memory;
 
 enum { POISON = 0xFF };
@@ -30,15 +33,20 @@ static ValueId root_of(const Graph *g, ValueId v) {
 
 static unsigned char *place(const Memory *m, const Eval *e, ValueId v) {
   const Buffer *b = &m->p->buffer[v];
-  if (b->space == SPACE_NONE) return NULL;
-  if (b->at > m->size[b->space] || tensor_bytes(&e->value[v]) > m->size[b->space] - b->at)
+  uint64_t at = b->at;
+  if (b->space == SPACE_NONE || b->space == SPACE_INDEX) return NULL;
+  for (const Move *move = b->moves; move; move = move->more)
+    at += (uint64_t)m->turn[move->loop] * move->stride;
+  if (at > m->size[b->space] || tensor_bytes(&e->value[v]) > m->size[b->space] - at)
     ice(e->g, NO_ID, "evaluator: the buffer of value %u ends outside its space", (unsigned)v);
-  return m->at[b->space] + b->at;
+  return m->at[b->space] + at;
 }
 
 static void load(const Memory *m, Eval *e, ValueId v) {
   Tensor *t = eval_ensure(e, v);
   const unsigned char *from = place(m, e, v);
+  const Buffer *b = &m->p->buffer[v];
+  if (b->space == SPACE_INDEX) tensor_set(e->scalars, t, 0, (double)m->turn[b->moves->loop]);
   if (from) memcpy(t->data, from, tensor_bytes(t));
 }
 
@@ -73,32 +81,61 @@ static void fill_memory(Memory *m, Eval *e, const Entry *en) {
     if (en->args.at[i].role != ARG_state) store(m, e, e->g->blocks.at[en->body].args.at[i]);
 }
 
+/* A loop reads its operands until it closes. */
 static uint32_t *last_reads(Eval *e, const ProgramEntry *pe, const Block *body) {
   uint32_t *last = NEW_ARRAY(&e->run, uint32_t, e->g->values.len);
   for (uint32_t v = 0; v < e->g->values.len; v++) last[v] = NEVER;
-  for (uint32_t i = 0; i < pe->launches.len; i++) {
-    const Node *n = &e->g->nodes.at[pe->launches.at[i].kernel];
+  for (uint32_t i = 0; i < pe->steps.len; i++) {
+    const Node *n = &e->g->nodes.at[pe->steps.at[i].node];
     for (uint32_t k = 0; k < n->nops; k++) last[root_of(e->g, n->ops[k])] = i;
+  }
+  for (uint32_t i = 0; i < pe->steps.len; i++) {
+    const Node *n = &e->g->nodes.at[pe->steps.at[i].node];
+    if (n->op != OP_loop) continue;
+    const Block *b = &e->g->blocks.at[n->blocks[0]];
+    for (uint32_t k = 0; k < b->args.len; k++) last[b->args.at[k]] = NEVER;
+    for (uint32_t k = 0; k < b->results.len; k++) last[root_of(e->g, b->results.at[k])] = NEVER;
+    for (uint32_t k = 0; k < node_int(n, AT_carries, 0); k++)
+      last[root_of(e->g, n->ops[k])] = NEVER;
   }
   for (uint32_t i = 0; i < body->results.len; i++) last[root_of(e->g, body->results.at[i])] = NEVER;
   return last;
 }
 
-static void poison_dead(const Memory *m, Eval *e, const Node *n, uint32_t launch) {
+static void poison_dead(const Memory *m, Eval *e, uint32_t step) {
+  const Node *n = &e->g->nodes.at[m->entry->steps.at[step].node];
   for (uint32_t k = 0; k < n->nops; k++) {
     ValueId v = n->ops[k];
-    if (m->p->buffer[v].space == SPACE_ARENA && m->last[root_of(e->g, v)] == launch)
-      memset(place(m, e, v), POISON, tensor_bytes(&e->value[v]));
+    if (m->p->buffer[v].space == SPACE_ARENA && m->last[root_of(e->g, v)] == step)
+      memset(place(m, e, v), POISON, tensor_bytes(eval_ensure(e, v)));
   }
 }
 
 /* Poisoning comes between reading and writing: a result may lie where a dying operand lay. */
-static void run_launch(const Memory *m, Eval *e, uint32_t launch, NodeId id) {
+static void run_launch(const Memory *m, Eval *e, uint32_t step) {
+  NodeId id = m->entry->steps.at[step].node;
   const Node *n = &e->g->nodes.at[id];
   for (uint32_t k = 0; k < n->nops; k++) load(m, e, n->ops[k]);
-  poison_dead(m, e, n, launch);
+  poison_dead(m, e, step);
   eval_node(e, id);
   for (uint32_t k = 0; k < n->nres; k++) store(m, e, n->res + k);
+}
+
+static void run_steps(Memory *m, Eval *e, uint32_t from, uint32_t end);
+
+static uint32_t run_loop(Memory *m, Eval *e, uint32_t open) {
+  uint32_t close = program_close(m->entry, open);
+  NodeId id = m->entry->steps.at[open].node;
+  int64_t trip = node_int(&e->g->nodes.at[id], AT_trip, 0);
+  for (m->turn[id] = 0; m->turn[id] < trip; m->turn[id]++) run_steps(m, e, open + 1, close);
+  poison_dead(m, e, close);
+  return close;
+}
+
+static void run_steps(Memory *m, Eval *e, uint32_t from, uint32_t end) {
+  for (uint32_t i = from; i < end; i++)
+    if (m->entry->steps.at[i].kind == STEP_open) i = run_loop(m, e, i);
+    else run_launch(m, e, i);
 }
 
 static void read_results(const Memory *m, Eval *e, const Entry *en) {
@@ -122,10 +159,12 @@ void eval_run_program(Eval *e, const Program *p, uint32_t entry, int64_t rows) {
   Memory m = {.p = p, .size = {[SPACE_STATE] = p->state_bytes, [SPACE_ARENA] = p->arena_bytes}};
   m.at[SPACE_STATE] = poisoned(e, p->state_bytes);
   m.at[SPACE_ARENA] = poisoned(e, p->arena_bytes);
+  m.entry = pe;
+  m.turn = NEW_ARRAY(&e->run, int64_t, e->g->nodes.len);
   m.last = last_reads(e, pe, &e->g->blocks.at[en->body]);
   fill_memory(&m, e, en);
   uint64_t saved = float_mode_set();
-  for (uint32_t i = 0; i < pe->launches.len; i++) run_launch(&m, e, i, pe->launches.at[i].kernel);
+  run_steps(&m, e, 0, pe->steps.len);
   float_mode_restore(saved);
   read_results(&m, e, en);
 }

@@ -22,8 +22,10 @@ typedef struct Part {
 /* Kernels come before entries, which place things behind the kernels' scratch. */
 static void emit_kernels(Module *m) {
   for (uint32_t i = 0; i < m->g->entries.len; i++)
-    for (uint32_t j = 0; j < m->p->entries[i].launches.len; j++)
-      kernel_function(m, m->p->entries[i].launches.at[j].kernel, m->g->entries.at[i].batch);
+    for (uint32_t j = 0; j < m->p->entries[i].steps.len; j++) {
+      ProgramStep s = m->p->entries[i].steps.at[j];
+      if (s.kind == STEP_kernel) kernel_function(m, s.node, m->g->entries.at[i].batch);
+    }
   m->scratch_bytes = (m->scratch_bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
 }
 

@@ -5,17 +5,28 @@
  * team.  A kernel in two parts has a meeting of its own between them; what the threads leave for
  * the second lies in thread 0's scratch, behind what gemms use, each launch's at its own place: the
  * others go on while thread 0 reads.  Offsets are constants, so a call is a few additions.
+ *
+ * A loop is run by every thread for itself, with an index of its own on its stack; it is the
+ * meetings inside that keep them together.
  */
 #include "codegen/cpu/emit.h"
 #include "runtime/model.h"
 
 #include <stddef.h>
 
+/* A loop being emitted: its index as a number and as a kernel's operand. */
+typedef struct Turn {
+  NodeId loop;
+  LLVMValueRef i, place;
+  LLVMBasicBlockRef head;
+} Turn;
+
 typedef struct EntryFn {
   Module *m;
   LLVMBuilderRef b;
   LLVMValueRef fn, tid, threads, state, arena, scratch, shared, rows, team;
   uint64_t slots; /* offset of the next launch's place in `shared` */
+  VEC(Turn) open; /* loops, innermost last */
 } EntryFn;
 
 static LLVMValueRef at(EntryFn *e, LLVMValueRef base, uint64_t offset) {
@@ -41,9 +52,22 @@ static void load_frame(EntryFn *e) {
   e->scratch = LLVMBuildGEP2(e->b, m->i8, e->shared, &mine, 1, "");
 }
 
+static Turn *turn_of(EntryFn *e, NodeId loop) {
+  Turn *t = e->open.at;
+  while (t->loop != loop) t++;
+  return t;
+}
+
 static LLVMValueRef buffer(EntryFn *e, ValueId v) {
   Buffer b = e->m->p->buffer[v];
-  return at(e, b.space == SPACE_STATE ? e->state : e->arena, b.at);
+  if (b.space == SPACE_INDEX) return turn_of(e, b.moves->loop)->place;
+  LLVMValueRef p = at(e, b.space == SPACE_STATE ? e->state : e->arena, b.at);
+  for (const Move *m = b.moves; m; m = m->more) {
+    LLVMValueRef stride = module_int(e->m, (int64_t)m->stride);
+    LLVMValueRef by = LLVMBuildMul(e->b, turn_of(e, m->loop)->i, stride, "");
+    p = LLVMBuildGEP2(e->b, e->m->i8, p, &by, 1, "");
+  }
+  return p;
 }
 
 static void call(EntryFn *e, LLVMValueRef fn, const Node *n, LLVMValueRef scratch, bool alone) {
@@ -63,8 +87,8 @@ static LLVMBasicBlockRef block(EntryFn *e) {
   return LLVMAppendBasicBlockInContext(e->m->ctx, e->fn, "");
 }
 
-static bool is_alone(const Module *m, Launch l) {
-  return node_int(&m->g->nodes.at[l.kernel], AT_part, 0) < 0;
+static bool is_alone(const Module *m, ProgramStep s) {
+  return s.kind == STEP_kernel && node_int(&m->g->nodes.at[s.node], AT_part, 0) < 0;
 }
 
 /* From here to alone_close the code is thread 0's. */
@@ -86,9 +110,9 @@ static uint32_t run_alone(EntryFn *e, const ProgramEntry *p, uint32_t i, int64_t
   const Module *m = e->m;
   LLVMBasicBlockRef next = alone_open(e);
   uint32_t first = i;
-  for (; i < p->launches.len && is_alone(m, p->launches.at[i]); i++) {
-    if (i > first && p->launches.at[i].barrier) break;
-    NodeId id = p->launches.at[i].kernel;
+  for (; i < p->steps.len && is_alone(m, p->steps.at[i]); i++) {
+    if (i > first && p->steps.at[i].barrier) break;
+    NodeId id = p->steps.at[i].node;
     call(e, kernel_function(e->m, id, batch).fn, &m->g->nodes.at[id], e->scratch, true);
   }
   alone_close(e, next);
@@ -97,16 +121,18 @@ static uint32_t run_alone(EntryFn *e, const ProgramEntry *p, uint32_t i, int64_t
 
 static void meet(EntryFn *e) { module_call(e->m, e->b, "mp_barrier", 1, &e->team); }
 
-static void run_shared(EntryFn *e, NodeId id, int64_t batch) {
+/* Threads that are an iteration ahead must not write the slots that thread 0 still reads. */
+static void run_shared(EntryFn *e, ProgramStep step, int64_t batch) {
   Module *m = e->m;
-  const Node *n = &m->g->nodes.at[id];
-  KernelFn f = kernel_function(m, id, batch);
+  const Node *n = &m->g->nodes.at[step.node];
+  KernelFn f = kernel_function(m, step.node, batch);
   if (!f.finish) {
     call(e, f.fn, n, e->scratch, false);
     return;
   }
   LLVMValueRef slots = at(e, e->shared, e->slots);
   e->slots += (f.slot_bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
+  if (e->open.len && !step.barrier) meet(e);
   call(e, f.fn, n, slots, false);
   meet(e);
   LLVMBasicBlockRef next = alone_open(e);
@@ -114,12 +140,54 @@ static void run_shared(EntryFn *e, NodeId id, int64_t batch) {
   alone_close(e, next);
 }
 
-static void launches(EntryFn *e, const ProgramEntry *p, int64_t batch) {
-  for (uint32_t i = 0; i < p->launches.len;) {
-    Launch l = p->launches.at[i];
-    if (l.barrier) meet(e);
-    if (is_alone(e->m, l)) i = run_alone(e, p, i, batch);
-    else run_shared(e, l.kernel, batch), i++;
+/* In the function's first block, so that it is one place on the stack. */
+static LLVMValueRef index_place(EntryFn *e) {
+  LLVMBuilderRef b = LLVMCreateBuilderInContext(e->m->ctx);
+  LLVMBasicBlockRef entry = LLVMGetEntryBasicBlock(e->fn);
+  LLVMPositionBuilder(b, entry, LLVMGetFirstInstruction(entry));
+  LLVMTypeRef t = LLVMArrayType(e->m->i8, BUFFER_ALIGN + BUFFER_SLACK);
+  LLVMValueRef place = LLVMBuildAlloca(b, t, "index");
+  LLVMSetAlignment(place, BUFFER_ALIGN);
+  LLVMDisposeBuilder(b);
+  return place;
+}
+
+static void loop_begin(EntryFn *e, NodeId loop) {
+  LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b);
+  Turn t = {.loop = loop, .place = index_place(e), .head = block(e)};
+  LLVMValueRef zero = module_int(e->m, 0);
+  LLVMBuildBr(e->b, t.head);
+  LLVMPositionBuilderAtEnd(e->b, t.head);
+  t.i = LLVMBuildPhi(e->b, e->m->i64, "i");
+  LLVMAddIncoming(t.i, &zero, &before, 1);
+  const Block *body = &e->m->g->blocks.at[e->m->g->nodes.at[loop].blocks[0]];
+  unsigned bits = 8u * dtype_bytes[value_type(e->m->g, body->args.at[0]).dtype];
+  LLVMTypeRef number = LLVMIntTypeInContext(e->m->ctx, bits);
+  LLVMBuildStore(e->b, LLVMBuildIntCast2(e->b, t.i, number, true, ""), t.place);
+  vec_push(e->m->arena, &e->open, t);
+}
+
+static void loop_end(EntryFn *e) {
+  Turn t = e->open.at[--e->open.len];
+  int64_t trip = node_int(&e->m->g->nodes.at[t.loop], AT_trip, 0);
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b), next = block(e);
+  LLVMValueRef more = LLVMBuildAdd(e->b, t.i, module_int(e->m, 1), "");
+  LLVMAddIncoming(t.i, &more, &here, 1);
+  LLVMValueRef on = LLVMBuildICmp(e->b, LLVMIntSLT, more, module_int(e->m, trip), "");
+  LLVMBuildCondBr(e->b, on, t.head, next);
+  LLVMPositionBuilderAtEnd(e->b, next);
+}
+
+static void steps(EntryFn *e, const ProgramEntry *p, int64_t batch) {
+  for (uint32_t i = 0; i < p->steps.len;) {
+    ProgramStep s = p->steps.at[i];
+    if (s.kind == STEP_open) loop_begin(e, s.node), i++;
+    else if (s.kind == STEP_close) loop_end(e), i++;
+    else {
+      if (s.barrier) meet(e);
+      if (is_alone(e->m, s)) i = run_alone(e, p, i, batch);
+      else run_shared(e, s, batch), i++;
+    }
   }
 }
 
@@ -133,7 +201,7 @@ LLVMValueRef entry_function(Module *m, uint32_t index) {
   module_attributes(m, e.fn);
   LLVMPositionBuilderAtEnd(e.b, block(&e));
   load_frame(&e);
-  launches(&e, &m->p->entries[index], entry->batch);
+  steps(&e, &m->p->entries[index], entry->batch);
   LLVMBuildRetVoid(e.b);
   LLVMDisposeBuilder(e.b);
   if (e.slots > m->slot_bytes) m->slot_bytes = e.slots;

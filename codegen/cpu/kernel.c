@@ -14,16 +14,14 @@
 /* ---- pointers -------------------------------------------------------------------------------- */
 
 typedef struct Pointer {
-  uint64_t at, end;
+  uint64_t at, end, align;
   uint8_t space;
   bool written;
 } Pointer;
 
 static Pointer pointer_of(const Module *m, ValueId v, bool written) {
   Buffer b = m->p->buffer[v];
-  uint64_t bytes = 0;
-  type_bytes(value_type(m->g, v), &bytes);
-  return (Pointer){b.at, b.at + bytes, b.space, written};
+  return (Pointer){b.at, buffer_end(m->p, v), buffer_align(b), b.space, written};
 }
 
 static bool overlap(const Pointer *a, const Pointer *b) {
@@ -50,8 +48,7 @@ static Knows *pointers(const Module *m, const Node *n) {
   for (uint32_t i = 0; i < n->nres; i++) p[n->nops + i] = pointer_of(m, n->res + i, true);
   for (uint32_t i = 0; i < count; i++) {
     k[i].alone = !shares(p, count, i);
-    for (k[i].align = BUFFER_ALIGN; p[i].at % k[i].align; k[i].align /= 2) {
-    }
+    k[i].align = (unsigned)p[i].align;
   }
   return k;
 }

@@ -12,7 +12,8 @@ typedef struct Fixture {
   Diag diag;
   const Scalars *scalars;
   Graph *g;
-  Program *p; /* every buffer its own place, a barrier before every launch */
+  Program *p;   /* every buffer its own place, a barrier before every launch */
+  bool planned; /* but p is plan_make's */
 } Fixture;
 
 typedef struct Build {
@@ -23,13 +24,16 @@ typedef struct Build {
 
 /* text: everything behind `graph "t"`.  Ends the process if it does not parse or verify. */
 void fixture_init(Fixture *f, const char *text);
+/* The graph goes through the passes from simplify on, each checked by evaluation, and plan_make; the
+ * Program is run on poisoned memory.  shared: threads share every map and gemm, however small. */
+void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared);
 void fixture_free(Fixture *f);
 /* code[b.parts] */
 void fixture_compile(Fixture *f, Build b, CpuOutput output, CpuCode *code);
 
 /* Every entry, on random arguments without and with zeros of both signs, infinities and NaN among
  * them, with 1, 2, 3 threads and all, half of and one real row, gives what the evaluator gives and
- * writes nothing else. */
+ * writes nothing else (planned: leaves what it may in the arena). */
 void fixture_run(Checks *c, Fixture *f, Build b);
 
 #endif

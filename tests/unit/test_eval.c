@@ -405,7 +405,7 @@ static void test_carry(Tally *t) {
   fixture_free(f);
 }
 
-/* The plan of STEP by hand, in the order of its launches; `moved`: where the last value of the
+/* The plan of STEP by hand, in the order of its steps; `moved`: where the last value of the
  * arena goes instead. */
 typedef struct Plan {
   Program p;
@@ -416,23 +416,25 @@ typedef struct Plan {
 
 static void plan_step(Fixture *f, Plan *plan, uint64_t view_at) {
   const Block *body = &f->g->blocks.at[f->g->entries.at[0].body];
-  const uint64_t args[4] = {0, 0, 128, 128};           /* x, w, n, lr */
-  static const Buffer RESULTS[] = {{SPACE_ARENA, 192}, /* u */
-                                   {SPACE_ARENA, 320}, /* ok */
-                                   {SPACE_ARENA, 192}, /* v, a view of u */
-                                   {SPACE_ARENA, 0},   /* t, where x was */
-                                   {SPACE_STATE, 0},   /* z */
-                                   {SPACE_STATE, 128}};
+  const uint64_t args[4] = {0, 0, 128, 128};                 /* x, w, n, lr */
+  static const Buffer RESULTS[] = {{SPACE_ARENA, 192, NULL}, /* u */
+                                   {SPACE_ARENA, 320, NULL}, /* ok */
+                                   {SPACE_ARENA, 192, NULL}, /* v, a view of u */
+                                   {SPACE_ARENA, 0, NULL},   /* t, where x was */
+                                   {SPACE_STATE, 0, NULL},   /* z */
+                                   {SPACE_STATE, 128, NULL}};
   *plan = (Plan){.state_at = {0, 128}};
   for (uint32_t i = 0; i < 4; i++) {
     uint8_t space = i == 1 || i == 2 ? SPACE_STATE : SPACE_ARENA;
-    plan->buffer[body->args.at[i]] = (Buffer){space, args[i]};
+    plan->buffer[body->args.at[i]] = (Buffer){.space = space, .at = args[i]};
   }
   for (uint32_t i = 0, k = 0; i < body->nodes.len; i++) {
     const Node *n = &f->g->nodes.at[body->nodes.at[i]];
     for (uint32_t r = 0; r < n->nres; r++) plan->buffer[n->res + r] = RESULTS[k++];
     if (n->op == OP_reshape) plan->buffer[n->res].at = view_at;
-    else vec_push(&f->arena, &plan->entry.launches, (Launch){body->nodes.at[i], true});
+    else
+      vec_push(&f->arena, &plan->entry.steps,
+               (ProgramStep){.node = body->nodes.at[i], .barrier = true});
   }
   plan->p = (Program){f->g, plan->buffer, &plan->entry, plan->state_at, 192, 384};
 }
@@ -469,7 +471,7 @@ static void test_program(Tally *t) {
   eval_run_program(g->e, &plan.p, 0, 1);
   expect(t, isnan(result_at(g, "t", 0)), "dead bytes are poisoned");
   plan_step(g, &plan, 192);
-  plan.entry.launches.at[1] = plan.entry.launches.at[2]; /* the sum is never computed */
+  plan.entry.steps.at[1] = plan.entry.steps.at[2]; /* the sum is never computed */
   eval_run_program(g->e, &plan.p, 0, 1);
   expect(t, !same_results(f, g), "a missing launch shows");
   fixture_free(f);

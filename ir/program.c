@@ -1,0 +1,26 @@
+/* program.c: what there is to know of a Program's buffers and steps. */
+#include "ir/program.h"
+
+uint64_t buffer_end(const Program *p, ValueId v) {
+  uint64_t bytes = 0;
+  type_bytes(value_type(p->g, v), &bytes);
+  uint64_t end = p->buffer[v].at + bytes;
+  for (const Move *m = p->buffer[v].moves; m; m = m->more)
+    end += (uint64_t)(node_int(&p->g->nodes.at[m->loop], AT_trip, 1) - 1) * m->stride;
+  return end;
+}
+
+uint64_t buffer_align(Buffer b) {
+  uint64_t all = b.at | BUFFER_ALIGN;
+  for (const Move *m = b.moves; m; m = m->more) all |= m->stride;
+  return all & (~all + 1);
+}
+
+uint32_t program_close(const ProgramEntry *e, uint32_t open) {
+  uint32_t depth = 0;
+  for (uint32_t i = open;; i++) {
+    depth += e->steps.at[i].kind == STEP_open;
+    depth -= e->steps.at[i].kind == STEP_close;
+    if (!depth) return i;
+  }
+}

@@ -1,0 +1,100 @@
+/* loop.c: edits of loop nodes that several passes make. */
+#include "passes/pass.h"
+
+#include <string.h>
+
+ValueId loop_add_invariant(Graph *g, NodeId loop, ValueId v) {
+  Node *n = &g->nodes.at[loop];
+  ValueId *ops = NEW_ARRAY(g->arena, ValueId, n->nops + 1);
+  if (n->nops) memcpy(ops, n->ops, n->nops * sizeof *ops);
+  ops[n->nops++] = v;
+  n->ops = ops;
+  return graph_add_arg(g, n->blocks[0], value_type(g, v));
+}
+
+/* ---- closing --------------------------------------------------------------------------------- */
+
+typedef struct Closing {
+  Graph *g;
+  Arena *scratch;
+  NodeId loop;
+  BlockId block;
+  VEC(Replaced) seen; /* values from outside, and what they are inside */
+  NodeIds nodes;      /* the block's, with the copies */
+  bool changed;
+} Closing;
+
+/* A few constants and views of them: cheaper made again than read. */
+static bool is_made_of_constants(const Graph *g, ValueId v) {
+  const Node *n = value_node(g, v);
+  if (!n || n->nres != 1 || (n->nops && !(op_flags[n->op] & F_VIEW))) return false;
+  for (uint32_t i = 0; i < n->nops; i++)
+    if (!is_made_of_constants(g, n->ops[i])) return false;
+  return n->nops || n->op == OP_constant || n->op == OP_iota;
+}
+
+static ValueId inside(Closing *c, ValueId v);
+
+static ValueId copy_inside(Closing *c, ValueId v) {
+  Graph *g = c->g;
+  Node n = *value_node(g, v);
+  ValueId *ops = NEW_ARRAY(c->scratch, ValueId, n.nops);
+  Type t = value_type(g, v);
+  for (uint32_t i = 0; i < n.nops; i++) ops[i] = inside(c, n.ops[i]);
+  NodeId copy = graph_add_node(g, c->block, n.op, n.loc, n.nops, ops, 1, &t, n.nattrs, n.attrs);
+  vec_push(c->scratch, &c->nodes, copy);
+  return g->nodes.at[copy].res;
+}
+
+static ValueId inside(Closing *c, ValueId v) {
+  if (value_block(c->g, v) == c->block) return v;
+  for (uint32_t i = 0; i < c->seen.len; i++)
+    if (c->seen.at[i].from == v) return c->seen.at[i].to;
+  bool copies = is_made_of_constants(c->g, v);
+  ValueId to = copies ? copy_inside(c, v) : loop_add_invariant(c->g, c->loop, v);
+  vec_push(c->scratch, &c->seen, (Replaced){v, to});
+  c->changed = true;
+  return to;
+}
+
+static bool close_block(Graph *g, BlockId block, Arena *scratch);
+
+/* Inner loops first: what they want becomes an operand here. */
+static bool close_loop(Graph *g, NodeId loop, Arena *scratch) {
+  BlockId block = g->nodes.at[loop].blocks[0];
+  Closing c = {.g = g, .scratch = scratch, .loop = loop, .block = block};
+  c.changed = close_block(g, block, scratch);
+  NodeIds old = g->blocks.at[block].nodes;
+  for (uint32_t i = 0; i < old.len; i++) {
+    uint32_t nops = g->nodes.at[old.at[i]].nops;
+    for (uint32_t k = 0; k < nops; k++) {
+      ValueId v = inside(&c, g->nodes.at[old.at[i]].ops[k]);
+      g->nodes.at[old.at[i]].ops[k] = v;
+    }
+    vec_push(scratch, &c.nodes, old.at[i]);
+  }
+  for (uint32_t i = 0; i < g->blocks.at[block].results.len; i++) {
+    ValueId v = inside(&c, g->blocks.at[block].results.at[i]);
+    g->blocks.at[block].results.at[i] = v;
+  }
+  NodeIds *nodes = &g->blocks.at[block].nodes;
+  nodes->at = arena_copy(g->arena, c.nodes.at, c.nodes.len * sizeof *c.nodes.at);
+  nodes->len = nodes->cap = c.nodes.len;
+  return c.changed;
+}
+
+static bool close_block(Graph *g, BlockId block, Arena *scratch) {
+  bool changed = false;
+  for (uint32_t i = 0; i < g->blocks.at[block].nodes.len; i++) {
+    NodeId id = g->blocks.at[block].nodes.at[i];
+    if (g->nodes.at[id].op == OP_loop) changed |= close_loop(g, id, scratch);
+  }
+  return changed;
+}
+
+bool loops_close(Graph *g, Arena *scratch) {
+  bool changed = false;
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    changed |= close_block(g, g->entries.at[i].body, scratch);
+  return changed;
+}
