@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum FlagKind { FLAG_COUNT, FLAG_TEXT, FLAG_SWITCH, FLAG_PAIR } FlagKind;
+typedef enum FlagKind { FLAG_COUNT, FLAG_TEXT, FLAG_SWITCH, FLAG_PAIR, FLAG_LIST } FlagKind;
 
 typedef struct Flag {
   const char *name, *value;
@@ -36,6 +36,11 @@ static const Flag flags[] = {
     {"--keep", "K", FLAG_COUNT, AT(keep), CLI_TRAIN, "keep the last K checkpoints (default 3)"},
     {"--resume", "DIR", FLAG_TEXT, AT(resume), CLI_TRAIN | CLI_EVAL,
      "go on from the newest checkpoint here, or from this one"},
+    {"--load", "FILE", FLAG_TEXT, AT(load), CLI_TRAIN | CLI_EVAL,
+     "parameters from a safetensors file or a checkpoint"},
+    {"--only", "GLOB", FLAG_TEXT, AT(only), CLI_TRAIN | CLI_EVAL, "of --load: only these"},
+    {"--map", "'FROM -> TO'", FLAG_LIST, AT(map), CLI_TRAIN | CLI_EVAL,
+     "of --load: the file's names; behind TO also: transpose"},
     {"--eval-every", "N", FLAG_COUNT, AT(eval_every), CLI_TRAIN,
      "evaluate every N steps, not only at the end"},
     {"--log", "FILE", FLAG_TEXT, AT(log), CLI_TRAIN, "one JSON object a step"},
@@ -115,6 +120,7 @@ static int read_value(CliArgs *a, const Flag *f, const char *text) {
   switch (f->kind) {
   case FLAG_COUNT: return read_count(a, f, text, at);
   case FLAG_PAIR: return read_pair(a, f, text, at);
+  case FLAG_LIST: ((CliPairs *)at)->at[((CliPairs *)at)->len++].value = text; return CLI_OK;
   case FLAG_TEXT: *(const char **)at = text; return CLI_OK;
   case FLAG_SWITCH: *(int *)at = 1; return CLI_OK;
   }
@@ -168,8 +174,10 @@ static int read_command(CliArgs *a, const char *name) {
 static int check_together(const CliArgs *a) {
   if (a->steps && a->epochs) return cli_error(a, CLI_USAGE, "--steps or --epochs, not both");
   if (a->every && !a->save) return cli_error(a, CLI_USAGE, "--every needs --save DIR");
-  if (a->command == CLI_EVAL && !a->resume)
-    return cli_error(a, CLI_USAGE, "eval needs --resume DIR");
+  if ((a->only || a->map.len) && !a->load)
+    return cli_error(a, CLI_USAGE, "--only and --map go with --load FILE");
+  if (a->command == CLI_EVAL && !a->resume && !a->load)
+    return cli_error(a, CLI_USAGE, "eval needs --resume DIR or --load FILE");
   return CLI_OK;
 }
 
@@ -179,7 +187,7 @@ static const char *base_name(const char *path) {
 }
 
 static int alloc_pairs(CliArgs *a, int argc) {
-  CliPairs *lists[] = {&a->data, &a->eval_data, &a->set};
+  CliPairs *lists[] = {&a->data, &a->eval_data, &a->set, &a->map};
   for (size_t i = 0; i < MP_LEN(lists); i++) {
     lists[i]->at = calloc((size_t)argc + 1, sizeof *lists[i]->at);
     if (!lists[i]->at) return cli_error(a, CLI_FAILED, "no memory");
@@ -204,4 +212,5 @@ void cli_free_args(CliArgs *a) {
   free(a->data.at);
   free(a->eval_data.at);
   free(a->set.at);
+  free(a->map.at);
 }

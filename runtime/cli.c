@@ -44,37 +44,6 @@ int cli_open_train(CliRun *r) {
   return cli_open_feed(&r->train, a, &data, r->desc, entry);
 }
 
-static int restore(CliRun *r) {
-  const CliArgs *a = r->args;
-  if (!a->resume)
-    return r->api->init(r->ctx, a->seed < 0 ? 0 : (uint64_t)a->seed) ? cli_ctx_error(r) : CLI_OK;
-  if (r->api->load(r->ctx, a->resume, NULL)) return cli_ctx_error(r);
-  if (a->seed >= 0 && (uint64_t)a->seed != r->ctx->seed)
-    cli_note(a, "--seed %lld does nothing: the run goes on with its own, %llu", (long long)a->seed,
-             (unsigned long long)r->ctx->seed);
-  return CLI_OK;
-}
-
-static int set_hyper(CliRun *r, const char *name, const char *text) {
-  char *end;
-  double value = strtod(text, &end);
-  if (!strcmp(name, "steps"))
-    return cli_error(r->args, CLI_USAGE, "--set steps: the run's length is --steps N");
-  if (!*text || *end)
-    return cli_error(r->args, CLI_USAGE, "--set %s: '%s' is not a number", name, text);
-  return r->api->hyper(r->ctx, name, value)
-             ? cli_error(r->args, CLI_USAGE, "%s", r->api->error(r->ctx))
-             : CLI_OK;
-}
-
-static int set_hypers(CliRun *r) {
-  const CliPairs *set = &r->args->set;
-  int status = CLI_OK;
-  for (uint32_t i = 0; i < set->len && !status; i++)
-    status = set_hyper(r, set->at[i].name, set->at[i].value);
-  return status;
-}
-
 static void close_run(CliRun *r) {
   cli_close_feed(&r->train);
   cli_close_feed(&r->eval);
@@ -93,8 +62,8 @@ static int command_train(CliRun *r) {
     status = cli_error(r->args, CLI_USAGE, "--eval-every needs --eval-data: %s has no split",
                        r->desc->name);
   if (!status) status = open_ctx(r);
-  if (!status) status = restore(r);
-  if (!status) status = set_hypers(r);
+  if (!status) status = cli_restore(r);
+  if (!status) status = cli_set_hypers(r);
   return status ? status : cli_train(r);
 }
 
@@ -106,7 +75,7 @@ static int command_eval(CliRun *r) {
     status =
         cli_error(r->args, CLI_USAGE, "eval needs --eval-data: %s has no split", r->desc->name);
   if (!status) status = open_ctx(r);
-  if (!status) status = restore(r);
+  if (!status) status = cli_restore(r);
   if (!status) status = cli_open_progress(&r->progress, r->args, 0, 0);
   return status ? status : cli_run_eval(r);
 }

@@ -28,10 +28,10 @@ typedef struct CliPairs { /* NAME=VALUE, …; the name is empty where none was g
 typedef struct CliArgs {
   const char *program;
   CliCommand command;
-  CliPairs data, eval_data, set;
+  CliPairs data, eval_data, set, map;                    /* those of map have no names */
   int64_t steps, epochs, every, eval_every, print_every; /* 0: not given */
   int64_t keep, threads, seed;                           /* seed -1: not given */
-  const char *save, *resume, *log;
+  const char *save, *resume, *load, *only, *log;
   int quiet, help;
 } CliArgs;
 
@@ -135,7 +135,8 @@ void cli_print_eval(const CliProgress *p, int64_t rows, const CliMeter *m);
 void cli_print_done(const CliProgress *p, const CliStep *last);
 int cli_close_progress(CliProgress *p);
 
-/* ---- train.c, eval.c, cli.c ---------------------------------------------------------------- */
+/* ---- train.c, eval.c, restore.c, cli.c
+ * ---------------------------------------------------------------- */
 
 typedef struct CliRun {
   const CliArgs *args;
@@ -149,6 +150,8 @@ typedef struct CliRun {
 
 int cli_ctx_error(const CliRun *r);      /* says what the context says; returns CLI_FAILED */
 int64_t cli_steps_done(const CliRun *r); /* attempted, skipped ones too */
+int cli_restore(CliRun *r);              /* the state that the run starts from */
+int cli_set_hypers(CliRun *r);           /* --set */
 int cli_open_train(CliRun *r);
 int cli_open_eval(CliRun *r); /* nothing to do without --eval-data or a split */
 int cli_run_eval(CliRun *r);  /* the same; prints and logs the means */

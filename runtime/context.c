@@ -55,6 +55,12 @@ static bool alloc_entry(mp_ctx *ctx, mp_entry_memory *e, const mp_entry_desc *d)
   return true;
 }
 
+static void mark_missing(mp_ctx *ctx) {
+  const mp_desc *d = ctx->model->desc;
+  for (uint32_t i = 0; i < d->n_states; i++)
+    ctx->missing[i] = (d->states[i].flags & MP_STATE_MUST_LOAD) != 0;
+}
+
 static bool alloc_all(mp_ctx *ctx, int threads) {
   const mp_desc *d = ctx->model->desc;
   uint64_t stride = ctx->model->scratch_bytes;
@@ -65,7 +71,10 @@ static bool alloc_all(mp_ctx *ctx, int threads) {
   ctx->scratch = mp_alloc(&ctx->memory, stride * (uint64_t)threads);
   ctx->hypers = mp_alloc(&ctx->memory, d->n_hypers * sizeof *ctx->hypers);
   ctx->entries = mp_alloc(&ctx->memory, d->n_entries * sizeof *ctx->entries);
-  if (!ctx->state || !ctx->arena || !ctx->scratch || !ctx->hypers || !ctx->entries) return false;
+  ctx->missing = mp_alloc(&ctx->memory, d->n_states);
+  if (!ctx->state || !ctx->arena || !ctx->scratch || !ctx->hypers || !ctx->entries || !ctx->missing)
+    return false;
+  mark_missing(ctx);
   for (uint32_t i = 0; i < d->n_hypers; i++) ctx->hypers[i] = NAN;
   for (uint32_t i = 0; i < d->n_entries; i++)
     if (!alloc_entry(ctx, &ctx->entries[i], &d->entries[i])) return false;
@@ -125,7 +134,8 @@ void mp_destroy(mp_ctx *ctx) {
   mp_team_free(&memory, ctx->team);
   for (uint32_t i = 0; ctx->entries && i < d->n_entries; i++)
     free_entry(ctx, &ctx->entries[i], &d->entries[i]);
-  void *blocks[] = {ctx->entries, ctx->hypers, ctx->scratch, ctx->arena, ctx->state, ctx};
+  void *blocks[] = {ctx->missing, ctx->entries, ctx->hypers, ctx->scratch,
+                    ctx->arena,   ctx->state,   ctx};
   for (size_t i = 0; i < MP_LEN(blocks); i++) mp_free(&memory, blocks[i]);
 }
 
@@ -142,6 +152,7 @@ int mp_init(mp_ctx *ctx, uint64_t seed) {
   memset(ctx->state, 0, ctx->model->desc->state_bytes);
   ctx->seed = seed;
   ctx->cursor = (mp_cursor){0};
+  mark_missing(ctx);
   call_kind(ctx, MP_INIT);
   mp_derive(ctx);
   ctx->poison = NULL;

@@ -2,7 +2,7 @@
  *
  * Loading is a transaction: everything is read and checked in a staging copy first, and an error
  * leaves the context as it was.  Nothing is allocated by a size that only the file claims: tensors
- * must fit the model before their data is read.
+ * must fit the model (fit.c) before their data is read.
  */
 #include "runtime/rt.h"
 
@@ -15,64 +15,77 @@
 
 typedef struct Loading {
   mp_ctx *ctx;
-  char *staging; /* laid out as the state */
+  const mp_load *how; /* NULL: whole */
+  char *staging;      /* laid out as the state */
+  mp_want *want;      /* of each state, from the file being read */
+  uint8_t *have;      /* of each state: it is in the staging copy */
   double *hypers;
   uint64_t seed;
   mp_cursor cursor;
   int parts; /* read so far */
 } Loading;
 
-static int check_fit(const mp_st_tensor *t, const mp_tensor *want, const char *where,
-                     mp_error *err) {
-  bool same = t->ndim == want->ndim && !strcmp(t->dtype, mp_type_of(want->dtype)->safetensors);
-  for (int32_t i = 0; same && i < t->ndim; i++) same = t->dims[i] == want->dims[i];
-  if (same) return MP_OK;
-  char a[128], b[128];
-  return mp_fail(err, MP_E_FORMAT, "%s: '%.80s': expected %s%s, found %.20s%s", where, want->name,
-                 mp_type_of(want->dtype)->safetensors,
-                 mp_dims_text(want->dims, want->ndim, a, sizeof a), t->dtype,
-                 mp_dims_text(t->dims, t->ndim, b, sizeof b));
+/* ---- tensors ---- */
+
+enum { SKIP_CHUNK = 1 << 16 };
+
+/* The bytes of the tensor, or of as much of it as is skipped at once; their CRC. */
+static int read_bytes(mp_read_fn read, void *user, const mp_st_tensor *t, char *bytes, bool keep,
+                      uint32_t *crc, const char *where, mp_error *err) {
+  uint64_t left = t->end - t->begin;
+  uLong sum = crc32_z(0, NULL, 0);
+  for (uint64_t n; left; left -= n) {
+    n = keep || left < SKIP_CHUNK ? left : SKIP_CHUNK;
+    if (read(user, bytes, n))
+      return mp_fail(err, MP_E_IO, "%s: '%.80s' cannot be read", where, t->name);
+    sum = crc32_z(sum, (unsigned char *)bytes, n);
+  }
+  *crc = (uint32_t)sum;
+  return MP_OK;
 }
 
-static int check_tensors(const mp_ctx *ctx, const mp_st *st, int parts, const char *where,
-                         mp_error *err) {
-  const mp_desc *d = ctx->model->desc;
-  uint32_t known = 0;
-  for (uint32_t i = 0; i < d->n_states; i++) {
-    const mp_tensor *want = &d->states[i].tensor;
-    if (!(mp_part_of(d->states[i].kind) & parts)) continue;
-    const mp_st_tensor *t = mp_st_find(st, want->name);
-    if (!t) return mp_fail(err, MP_E_FORMAT, "%s: '%.80s' is missing", where, want->name);
-    int status = check_fit(t, want, where, err);
-    if (status) return status;
-    known++;
+static bool is_wanted(const Loading *l, const mp_st_tensor *t) {
+  for (uint32_t s = 0; s < l->ctx->model->desc->n_states; s++)
+    if (l->want[s].from == t) return true;
+  return false;
+}
+
+static void place(Loading *l, const mp_st_tensor *t, const char *bytes) {
+  const mp_desc *d = l->ctx->model->desc;
+  for (uint32_t s = 0; s < d->n_states; s++) {
+    const mp_tensor *to = &d->states[s].tensor;
+    char *at = l->staging + l->ctx->model->state_at[s];
+    if (l->want[s].from != t) continue;
+    mp_fit_copy(to, &l->want[s], bytes, at);
+    mp_clean_values(to->dtype, at, mp_tensor_bytes(to));
+    l->have[s] = 1;
   }
-  if (known == st->n_tensors) return MP_OK;
-  for (uint32_t i = 0; i < st->n_tensors; i++) {
-    int s = mp_find_state(ctx, st->tensors[i].name);
-    if (s < 0 || !(mp_part_of(d->states[s].kind) & parts))
-      return mp_fail(err, MP_E_FORMAT, "%s: %s has no '%.80s'", where, d->name,
-                     st->tensors[i].name);
-  }
-  return MP_OK;
+}
+
+/* A tensor that is wanted fits the model, so its size is no claim of the file's alone. */
+static int read_tensor(Loading *l, const mp_st *st, const mp_st_tensor *t, mp_read_fn read,
+                       void *user, const char *where, mp_error *err) {
+  bool wanted = is_wanted(l, t);
+  uint64_t room = wanted ? t->end - t->begin : SKIP_CHUNK;
+  char *bytes = mp_alloc(&l->ctx->memory, room);
+  uint32_t crc = 0;
+  int status =
+      bytes ? read_bytes(read, user, t, bytes, wanted, &crc, where, err) : mp_no_memory(err);
+  if (!status) status = mp_st_check_crc(st, t, crc, where, err);
+  if (!status && wanted) place(l, t, bytes);
+  mp_free(&l->ctx->memory, bytes);
+  return status;
 }
 
 static int read_tensors(Loading *l, const mp_st *st, mp_read_fn read, void *user, const char *where,
                         mp_error *err) {
-  for (uint32_t i = 0; i < st->n_tensors; i++) {
-    const mp_st_tensor *t = &st->tensors[i];
-    uint32_t s = (uint32_t)mp_find_state(l->ctx, t->name);
-    char *at = l->staging + l->ctx->model->state_at[s];
-    uint64_t bytes = t->end - t->begin;
-    if (read(user, at, bytes))
-      return mp_fail(err, MP_E_IO, "%s: '%.80s' cannot be read", where, t->name);
-    uint32_t crc = (uint32_t)crc32_z(0, (unsigned char *)at, bytes);
-    int status = mp_st_check_crc(st, t, crc, where, err);
-    if (status) return status;
-    mp_clean_values(l->ctx->model->desc->states[s].tensor.dtype, at, bytes);
-  }
-  return MP_OK;
+  int status = MP_OK;
+  for (uint32_t i = 0; i < st->n_tensors && !status; i++)
+    status = read_tensor(l, st, &st->tensors[i], read, user, where, err);
+  return status;
 }
+
+/* ---- metadata ---- */
 
 static bool read_number(const mp_st *st, const char *key, int base, uint64_t *out) {
   const char *s = mp_st_note_of(st, key);
@@ -115,6 +128,24 @@ static int read_state_notes(Loading *l, const mp_st *st, const char *where, mp_e
   return MP_OK;
 }
 
+/* What checkpoints do not hold must be what it was when they were written. */
+static int check_unsaved(const Loading *l, const mp_st *st, const char *where, mp_error *err) {
+  const mp_desc *d = l->ctx->model->desc;
+  for (uint32_t i = 0; i < d->n_states; i++) {
+    mp_text key = {0};
+    uint64_t saved;
+    if (!(d->states[i].flags & MP_STATE_UNSAVED)) continue;
+    mp_text_add(&key, MP_UNSAVED_NOTE "%s", d->states[i].tensor.name);
+    bool found = !key.failed && read_number(st, key.at, 16, &saved);
+    mp_text_free(&key);
+    if (found && saved == mp_state_crc(l->ctx, i)) continue;
+    return mp_fail(err, MP_E_FORMAT,
+                   "%s: '%.80s' is not what it was when this was saved: load the same file first",
+                   where, d->states[i].tensor.name);
+  }
+  return MP_OK;
+}
+
 static void note_origin(const mp_ctx *ctx, const mp_st *st, const char *where) {
   const char *hash = mp_st_note_of(st, "source_hash"), *own = ctx->model->desc->source_hash;
   if (!st->has_crc) mp_note(ctx, "note: %s has no checksums", where);
@@ -136,9 +167,13 @@ static int read_parts(Loading *l, int parts, mp_read_fn read, void *user, uint64
   mp_st st;
   int status = mp_st_read_header(&st, read, user, size, where, err);
   if (status) return status;
-  if (!parts) parts = parts_of(&st);
-  status = check_tensors(l->ctx, &st, parts, where, err);
+  if (!parts) parts = l->how ? MP_PART_MODEL : parts_of(&st);
+  memset(l->want, 0, l->ctx->model->desc->n_states * sizeof *l->want);
+  status = l->how ? mp_fit_some(l->ctx, &st, l->how, l->want, where, err)
+                  : mp_fit_whole(l->ctx, &st, parts, l->want, where, err);
   if (!status) status = read_tensors(l, &st, read, user, where, err);
+  if (!status && !l->how && mp_st_note_of(&st, "part") && parts & MP_PART_MODEL)
+    status = check_unsaved(l, &st, where, err);
   if (!status && parts & MP_PART_STATE) status = read_state_notes(l, &st, where, err);
   if (!status) note_origin(l->ctx, &st, where);
   l->parts |= parts;
@@ -165,7 +200,7 @@ static int read_part_file(Loading *l, const char *dir, int part) {
 static int read_dir(Loading *l, const char *dir) {
   if (mp_checkpoint_whole(dir)) {
     int status = read_part_file(l, dir, MP_PART_MODEL);
-    return status ? status : read_part_file(l, dir, MP_PART_STATE);
+    return status || l->how ? status : read_part_file(l, dir, MP_PART_STATE);
   }
   int64_t newest = mp_checkpoint_newest(dir);
   if (newest < 0) return mp_fail(&l->ctx->error, MP_E_IO, "no checkpoint in '%s'", dir);
@@ -182,10 +217,12 @@ static int finish(Loading *l) {
     return mp_fail(&ctx->error, MP_E_FORMAT, "a state file without its model file");
   if (l->parts == MP_PART_MODEL && !ctx->ready)
     return mp_fail(&ctx->error, MP_E_ARG, "only parameters in this file: call init first");
-  for (uint32_t i = 0; i < d->n_states; i++)
-    if (mp_part_of(d->states[i].kind) & l->parts)
-      memcpy(mp_state_data(ctx, i), l->staging + ctx->model->state_at[i],
-             mp_tensor_bytes(&d->states[i].tensor));
+  for (uint32_t i = 0; i < d->n_states; i++) {
+    if (!l->have[i]) continue;
+    memcpy(mp_state_data(ctx, i), l->staging + ctx->model->state_at[i],
+           mp_tensor_bytes(&d->states[i].tensor));
+    ctx->missing[i] = 0;
+  }
   if (l->parts == MP_PART_ALL) {
     memcpy(ctx->hypers, l->hypers, d->n_hypers * sizeof *l->hypers);
     ctx->seed = l->seed;
@@ -197,33 +234,36 @@ static int finish(Loading *l) {
   return MP_OK;
 }
 
-static int begin(Loading *l, mp_ctx *ctx) {
+static int begin(Loading *l, mp_ctx *ctx, const mp_load *how) {
   const mp_desc *d = ctx->model->desc;
   *l = (Loading){.ctx = ctx};
+  l->how = how;
   l->staging = mp_alloc(&ctx->memory, d->state_bytes);
+  l->want = mp_alloc(&ctx->memory, d->n_states * sizeof *l->want);
+  l->have = mp_alloc(&ctx->memory, d->n_states);
   l->hypers = mp_alloc(&ctx->memory, d->n_hypers * sizeof *l->hypers);
-  return l->staging && l->hypers ? MP_OK : mp_no_memory(&ctx->error);
+  return l->staging && l->want && l->have && l->hypers ? MP_OK : mp_no_memory(&ctx->error);
 }
 
 static int end(Loading *l, int status) {
   if (!status) status = finish(l);
-  mp_free(&l->ctx->memory, l->staging);
-  mp_free(&l->ctx->memory, l->hypers);
+  void *blocks[] = {l->staging, l->want, l->have, l->hypers};
+  for (size_t i = 0; i < MP_LEN(blocks); i++) mp_free(&l->ctx->memory, blocks[i]);
   return status;
 }
 
 int mp_load_path(mp_ctx *ctx, const char *path, const mp_load *how) {
-  if (how && (how->glob || how->map))
-    return mp_fail(&ctx->error, MP_E_ARG, "load: this version loads whole checkpoints only");
+  mp_load some = {0};
+  if (how) memcpy(&some, how, how->struct_size < sizeof some ? how->struct_size : sizeof some);
   Loading l;
-  int status = begin(&l, ctx);
+  int status = begin(&l, ctx, some.glob || some.map ? &some : NULL);
   if (!status) status = mp_is_dir(path) ? read_dir(&l, path) : read_file(&l, 0, path);
   return end(&l, status);
 }
 
 int mp_load_from(mp_ctx *ctx, mp_read_fn read, void *user) {
   Loading l;
-  int status = begin(&l, ctx);
+  int status = begin(&l, ctx, NULL);
   if (!status) status = read_parts(&l, 0, read, user, UINT64_MAX, "stream");
   return end(&l, status);
 }

@@ -207,8 +207,10 @@ typedef struct mp_result {
 
 typedef struct mp_load {
   size_t struct_size;
-  const char *glob;       /* NULL: everything; else parameters matching it */
-  const char *const *map; /* pairs of globs, "to", "from", …, NULL; NULL: none */
+  const char *glob; /* NULL and no map: a whole checkpoint; else parameters and module states that
+                       it covers, "blocks.*.attn"; NULL: all of them */
+  const char *const *map; /* pairs "to", "from", …, NULL: what paths are called in the file; `from`
+                             takes the wildcards of `to`, and may end in " transpose" */
   uint32_t flags;
 } mp_load;
 
@@ -257,7 +259,8 @@ typedef struct mp_api {
 
   /* Such a directory; or a directory of step-… ones (the newest whole one); or a safetensors file:
    * with both parts, or parameters and module states only (then init first).  All or nothing: an
-   * error leaves the context as it was.  `how` must be NULL or all NULL in this version. */
+   * error leaves the context as it was.  With `how` only what it chooses is taken, from any
+   * safetensors file or the model part of a checkpoint; f16 and bf16 become f32. */
   int (*load)(mp_ctx *, const char *path, const mp_load *how);
 
   /* Both parts as one safetensors stream. */

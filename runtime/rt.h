@@ -122,6 +122,7 @@ struct mp_ctx {
   uint64_t seed;
   mp_cursor cursor;
   bool ready;                   /* init or load has happened */
+  uint8_t *missing;             /* of each state: has no initializer and was not loaded yet */
   const mp_output_desc *poison; /* the update that became non-finite: no more steps, no saving */
   atomic_bool cancelled;
   mp_error error;
@@ -140,6 +141,7 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows); /* inputs already
 
 int mp_find_state(const mp_ctx *ctx, const char *path); /* index, or -1 */
 void *mp_state_data(const mp_ctx *ctx, uint32_t state);
+uint32_t mp_state_crc(const mp_ctx *ctx, uint32_t state);
 int mp_find_hyper(const mp_ctx *ctx, const char *name);
 int64_t mp_counter(const mp_ctx *ctx, const char *name); /* 0 if there is none */
 
@@ -156,6 +158,21 @@ char *mp_json_string(mp_json *j);        /* decoded in place, NUL-terminated; NU
 bool mp_json_u64(mp_json *j, uint64_t *out);
 bool mp_json_end(mp_json *j); /* nothing but white space is left */
 void mp_json_quote(mp_text *t, const char *s);
+
+/* ---- glob.c -------------------------------------------------------------------------------- */
+
+typedef struct mp_glob_parts { /* what the wildcards of a pattern matched, in order */
+  struct {
+    const char *at;
+    size_t n;
+  } at[16];
+  uint32_t len;
+  const char *rest; /* of the path, behind the module that the pattern matched */
+} mp_glob_parts;
+
+bool mp_glob_match(const char *glob, const char *path, mp_glob_parts *parts);
+/* `to` with its wildcards filled; false: it has not as many. */
+bool mp_glob_fill(const char *to, const mp_glob_parts *parts, mp_text *out);
 
 /* ---- safetensors.c ------------------------------------------------------------------------- */
 
@@ -219,13 +236,31 @@ int mp_reader_open(mp_reader *r, const char *path, mp_error *err);
 int mp_reader_read(void *reader, void *bytes, size_t n); /* an mp_read_fn */
 void mp_reader_close(mp_reader *r);
 
+/* ---- fit.c: what of a file goes where ------------------------------------------------------ */
+
+typedef struct mp_want {    /* of one state */
+  const mp_st_tensor *from; /* NULL: it stays as it is */
+  bool transpose;
+} mp_want;
+
+/* Every state of these parts, and nothing else, is in the file. */
+int mp_fit_whole(const mp_ctx *ctx, const mp_st *st, int parts, mp_want *want, const char *where,
+                 mp_error *err);
+/* The parameters and module states that `how` chooses. */
+int mp_fit_some(const mp_ctx *ctx, const mp_st *st, const mp_load *how, mp_want *want,
+                const char *where, mp_error *err);
+/* The bytes of the tensor as the state holds them. */
+void mp_fit_copy(const mp_tensor *t, const mp_want *want, const void *bytes, void *out);
+
 /* ---- checkpoint.c, save.c, load.c ---------------------------------------------------------- */
 
 enum { MP_PART_MODEL = 1, MP_PART_STATE = 2, MP_PART_ALL = 3 };
 
 extern const char *const mp_part_names[], *const mp_part_files[]; /* by part */
 
-int mp_part_of(int32_t kind); /* of a state; 0: not saved */
+#define MP_UNSAVED_NOTE "unsaved:" /* and the path: CRC of a state that checkpoints do not hold */
+
+int mp_part_of(const mp_state_desc *s); /* 0: not saved */
 int mp_no_memory(mp_error *err);
 char *mp_checkpoint_path(const char *dir, int64_t step); /* malloc'ed, as the next */
 char *mp_checkpoint_temp(const char *parent, const char *path);

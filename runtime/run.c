@@ -96,6 +96,10 @@ static int check_state(mp_ctx *ctx, const mp_entry_desc *d) {
     return mp_fail(&ctx->error, MP_E_ARG, "%s is not run by itself: call init", d->name);
   if (!ctx->ready)
     return mp_fail(&ctx->error, MP_E_ARG, "%s: no state yet: call init or load first", d->name);
+  for (uint32_t i = 0; i < ctx->model->desc->n_states; i++)
+    if (ctx->missing[i])
+      return mp_fail(&ctx->error, MP_E_ARG, "%s: '%s' has no initializer: load or set it first",
+                     d->name, ctx->model->desc->states[i].tensor.name);
   return d->kind == MP_STEP ? mp_check_poison(ctx) : MP_OK;
 }
 

@@ -60,15 +60,27 @@ static void note_state(Notes *n, const mp_ctx *ctx) {
     if (!isnan(ctx->hypers[i])) note_hyper(n, d->hypers[i].name, ctx->hypers[i]);
 }
 
+static void note_unsaved(Notes *n, const mp_ctx *ctx) {
+  const mp_desc *d = ctx->model->desc;
+  for (uint32_t i = 0; i < d->n_states; i++) {
+    char text[16];
+    if (!(d->states[i].flags & MP_STATE_UNSAVED)) continue;
+    snprintf(text, sizeof text, "%08lx", (unsigned long)mp_state_crc(ctx, i));
+    note_text(n, MP_UNSAVED_NOTE, d->states[i].tensor.name, text);
+  }
+}
+
 static Notes make_notes(const mp_ctx *ctx, int parts) {
   const mp_desc *d = ctx->model->desc;
-  Notes n = {.at = calloc(10 + (size_t)d->n_hypers, sizeof *n.at)}; /* the ten below, at most */
+  size_t most = 10 + (size_t)d->n_hypers + d->n_states; /* ten: those below with a fixed name */
+  Notes n = {.at = calloc(most, sizeof *n.at)};
   if (!n.at) return (Notes){.failed = true};
   note_text(&n, "", "part", mp_part_names[parts]);
   note_text(&n, "", "model", d->name);
   note_text(&n, "", "source_hash", d->source_hash);
   note_text(&n, "", "compiler", d->compiler);
   note_text(&n, "", "precision", d->precision);
+  if (parts & MP_PART_MODEL) note_unsaved(&n, ctx);
   if (parts & MP_PART_STATE) note_state(&n, ctx);
   return n;
 }
@@ -90,7 +102,7 @@ static uint32_t list_items(const mp_ctx *ctx, int parts, mp_st_item *items) {
   for (int size = 8; size; size /= 2)
     for (uint32_t i = 0; i < d->n_states; i++) {
       const mp_state_desc *s = &d->states[i];
-      if (!(mp_part_of(s->kind) & parts) || mp_type_of(s->tensor.dtype)->size != size) continue;
+      if (!(mp_part_of(s) & parts) || mp_type_of(s->tensor.dtype)->size != size) continue;
       items[n++] = (mp_st_item){&s->tensor, mp_state_data(ctx, i)};
     }
   return n;

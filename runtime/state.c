@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <zlib.h>
 
 int mp_find_state(const mp_ctx *ctx, const char *path) {
   const mp_desc *d = ctx->model->desc;
@@ -17,6 +18,11 @@ int mp_find_state(const mp_ctx *ctx, const char *path) {
 
 void *mp_state_data(const mp_ctx *ctx, uint32_t state) {
   return ctx->state + ctx->model->state_at[state];
+}
+
+uint32_t mp_state_crc(const mp_ctx *ctx, uint32_t state) {
+  uint64_t bytes = mp_tensor_bytes(&ctx->model->desc->states[state].tensor);
+  return (uint32_t)crc32_z(0, mp_state_data(ctx, state), bytes);
 }
 
 int mp_find_hyper(const mp_ctx *ctx, const char *name) {
@@ -103,6 +109,7 @@ int mp_set(mp_ctx *ctx, const char *path, const mp_view *view) {
   uint64_t bytes = mp_tensor_bytes(&s->tensor);
   memcpy(at, (const char *)view->data + view->byte_offset, bytes);
   mp_clean_values(s->tensor.dtype, at, bytes);
+  ctx->missing[i] = 0;
   if (s->kind == MP_PARAM) mp_derive(ctx);
   return MP_OK;
 }
