@@ -124,6 +124,8 @@ static const mp_state_desc *states(const Module *m) {
     d[i] = (mp_state_desc){
         .tensor = tensor_of(s->path, s->type), .kind = (int32_t)s->kind, .master = -1};
     if (master && s->kind == STATE_derived) d[i].master = (int32_t)(master - g->states.at);
+    d[i].flags = (s->must_load ? MP_STATE_MUST_LOAD : 0) | (s->frozen ? MP_STATE_FROZEN : 0) |
+                 (s->unsaved ? MP_STATE_UNSAVED : 0);
   }
   return d;
 }
@@ -133,6 +135,52 @@ static const mp_hyper_desc *hypers(const Module *m) {
   for (uint32_t i = 0; i < m->g->hypers.len; i++) {
     const Hyper *h = &m->g->hypers.at[i];
     d[i] = (mp_hyper_desc){h->name, h->value, h->shown};
+  }
+  return d;
+}
+
+static const int source_kind[READ_KINDS] = {
+    [READ_rows] = MP_ROWS, [READ_windows] = MP_WINDOWS, [READ_lanes] = MP_LANES};
+static const int split_kind[SPLIT_KINDS] = {
+    [SPLIT_none] = MP_SPLIT_NONE, [SPLIT_last] = MP_SPLIT_LAST, [SPLIT_random] = MP_SPLIT_RANDOM};
+
+static const mp_source_desc *sources(const Module *m) {
+  mp_source_desc *d = NEW_ARRAY(m->arena, mp_source_desc, m->g->sources.len);
+  for (uint32_t i = 0; i < m->g->sources.len; i++) {
+    const DataSource *s = &m->g->sources.at[i];
+    d[i] = (mp_source_desc){.name = s->name,
+                            .kind = source_kind[s->kind],
+                            .dtype = s->type.dtype,
+                            .length = s->length,
+                            .categories = s->category};
+  }
+  return d;
+}
+
+static const mp_formula_desc *formulas(const Module *m) {
+  mp_formula_desc *d = NEW_ARRAY(m->arena, mp_formula_desc, m->g->formulas.len);
+  for (uint32_t i = 0; i < m->g->formulas.len; i++)
+    d[i] = (mp_formula_desc){m->g->formulas.at[i].name, m->g->formulas.at[i].rpn};
+  return d;
+}
+
+/* Pairs as mp_load wants them. */
+static const char *const *load_map(const Module *m, const Load *l) {
+  const char **map = NEW_ARRAY(m->arena, const char *, 2 * l->pairs.len + 1);
+  for (uint32_t i = 0; i < l->pairs.len; i++) {
+    const LoadPair *p = &l->pairs.at[i];
+    map[2 * i] = p->to;
+    map[2 * i + 1] = arena_printf(m->arena, "%s%s", p->from, p->transpose ? " transpose" : "");
+  }
+  map[2 * l->pairs.len] = NULL;
+  return map;
+}
+
+static const mp_load_desc *loads(const Module *m) {
+  mp_load_desc *d = NEW_ARRAY(m->arena, mp_load_desc, m->g->loads.len);
+  for (uint32_t i = 0; i < m->g->loads.len; i++) {
+    const Load *l = &m->g->loads.at[i];
+    d[i] = (mp_load_desc){l->from, l->glob, load_map(m, l)};
   }
   return d;
 }
@@ -182,6 +230,7 @@ static const int output_role[] = {
     [RES_fault] = MP_OUT_FAULT_INDEX,
     [RES_nonfinite] = MP_OUT_FAULT_NONFINITE,
     [RES_value] = MP_OUT_VALUE,
+    [RES_hyper] = MP_OUT_HYPER,
 };
 
 static void add_output(const Module *m, Faces *f, uint32_t i) {
@@ -235,6 +284,7 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
     hyper[h] = argument_at(m, i, ARG_hyper, g->hypers.at[h].name);
   *d = (mp_entry_desc){.name = e->name,
                        .kind = (int32_t)e->kind,
+                       .flags = e->full ? MP_ENTRY_FULL : 0,
                        .batch = e->batch,
                        .n_inputs = f.inputs.len,
                        .n_outputs = f.outputs.len,
@@ -264,6 +314,14 @@ static mp_desc description(const Module *m, const mp_entry_desc *entries) {
       .state_bytes = m->p->state_bytes,
       .default_steps = g->train.steps,
       .default_epochs = g->train.epochs,
+      .n_sources = g->sources.len,
+      .n_formulas = g->formulas.len,
+      .n_loads = g->loads.len,
+      .split = split_kind[g->split.kind],
+      .split_fraction = g->split.fraction,
+      .sources = sources(m),
+      .formulas = formulas(m),
+      .loads = loads(m),
   };
 }
 

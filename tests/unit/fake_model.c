@@ -13,6 +13,7 @@ typedef struct State {
   _Alignas(64) int64_t attempt;
   _Alignas(64) int32_t step, skipped;
   _Alignas(64) uint16_t w_low[FAKE_X];
+  _Alignas(64) float proj[2][FAKE_X];
 } State;
 
 typedef struct Arena {
@@ -169,12 +170,17 @@ static const mp_state_desc states[] = {
     {SCALAR("step", MP_I32), MP_COUNTER, -1, 0, 0},
     {SCALAR("skipped", MP_I32), MP_COUNTER, -1, 0, 0},
     {VECTOR("w:low", MP_BF16), MP_DERIVED, 0, 0, 0},
+    {{"proj.w", MP_F32, 2, {2, FAKE_X}},
+     MP_PARAM,
+     -1,
+     MP_STATE_MUST_LOAD | MP_STATE_FROZEN | MP_STATE_UNSAVED,
+     0},
 };
 
 static const uint64_t state_at[] = {
     offsetof(State, w),       offsetof(State, b),       offsetof(State, w_m),
     offsetof(State, b_m),     offsetof(State, attempt), offsetof(State, step),
-    offsetof(State, skipped), offsetof(State, w_low),
+    offsetof(State, skipped), offsetof(State, w_low),   offsetof(State, proj),
 };
 
 static const mp_hyper_desc hypers[] = {
@@ -185,27 +191,29 @@ static const mp_hyper_desc hypers[] = {
 static const mp_formula_desc formulas[] = {
     {"rmse", "$loss sqrt"}, {"other", "$nothing 2 mul"}, {"twice", "$rmse 2 mul"}};
 
-static const mp_desc desc = {
-    .abi = MP_ABI,
-    .size = sizeof(mp_desc),
-    .name = "Fake",
-    .source = "fake.mp",
-    .source_hash = "0123456789abcdef",
-    .compiler = "none",
-    .target = "cpu",
-    .precision = "f32",
-    .n_entries = 5,
-    .n_states = 8,
-    .n_hypers = 2,
-    .entries = entries,
-    .states = states,
-    .hypers = hypers,
-    .arena_bytes = sizeof(Arena),
-    .state_bytes = sizeof(State),
-    .default_epochs = 2,
-    .n_formulas = 3,
-    .formulas = formulas,
-};
+#define COMMON                                                                                     \
+  .abi = MP_ABI, .size = sizeof(mp_desc), .name = "Fake", .source = "fake.mp",                     \
+  .source_hash = "0123456789abcdef", .compiler = "none", .target = "cpu", .precision = "f32",      \
+  .n_entries = 5, .n_hypers = 2, .entries = entries, .states = states, .hypers = hypers,           \
+  .arena_bytes = sizeof(Arena), .state_bytes = sizeof(State), .default_epochs = 2,                 \
+  .n_formulas = 3, .formulas = formulas
+
+static const mp_desc desc = {COMMON, .n_states = 8};
+
+/* A fifth of the data is held out for eval. */
+static const mp_source_desc sources[] = {{"x", MP_ROWS, MP_F32, 0, 0},
+                                         {"y", MP_ROWS, MP_F32, 0, 0}};
+static const mp_desc split_desc = {COMMON,
+                                   .n_states = 8,
+                                   .n_sources = 2,
+                                   .sources = sources,
+                                   .split = MP_SPLIT_LAST,
+                                   .split_fraction = 0.2};
+
+/* proj.w comes from a file and is not saved. */
+static const char *const proj_map[] = {"*.w", "layer.*.weight transpose", NULL};
+static const mp_load_desc loads[] = {{"proj.safetensors", "proj", proj_map}};
+static const mp_desc loads_desc = {COMMON, .n_states = 9, .n_loads = 1, .loads = loads};
 
 static const uint64_t input_at[] = {offsetof(Arena, x), offsetof(Arena, y)};
 static const uint64_t hyper_at[] = {offsetof(Arena, lr), offsetof(Arena, steps)};
@@ -228,16 +236,32 @@ static int create(const mp_options *o, mp_ctx **ctx, mp_error *error) {
   return mp_create(&fake_model, o, ctx, error);
 }
 
-static const mp_api api = {
-    MP_ABI,       sizeof(mp_api), &desc,        create,    mp_init,       mp_bind,
-    mp_run_entry, mp_get,         mp_set,       mp_output, mp_hyper,      mp_save,
-    mp_load_path, mp_save_to,     mp_load_from, mp_cancel, mp_error_text, mp_destroy,
-};
+static int create_split(const mp_options *o, mp_ctx **ctx, mp_error *error) {
+  return mp_create(&fake_model_split, o, ctx, error);
+}
+
+static int create_loads(const mp_options *o, mp_ctx **ctx, mp_error *error) {
+  return mp_create(&fake_model_loads, o, ctx, error);
+}
+
+#define API(d, create)                                                                             \
+  {                                                                                                \
+    MP_ABI, sizeof(mp_api), d, create, mp_init, mp_bind, mp_run_entry, mp_get, mp_set, mp_output,  \
+        mp_hyper, mp_save, mp_load_path, mp_save_to, mp_load_from, mp_cancel, mp_error_text,       \
+        mp_destroy                                                                                 \
+  }
+
+static const mp_api api = API(&desc, create), split_api = API(&split_desc, create_split),
+                    loads_api = API(&loads_desc, create_loads);
 
 static const char *const no_features[] = {NULL};
 static const char *const future_features[] = {"sse2", "avx4096", NULL};
 
 const mp_model fake_model = {&desc, &api, code, state_at, 64, "x86-64", "", no_features};
+const mp_model fake_model_split = {&split_desc, &split_api, code, state_at,
+                                   64,          "x86-64",   "",   no_features};
+const mp_model fake_model_loads = {&loads_desc, &loads_api, code, state_at,
+                                   64,          "x86-64",   "",   no_features};
 const mp_model fake_model_for_other_cpu = {
     &desc, &api, code, state_at, 64, "x86-64-v9", "-mcpu=x86-64-v3", future_features};
 

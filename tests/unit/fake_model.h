@@ -17,6 +17,8 @@ enum { FAKE_LOSS, FAKE_LOSS_WEIGHT, FAKE_MAE, FAKE_MAE_WEIGHT, FAKE_OK, FAKE_IND
 #define FAKE_BAD_UPDATE 2e30f
 
 extern const mp_model fake_model;
+extern const mp_model fake_model_split; /* holds the last fifth of its data out */
+extern const mp_model fake_model_loads; /* has proj.w f32[2, 3], loaded from proj.safetensors */
 extern const mp_model fake_model_for_other_cpu;
 
 const mp_api *fake_get_api(uint32_t max_abi);

@@ -3,7 +3,7 @@
 add_library(fake_model STATIC fake_model.c)
 target_link_libraries(fake_model PUBLIC mpcc_rt_checked PRIVATE mpcc_warnings)
 
-foreach(test test_runtime test_data test_checkpoint)
+foreach(test test_runtime test_data test_checkpoint test_load)
   add_executable(${test} ${test}.c)
   target_link_libraries(${test} PRIVATE fake_model mpcc_warnings m)
   add_test(NAME unit.${test} COMMAND ${test})

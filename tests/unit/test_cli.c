@@ -156,6 +156,44 @@ static void test_training(Checks *c) {
          "cmp th1/*/model.safetensors th3/*/model.safetensors");
 }
 
+/* 203 rows: 163 train, 40 are held out; --eval-data gives all 203 to training. */
+static void test_split(Checks *c) {
+  expect(c, 0, "step 42/42|(40 rows)", "./split " DATA);
+  expect(c, 0, "step 52/52|(37 rows)", "./split " DATA EVAL);
+  expect(c, 0, "3", "./split " DATA "--eval-every 20 | grep -c '(40 rows)'");
+  expect(c, 0, "(40 rows)", "./split " DATA "--quiet --save sp && ./split eval --resume sp " DATA);
+  expect(c, 2, "eval needs --eval-data: Fake has no split", "./t eval --resume sp " DATA);
+  expect(c, 2, "eval needs --resume DIR or --load FILE", "./t eval " EVAL);
+  expect(c, 2, "no data for 'x'", "./split eval --resume sp");
+}
+
+/* proj.safetensors: layer.proj.weight, f32[3, 2]. */
+static void test_loads(Checks *c) {
+  static const char header[] = "{\"layer.proj.weight\":{\"dtype\":\"F32\",\"shape\":[3,2],"
+                               "\"data_offsets\":[0,24]}}";
+  expect(c, 1, "cannot open 'proj.safetensors'", "./loads " DATA);
+  FILE *f = fopen("proj.safetensors", "wb");
+  fprintf(f, "%c%*s%s%24s", (int)strlen(header), 7, "", header, "");
+  fclose(f);
+  expect(c, 0, "", "tr ' ' '\\0' <proj.safetensors >p && mv p proj.safetensors");
+  expect(c, 0, "done  52 steps", "./loads " DATA "--save ld");
+  expect(c, 0, "done  8 steps", "./loads " DATA "--resume ld --steps 60");
+  expect(c, 1, "'proj.w' is not what it was",
+         "sed 's/\\x00$/A/' proj.safetensors >p;"
+         "mv proj.safetensors q; mv p proj.safetensors; ./loads " DATA "--resume ld --steps 60;"
+         "r=$?; mv q proj.safetensors; exit $r");
+  expect(c, 0, "done  52 steps", "./t " DATA "--load ld --only w");
+  expect(c, 0, "done  52 steps",
+         "./loads " DATA
+         "--load proj.safetensors --only proj --map 'layer.*.weight -> *.w transpose'");
+  expect(c, 1, "'x.proj', which is to become 'proj.w', is missing",
+         "./loads " DATA "--load proj.safetensors --only proj --map 'x.* -> *.w'");
+  expect(c, 2, "--map needs 'FROM -> TO'", "./t " DATA "--load ld --map 'w = w'");
+  expect(c, 2, "--map needs 'FROM -> TO' or", "./t " DATA "--load ld --map 'w -> w transpos'");
+  expect(c, 2, "--only and --map go with --load FILE", "./t " DATA "--only w");
+  expect(c, 0, "(37 rows)", "./t eval --load ld " EVAL);
+}
+
 /* However it is cut into pieces, the run ends with the same bytes. */
 static void test_resume(Checks *c) {
   expect(c, 0, "done  300 steps", "./t " DATA "--steps 300 --seed 9 --save whole --set lr=0.05");
@@ -208,13 +246,17 @@ int main(int argc, char **argv) {
   Checks c = {0};
   char link[4200], program[4096];
   if (argc != 2 || !realpath(argv[1], program)) return fprintf(stderr, "test_cli PROGRAM\n"), 2;
-  snprintf(link, sizeof link, "rm -rf test_cli.tmp; mkdir test_cli.tmp; ln -s '%s' test_cli.tmp/t",
+  snprintf(link, sizeof link,
+           "rm -rf test_cli.tmp; mkdir test_cli.tmp; for n in t split loads; do"
+           " ln -s '%s' test_cli.tmp/$n; done",
            program);
   if (system(link) || chdir("test_cli.tmp")) return 2;
   write_all();
   test_usage(&c);
   test_data(&c);
   test_training(&c);
+  test_split(&c);
+  test_loads(&c);
   test_resume(&c);
   test_signals(&c);
   test_full_disk(&c);
