@@ -2,6 +2,7 @@
  * were known; an error here is ours. */
 #include "ir/ir.h"
 
+#include <math.h>
 #include <string.h>
 
 void builder_follow(Builder *b, const Node *n) {
@@ -103,6 +104,16 @@ ValueId build_reshape(Builder *b, ValueId x, Type t) {
 ValueId build_transpose(Builder *b, ValueId x, const int64_t *perm) {
   Attr a = attr_ints(AT_perm, value_type(b->g, x).rank, perm);
   return build(b, OP_transpose, 1, &x, 1, &a);
+}
+
+ValueId build_least_positive(Builder *b, uint32_t n, const ValueId *xs) {
+  ValueId least = NO_ID;
+  for (uint32_t i = 0; i < n; i++) {
+    ValueId positive = build2(b, OP_gt, xs[i], build_like(b, xs[i], 0));
+    ValueId x = build_select(b, positive, xs[i], build_like(b, xs[i], INFINITY));
+    least = i ? build2(b, OP_min, least, x) : x;
+  }
+  return least;
 }
 
 ValueId build_matmul(Builder *b, ValueId a, ValueId c, bool ta, bool tb) {

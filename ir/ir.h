@@ -187,9 +187,11 @@ typedef enum ResRole {
   RES_fault,     /* i1: an index was out of range */
   RES_nonfinite, /* i1: the update of the state `name` is not finite */
   RES_value,     /* result of an infer function */
-  RES_hyper      /* of a step: effective value of a hyperparameter, f32[] */
+  RES_hyper,     /* of a step: effective value of a hyperparameter, f32[] */
+  RES_finite,    /* of a step, i1[]: what `name` says was finite: "grad:net.0.weight" */
+  RES_gauge      /* of a step, f32[]: a number to look at: "grad_norm", "scale" */
 } ResRole;
-enum { RES_ROLES = RES_hyper + 1 };
+enum { RES_ROLES = RES_gauge + 1 };
 extern const char *const state_kind_name[5], *const arg_role_name[ARG_ROLES],
                                                  *const res_role_name[RES_ROLES];
 
@@ -413,6 +415,8 @@ ValueId build_broadcast_leading(Builder *b, ValueId x, Type t); /* x's axes are 
 ValueId build_splat(Builder *b, ValueId scalar, Type t);        /* rank 0 to t's dims */
 ValueId build_reshape(Builder *b, ValueId x, Type t);
 ValueId build_transpose(Builder *b, ValueId x, const int64_t *perm);
+/* The least x > 0 of n numbers, elementwise; infinity where none is. */
+ValueId build_least_positive(Builder *b, uint32_t n, const ValueId *xs);
 ValueId build_matmul(Builder *b, ValueId a, ValueId c, bool ta, bool tb);
 enum { K_CHUNK = 256 };
 

@@ -16,15 +16,15 @@
  *  9. The loss scale of results is that of unit_infer; a literal zero may state any.
  * 10. What column VERIFY says of the op: verify_op.c; for kernels the rules of their form.
  * States
- * 11. Paths are unique; types carry no rows and no loss scale.
+ * 11. Paths are unique; types carry no rows, and no loss scale but for the counter `scale`, f32[]*S.
  * 12. A moment or derived copy names a parameter as its master.
  * Entries
  * 13. Names are unique.  Each argument and each result has a port; of a role and name there is one.
  * 14. A port of role `state` names a state and has its type; `hyper` a hyperparameter, f32[];
  *     `seed` is an integer of rank 0.
  * 15. loss, metric and weight are numbers of rank 0, and a loss has its weight; ok, fault,
- * nonfinite are i1[]; grad names a parameter and has its dims, in f32.
- * 16. Only a gradient leaves an entry with the loss scale.
+ * nonfinite, finite are i1[], a gauge f32[]; grad names a parameter and has its dims, in f32.
+ * 16. Only a gradient, and the state `scale`, leave an entry with the loss scale.
  * 17. An entry `update` takes one gradient and gives the parameter of that path, and besides only
  * moments of it; no other entry takes a gradient.
  * Transaction (docs/precision.md)
@@ -294,12 +294,20 @@ static const State *find_state(const Graph *g, const char *path) {
   return path ? graph_state(g, path) : NULL;
 }
 
+/* The one state that carries what it is the measure of. */
+static bool is_loss_scale(const State *s) {
+  Type t = type_scalar(DT_f32);
+  t.unit = 1;
+  return s->kind == STATE_counter && !strcmp(s->path, "scale") && type_equal(s->type, t);
+}
+
 static bool check_state(Verifier *v, const State *s) {
   if (!s->path || !*s->path) return report(v, s->loc, NO_ID, "a state without a path");
   if (graph_state(v->g, s->path) != s)
     return report(v, s->loc, NO_ID, "a second state \"%s\"", s->path);
   if (!check_type(v, s->type, s->loc, NO_ID)) return false;
-  if (s->type.unit) return report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
+  if (s->type.unit && !is_loss_scale(s))
+    return report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
   if (s->kind != STATE_moment && s->kind != STATE_derived) return true;
   const State *master = find_state(v->g, s->master);
   return (master && master->kind == STATE_param) ||
@@ -356,7 +364,8 @@ static bool has_result(const Entry *e, ResRole role, const char *name) {
 }
 
 static bool check_result(Verifier *v, const Port *p, Type t) {
-  if (t.unit && p->role != RES_grad)
+  const State *s = p->role == RES_state ? find_state(v->g, p->name) : NULL;
+  if (t.unit && p->role != RES_grad && !(s && is_loss_scale(s)))
     return report(v, p->loc, NO_ID, "%s \"%s\" leaves the entry with the loss scale",
                   res_role_name[p->role], p->name);
   switch ((ResRole)p->role) {
@@ -373,8 +382,11 @@ static bool check_result(Verifier *v, const Port *p, Type t) {
     return is_scalar(t, 'b') || report(v, p->loc, NO_ID, "nonfinite must be i1[]");
   case RES_ok:
   case RES_fault:
+  case RES_finite:
     return is_scalar(t, 'b') || report(v, p->loc, NO_ID, "%s must be i1[]", res_role_name[p->role]);
   case RES_hyper: return check_hyper(v, p, t);
+  case RES_gauge:
+    return type_equal(t, type_scalar(DT_f32)) || report(v, p->loc, NO_ID, "a gauge must be f32[]");
   case RES_metric:
   case RES_weight: break;
   }

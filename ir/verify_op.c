@@ -112,6 +112,15 @@ static bool verify_rows(const Check *c) {
 
 /* ---- contraction, indexing ------------------------------------------------------------------ */
 
+static bool verify_loss_seed(const Check *c) {
+  int64_t losses = (int64_t)c->n->nops - node_bool(c->n, AT_scaled);
+  int64_t index = node_int(c->n, AT_index, -1);
+  for (uint32_t i = 0; i < c->n->nops; i++)
+    if (in(c, i).rank || in(c, i).dtype != DT_f32) return refuse(c, "operands must be f32[]");
+  return (index >= 0 && index < losses) ||
+         refuse(c, "index %lld of %lld losses", (long long)index, (long long)losses);
+}
+
 static bool verify_matmul(const Check *c) {
   return node_int(c->n, AT_k_chunk, 0) > 0 || refuse(c, "k_chunk must be positive");
 }

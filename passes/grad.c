@@ -2,7 +2,7 @@
  * arguments, the gradient of the sum of its losses as a result of role grad.
  *
  * A value is *reached* when a path of float values that some rule can differentiate leads to it
- * from a parameter.  Each loss starts with cotangent 1 (f32).  Nodes are visited from last to
+ * from a parameter.  Each loss starts with its seed (f32).  Nodes are visited from last to
  * first; a node whose result has a cotangent hands one on to each reached operand by its rule
  * (vjp.c), in operand order, and what arrives at a value is added to what was there: so the sum
  * over the uses of a value runs from its last use to its first, operands left to right within a
@@ -14,6 +14,8 @@
  * and nothing further on needs a mask.
  */
 #include "passes/pass.h"
+
+#include <string.h>
 
 bool grad_wants(const Grad *r, uint32_t i) { return r->reached[r->b.g->nodes.at[r->node].ops[i]]; }
 
@@ -54,7 +56,7 @@ static bool is_float(const Graph *g, ValueId v) {
 static bool is_trained(const Graph *g, const Port *p) {
   if (p->role != ARG_state) return false;
   const State *s = graph_state(g, p->name);
-  return s && s->kind == STATE_param;
+  return s && s->kind == STATE_param && !s->frozen;
 }
 
 static bool *find_reached(const Graph *g, const Entry *e, Arena *scratch) {
@@ -72,18 +74,44 @@ static bool *find_reached(const Graph *g, const Entry *e, Arena *scratch) {
   return reached;
 }
 
-/* With several weighed losses the seed of loss i becomes S · N_r / N_i (docs/precision.md): a
- * scalar too, which the rule of the loss's sum broadcasts. */
-static uint32_t seed_losses(Grad *r, const Entry *e) {
+/* The weights of the losses, f32[] each, then the loss scale where there is one. */
+static ValueIds seed_operands(Grad *r, uint32_t entry, bool *scaled) {
+  Graph *g = r->b.g;
+  ValueIds ops = {0};
+  for (uint32_t i = 0; i < g->entries.at[entry].results.len; i++) {
+    Port p = g->entries.at[entry].results.at[i];
+    if (p.role != RES_loss) continue;
+    ValueId weight = graph_entry_result(g, entry, RES_weight, p.name);
+    vec_push(r->c->arena, &ops, build_cast(&r->b, weight, DT_f32));
+  }
+  ValueId scale = scaler_scale(&r->b, entry);
+  *scaled = scale != NO_ID;
+  if (*scaled) vec_push(r->c->arena, &ops, scale);
+  return ops;
+}
+
+/* Loss i starts with S·(N_r / N_i) (docs/precision.md, section 4): with 1 where it is the only one
+ * and there is no scaler.  A scalar, which the rule of the loss's sum broadcasts. */
+static void seed_loss(Grad *r, ValueId loss, uint32_t index, const ValueIds *ops, bool scaled) {
+  Attr attrs[] = {attr_int(AT_index, index), attr_bool(AT_scaled, true)};
+  ValueId seed = ops->len == 1
+                     ? build_constant(&r->b, type_scalar(DT_f32), 1)
+                     : build(&r->b, OP_loss_seed, ops->len, ops->at, scaled ? 2 : 1, attrs);
+  r->cot[loss] = r->cot[loss] == NO_ID ? seed : build2(&r->b, OP_add, r->cot[loss], seed);
+}
+
+static uint32_t seed_losses(Grad *r, uint32_t entry) {
+  Graph *g = r->b.g;
+  bool scaled;
   uint32_t losses = 0;
-  for (uint32_t i = 0; i < e->results.len; i++) {
-    if (e->results.at[i].role != RES_loss) continue;
-    ValueId loss = r->b.g->blocks.at[e->body].results.at[i];
+  ValueIds ops = seed_operands(r, entry, &scaled);
+  for (uint32_t i = 0; i < g->entries.at[entry].results.len; i++) {
+    Port p = g->entries.at[entry].results.at[i];
+    ValueId loss = g->blocks.at[g->entries.at[entry].body].results.at[i];
+    if (p.role != RES_loss) continue;
+    r->b.loc = p.loc;
+    if (r->reached[loss]) seed_loss(r, loss, losses, &ops, scaled);
     losses++;
-    if (!r->reached[loss]) continue;
-    r->b.loc = e->results.at[i].loc;
-    ValueId one = build_constant(&r->b, type_scalar(DT_f32), 1);
-    r->cot[loss] = r->cot[loss] == NO_ID ? one : build2(&r->b, OP_add, r->cot[loss], one);
   }
   return losses;
 }
@@ -146,6 +174,15 @@ static void add_results(Grad *r, uint32_t entry, uint32_t nodes) {
   }
 }
 
+/* Cotangents below 2^-24 would be zeros. */
+static bool scale_is_given(const Graph *g, Diag *diag) {
+  const Train *t = &g->train;
+  if (!t->precision || strcmp(t->precision, "f16") || t->scale.kind != SCALE_none) return true;
+  diag_error(diag, t->precision_loc,
+             "gradients do not survive f16 without a loss scale: `precision f16 scale(dynamic)`");
+  return false;
+}
+
 static void differentiate(Graph *g, uint32_t entry, PassCtx *c) {
   const Entry *e = &g->entries.at[entry];
   Grad r = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c};
@@ -153,7 +190,7 @@ static void differentiate(Graph *g, uint32_t entry, PassCtx *c) {
   r.cot = NEW_ARRAY(c->arena, ValueId, g->values.len);
   for (uint32_t i = 0; i < g->values.len; i++) r.cot[i] = NO_ID;
   uint32_t nodes = g->blocks.at[e->body].nodes.len;
-  if (!seed_losses(&r, e)) {
+  if (!seed_losses(&r, entry)) {
     diag_error(c->diag, e->loc, "step `%s` has no loss to train for", e->name);
     return;
   }
@@ -166,6 +203,7 @@ bool pass_grad(Graph *g, PassCtx *c) {
   bool changed = false;
   for (uint32_t i = 0; i < g->entries.len; i++) {
     if (g->entries.at[i].kind != ENTRY_step) continue;
+    if (!scale_is_given(g, c->diag)) return false;
     differentiate(g, i, c);
     changed = true;
   }

@@ -63,6 +63,8 @@ static bool fact_nograd(const Graph *g) {
   return true;
 }
 
+static bool fact_noupdate(const Graph *g) { return graph_entry_find(g, ENTRY_update) < 0; }
+
 static bool reduces_a_run(const Graph *g, const Node *n) {
   const Attr *axes = node_attr(n, AT_axes);
   uint32_t last = axes->n - 1;

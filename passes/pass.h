@@ -95,7 +95,63 @@ extern Vjp *const vjp_rule[OP_COUNT];
 void vjp_stop(Grad *r);    /* no gradient flows: integers, comparisons, draws */
 void vjp_nondiff(Grad *r); /* an error where one is asked for */
 
-/* ---- optimize.c: the guarded step; optim_*.c: the formulas --------------------------------- */
+/* ---- states.c: states that passes add ------------------------------------------------------ */
+
+const char *states_name(Graph *g, const char *name);
+/* A new state, and its initial value in entry init; nothing where the path is taken. */
+void states_add(Graph *g, State s, double initial);
+ValueId states_argument(Graph *g, uint32_t entry, const char *path, Loc loc);
+
+/* ---- optimize.c: the order of a step, and what its parts share ------------------------------ */
+
+typedef struct StepGrad { /* of one parameter */
+  const char *path;
+  ValueId value, squares; /* as the backward pass left it; Σ (c·g)² */
+  Loc loc;
+} StepGrad;
+
+typedef struct Optimizer Optimizer;
+
+typedef struct Step { /* on its way to being a transaction */
+  Builder b;
+  PassCtx *c;
+  uint32_t entry, results; /* results it had before */
+  Loc loc;
+  const Optimizer *optimizer; /* NULL: the parameters have entries of kind update */
+  VEC(StepGrad) grads;
+  ValueId scale;          /* f32[]*S: S; NO_ID: 1 */
+  ValueId divisor, exact; /* f32[]: D = S·N, c: step_scale.c */
+  ValueId norm, factor;   /* f32[]: ‖ĝ‖, k */
+  ValueId idle, weighs;   /* i1[]: every weight is 0; every one is finite and >= 0, one above */
+  ValueId clean, ok;      /* i1[]: every gradient is finite; the step commits */
+} Step;
+
+Port step_port(const Step *s, uint32_t i); /* of result i */
+ValueId step_value(const Step *s, uint32_t i);
+ValueId step_state(Step *s, const char *path); /* its old value */
+void step_result(Step *s, ResRole role, const char *name, ValueId v);
+ValueId step_commit(Step *s, ValueId new, ValueId old);
+
+/* step_scale.c: sets idle, weighs, divisor, exact; norm, from Σ (c·g)²; factor. */
+void step_weigh(Step *s);
+void step_norm(Step *s, ValueId squares);
+void step_factor(Step *s);
+
+/* step_guard.c: sets clean, ok, norm. */
+ValueId step_all_true(Builder *b, ValueId v);
+void step_guard(Step *s);
+
+/* step_update.c, step_count.c */
+void step_update(Step *s, const StepGrad *grad);
+void step_add_counters(Graph *g, Loc loc);
+void step_count(Step *s);
+
+/* step_scaler.c: S as an argument or constant of the entry, NO_ID: there is no scaler. */
+ValueId scaler_scale(Builder *b, uint32_t entry);
+void scaler_update(Step *s);
+void scaler_show(Step *s);
+
+/* ---- optimizers.c: optimizers by name; optim_*.c: their formulas --------------------------- */
 
 typedef struct Update { /* of one parameter */
   Builder b;
@@ -106,14 +162,20 @@ typedef struct Update { /* of one parameter */
   ValueId old[2], new[2], new_p; /* moments in the order of Optimizer; in, out */
 } Update;
 
-typedef struct Optimizer {
+struct Optimizer {
   const char *name;
   const char *moment[2]; /* suffixes of the states it keeps for each parameter */
   void (*update)(Update *u);
   bool (*keeps)(const Train *t, int moment); /* NULL: always */
-} Optimizer;
+};
 
 extern const Optimizer optim_sgd, optim_adam, optim_adamw;
+
+const Optimizer *optimizer_chosen(Graph *g, Loc step, PassCtx *c);
+void optimizer_add_moments(Step *s);
+void optimizer_add_hypers(Step *s);
+/* Commits the new values and lists them in made. */
+void optimizer_update(Step *s, const char *path, ValueId mean, ValueIds *made);
 
 /* A setting of the optimizer as f64; as a constant of u's parameter's dims. */
 double train_setting(const Train *t, AttrKey key, double otherwise);

@@ -89,6 +89,17 @@ static ValueId expand_normal(Builder *b, const Node *n, Type result) {
   return expand_draw(b, n, result, OP_bits_to_normal);
 }
 
+/* N_r / N is at most 1, so no row's seed exceeds S. */
+static ValueId expand_loss_seed(Builder *b, const Node *n, Type result) {
+  bool scaled = node_bool(n, AT_scaled);
+  uint32_t losses = n->nops - scaled;
+  ValueId own = n->ops[node_int(n, AT_index, 0)];
+  ValueId weighs = build2(b, OP_gt, own, build_like(b, own, 0));
+  ValueId seed = build2(b, OP_div, build_least_positive(b, losses, n->ops), own);
+  if (scaled) seed = build2(b, OP_mul, n->ops[losses], seed);
+  return build_select(b, weighs, seed, build_constant(b, result, 0));
+}
+
 #define expand_none NULL
 
 static ExpandRule *const expand_rule[OP_COUNT] = {

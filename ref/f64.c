@@ -30,6 +30,13 @@ static double f64_sigmoid(const double *x) {
   return x[0] < 0 ? t / (1 + t) : 1 / (1 + t);
 }
 
+static double f64_floor_pow2(const double *x) {
+  int e;
+  if (x[0] == 0 || !isfinite(x[0])) return x[0] == 0 ? 0 : INFINITY;
+  frexp(x[0], &e);
+  return ldexp(1, e - 1);
+}
+
 static double f64_eq(const double *x) { return x[0] == x[1]; }
 static double f64_ne(const double *x) { return x[0] != x[1]; }
 static double f64_lt(const double *x) { return x[0] < x[1]; }

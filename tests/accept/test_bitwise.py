@@ -51,7 +51,8 @@ class Evaluated:
 
 class Compiled:
     ROLES = {mpcc_model.IS_OK: "ok", mpcc_model.FAULT_INDEX: "fault",
-             mpcc_model.FAULT_NONFINITE: "nonfinite", mpcc_model.WEIGHT: "weight"}
+             mpcc_model.FAULT_NONFINITE: "nonfinite", mpcc_model.WEIGHT: "weight",
+             mpcc_model.HYPER: "hyper", mpcc_model.FINITE: "finite", mpcc_model.GAUGE: "gauge"}
 
     def __init__(self, library, threads):
         self.m = Model(library, threads)
