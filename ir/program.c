@@ -16,6 +16,13 @@ uint64_t buffer_align(Buffer b) {
   return all & (~all + 1);
 }
 
+int64_t kernel_batch(const Graph *g, NodeId kernel, int64_t batch) {
+  for (NodeId n = g->blocks.at[g->nodes.at[kernel].block].owner; n != NO_ID;
+       n = g->blocks.at[g->nodes.at[n].block].owner)
+    if (node_attr(&g->nodes.at[n], AT_rows)) return node_int(&g->nodes.at[n], AT_rows, 0);
+  return batch;
+}
+
 uint32_t program_close(const ProgramEntry *e, uint32_t open) {
   uint32_t depth = 0;
   for (uint32_t i = open;; i++) {

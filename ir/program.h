@@ -62,6 +62,8 @@ typedef struct Program {
 /* program.c */
 uint64_t buffer_end(const Program *p, ValueId v); /* behind the bytes of all iterations */
 uint64_t buffer_align(Buffer b);                  /* of every iteration, at most BUFFER_ALIGN */
+int64_t kernel_batch(const Graph *g, NodeId kernel,
+                     int64_t batch);                          /* of the entry: at hand there */
 uint32_t program_close(const ProgramEntry *e, uint32_t open); /* the step that closes it */
 
 /* Behind every buffer lie so many bytes that may be read (never written) beyond its end. */

@@ -8,10 +8,11 @@
  *  3. Blocks are nested at most 32 deep.
  *  4. Operands and results are as many as ARGS says.  Region ops own one block, others none.
  *  5. Attributes are those of ARGS, sorted, each once.  Only those of kind BOOL (then false) and
- *     `part` (until `schedule`) may be absent.
+ *     `part` (until `schedule`) and `rows` may be absent.
  * Types
  *  6. Element type exists, rank <= 8, dims >= 0, bytes < 2^46.
  *  7. The axis `rows` exists; its size is a multiple of the entry's batch; no batch, no such axis.
+ *     In a loop with attribute `rows` that is the batch; around it, `trip` times as much.
  *  8. Result types are those of shape_infer, where the op's SHAPE is not `given`.
  *  9. The loss scale of results is that of unit_infer; a literal zero may state any.
  * 10. What column VERIFY says of the op: verify_op.c; for kernels the rules of their form.
@@ -55,6 +56,7 @@ typedef struct Verifier {
   uint32_t count;
   Arena scratch;
   const Entry *entry;             /* at hand */
+  int64_t batch;                  /* of the block at hand */
   bool *placed, *owned, *defined; /* by NodeId, BlockId, ValueId */
 } Verifier;
 
@@ -108,7 +110,9 @@ static bool check_arity(Verifier *v, NodeId id) {
   return true;
 }
 
-static bool may_be_absent(int key) { return attr_kind[key] == ATTR_BOOL || key == AT_part; }
+static bool may_be_absent(int key) {
+  return attr_kind[key] == ATTR_BOOL || key == AT_part || key == AT_rows;
+}
 
 static bool known_precision(const char *word) {
   return word && (!strcmp(word, "f32") || !strcmp(word, "bf16") || !strcmp(word, "f16"));
@@ -220,7 +224,7 @@ static bool check_type(Verifier *v, Type t, Loc loc, NodeId n) {
   if (t.rows == -1) return true;
   if (t.rows < 0 || t.rows >= t.rank)
     return report(v, loc, n, "`rows` is on an axis that does not exist");
-  int64_t batch = v->entry ? v->entry->batch : 0;
+  int64_t batch = v->batch;
   if (batch <= 0) return report(v, loc, n, "`rows` where there is no batch");
   return t.dim[t.rows] % batch == 0 ||
          report(v, loc, n, "the axis `rows` is no multiple of the batch of %lld", (long long)batch);
@@ -262,6 +266,23 @@ static bool check_inferred(Verifier *v, NodeId id) {
   return mismatch(v, id, stated, inferred);
 }
 
+static bool check_types(Verifier *v, BlockId id, Loc loc);
+
+/* A loop that takes the real rows apart has a batch of its own. */
+static bool check_inner_types(Verifier *v, NodeId id) {
+  const Node *n = &v->g->nodes.at[id];
+  int64_t outer = v->batch, own = node_int(n, AT_rows, 0);
+  bool ok = true;
+  if (own && (own < 0 || node_int(n, AT_trip, 0) < 1 || outer % own ||
+              outer / own != node_int(n, AT_trip, 0)))
+    return node_report(v, id, "%lld rows an iteration do not make up the batch of %lld",
+                       (long long)own, (long long)outer);
+  if (own) v->batch = own;
+  for (uint32_t k = 0; k < n->nblocks; k++) ok = check_types(v, n->blocks[k], n->loc) && ok;
+  v->batch = outer;
+  return ok;
+}
+
 /* 6 and 7 of a block's values, before anything is inferred from them. */
 static bool check_types(Verifier *v, BlockId id, Loc loc) {
   const Block *b = &v->g->blocks.at[id];
@@ -270,7 +291,7 @@ static bool check_types(Verifier *v, BlockId id, Loc loc) {
     const Node *n = &v->g->nodes.at[b->nodes.at[i]];
     for (uint32_t k = 0; k < n->nres; k++)
       ok = check_type(v, value_type(v->g, n->res + k), n->loc, b->nodes.at[i]) && ok;
-    for (uint32_t k = 0; k < n->nblocks; k++) ok = check_types(v, n->blocks[k], n->loc) && ok;
+    ok = check_inner_types(v, b->nodes.at[i]) && ok;
   }
   return ok;
 }
@@ -527,9 +548,11 @@ static bool check_name(Verifier *v, const Entry *e) {
 static void check_entries(Verifier *v, bool (*check)(Verifier *, const Entry *)) {
   for (uint32_t i = 0; i < v->g->entries.len; i++) {
     v->entry = &v->g->entries.at[i];
+    v->batch = v->entry->batch;
     check(v, v->entry);
   }
   v->entry = NULL;
+  v->batch = 0;
 }
 
 static bool check_structure(Verifier *v, const Entry *e) {

@@ -155,8 +155,14 @@ static bool verify_commit(const Check *c) {
 
 /* ---- loop ----------------------------------------------------------------------------------- */
 
-/* What iteration i sees of x[i], or gives of it: t without its first axis. */
-static bool slice(Type *t, int64_t trip) {
+/* What iteration i sees of x[i], or gives of it: t without its first axis; with attribute `rows` a
+ * first axis of rows is cut, and stays. */
+static bool slice(const Check *c, Type *t, int64_t trip) {
+  if (t->rank && t->rows == 0 && node_attr(c->n, AT_rows)) {
+    if (t->dim[0] % trip) return false;
+    t->dim[0] /= trip;
+    return true;
+  }
   if (!t->rank || t->dim[0] != trip || t->rows == 0) return false;
   for (int i = 1; i < t->rank; i++) t->dim[i - 1] = t->dim[i];
   t->dim[--t->rank] = 0;
@@ -172,7 +178,10 @@ static bool loop_args(const Check *c, const Block *b, int64_t trip, int64_t carr
   if (index.rank || kind(index) != 'i') return refuse(c, "the index must be an integer of rank 0");
   for (uint32_t i = 0; i < c->n->nops; i++) {
     Type t = in(c, i);
-    if (i >= carries && i < carries + slices && !slice(&t, trip))
+    bool whole = i < carries || i >= carries + slices;
+    if (whole && t.rows >= 0 && node_attr(c->n, AT_rows))
+      return refuse(c, "operand %u has the rows of all iterations", (unsigned)i);
+    if (!whole && !slice(c, &t, trip))
       return refuse(c, "operand %u cannot be cut into %lld", (unsigned)i, (long long)trip);
     if (!type_equal(t, value_type(c->g, b->args.at[i + 1])))
       return refuse(c, "argument %u of the block has another type", (unsigned)i + 1);
@@ -187,7 +196,7 @@ static bool loop_results(const Check *c, const Block *b, int64_t trip, int64_t c
     Type t = value_type(c->g, c->n->res + i), given = value_type(c->g, b->results.at[i]);
     if (i < carries && !type_equal(t, in(c, i)))
       return refuse(c, "carry %u changes its type", (unsigned)i);
-    if (i >= carries && !slice(&t, trip))
+    if (i >= carries && !slice(c, &t, trip))
       return refuse(c, "result %u is not %lld slices", (unsigned)i, (long long)trip);
     if (!type_equal(t, given))
       return refuse(c, "result %u of the block has another type", (unsigned)i);

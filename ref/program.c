@@ -126,8 +126,15 @@ static void run_steps(Memory *m, Eval *e, uint32_t from, uint32_t end);
 static uint32_t run_loop(Memory *m, Eval *e, uint32_t open) {
   uint32_t close = program_close(m->entry, open);
   NodeId id = m->entry->steps.at[open].node;
-  int64_t trip = node_int(&e->g->nodes.at[id], AT_trip, 0);
-  for (m->turn[id] = 0; m->turn[id] < trip; m->turn[id]++) run_steps(m, e, open + 1, close);
+  const Node *n = &e->g->nodes.at[id];
+  int64_t trip = node_int(n, AT_trip, 0), rows = e->rows, batch = e->batch;
+  e->batch = node_int(n, AT_rows, batch);
+  for (m->turn[id] = 0; m->turn[id] < trip; m->turn[id]++) {
+    e->rows = eval_turn_rows(n, rows, m->turn[id]);
+    run_steps(m, e, open + 1, close);
+  }
+  e->rows = rows;
+  e->batch = batch;
   poison_dead(m, e, close);
   return close;
 }

@@ -29,16 +29,27 @@ static void take_iteration(Eval *e, const Node *n, const Block *b, int64_t i) {
   }
 }
 
+/* What of the real rows is iteration i's, where they are taken apart. */
+int64_t eval_turn_rows(const Node *n, int64_t rows, int64_t i) {
+  int64_t batch = node_int(n, AT_rows, 0), left = rows - i * batch;
+  return !batch ? rows : left < 0 ? 0 : left > batch ? batch : left;
+}
+
 /* Carries go from iteration to iteration in the node's results, where the last ones stay. */
 void eval_loop(Eval *e, const Node *n) {
   const Block *b = &e->g->blocks.at[n->blocks[0]];
   int64_t trip = node_int(n, AT_trip, 0), carries = node_int(n, AT_carries, 0);
   for (uint32_t k = 0; k < carries; k++) copy_piece(eval_output(e, n, k), eval_operand(e, n, k), 0);
+  int64_t rows = e->rows, batch = e->batch;
+  e->batch = node_int(n, AT_rows, batch);
   for (int64_t i = 0; i < trip; i++) {
+    e->rows = eval_turn_rows(n, rows, i);
     bind_iteration(e, n, b, i);
     eval_block(e, n->blocks[0]);
     take_iteration(e, n, b, i);
   }
+  e->rows = rows;
+  e->batch = batch;
 }
 
 void eval_kernel(Eval *e, const Node *n) {

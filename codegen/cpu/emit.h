@@ -153,7 +153,7 @@ typedef struct Kernel {
 } Kernel;
 
 /* kernel.c, entry.c, tables.c */
-KernelFn kernel_function(Module *m, NodeId launch, int64_t batch);
+KernelFn kernel_function(Module *m, NodeId launch, int64_t batch); /* batch: the entry's */
 LLVMValueRef entry_function(Module *m, uint32_t index);
 void tables_emit(Module *m, LLVMValueRef *entries); /* and the functions around them */
 

@@ -17,7 +17,7 @@
 /* A loop being emitted: its index as a number and as a kernel's operand. */
 typedef struct Turn {
   NodeId loop;
-  LLVMValueRef i, place;
+  LLVMValueRef i, place, rows; /* rows: those around it */
   LLVMBasicBlockRef head;
 } Turn;
 
@@ -152,9 +152,22 @@ static LLVMValueRef index_place(EntryFn *e) {
   return place;
 }
 
+static LLVMValueRef smaller(EntryFn *e, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildSelect(e->b, LLVMBuildICmp(e->b, LLVMIntSLT, x, y, ""), x, y, "");
+}
+
+/* clamp(rows - i · batch, 0, batch), where the loop takes the real rows apart. */
+static void take_rows(EntryFn *e, const Turn *t) {
+  int64_t batch = node_int(&e->m->g->nodes.at[t->loop], AT_rows, 0);
+  if (!batch) return;
+  LLVMValueRef own = module_int(e->m, batch);
+  LLVMValueRef done = smaller(e, LLVMBuildMul(e->b, t->i, own, ""), t->rows);
+  e->rows = smaller(e, LLVMBuildSub(e->b, t->rows, done, ""), own);
+}
+
 static void loop_begin(EntryFn *e, NodeId loop) {
   LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b);
-  Turn t = {.loop = loop, .place = index_place(e), .head = block(e)};
+  Turn t = {.loop = loop, .place = index_place(e), .rows = e->rows, .head = block(e)};
   LLVMValueRef zero = module_int(e->m, 0);
   LLVMBuildBr(e->b, t.head);
   LLVMPositionBuilderAtEnd(e->b, t.head);
@@ -164,11 +177,13 @@ static void loop_begin(EntryFn *e, NodeId loop) {
   unsigned bits = 8u * dtype_bytes[value_type(e->m->g, body->args.at[0]).dtype];
   LLVMTypeRef number = LLVMIntTypeInContext(e->m->ctx, bits);
   LLVMBuildStore(e->b, LLVMBuildIntCast2(e->b, t.i, number, true, ""), t.place);
+  take_rows(e, &t);
   vec_push(e->m->arena, &e->open, t);
 }
 
 static void loop_end(EntryFn *e) {
   Turn t = e->open.at[--e->open.len];
+  e->rows = t.rows;
   int64_t trip = node_int(&e->m->g->nodes.at[t.loop], AT_trip, 0);
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b), next = block(e);
   LLVMValueRef more = LLVMBuildAdd(e->b, t.i, module_int(e->m, 1), "");

@@ -224,6 +224,7 @@ static KernelFn make(Module *m, const Node *n, const Knows *knows, int64_t batch
 
 KernelFn kernel_function(Module *m, NodeId launch, int64_t batch) {
   const Node *n = &m->g->nodes.at[launch];
+  batch = kernel_batch(m->g, launch, batch);
   const Knows *knows = pointers(m, n);
   const char *key = kernel_key(m, n, knows, batch);
   for (uint32_t i = 0; i < m->kernels.len; i++)

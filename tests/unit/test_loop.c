@@ -123,6 +123,26 @@ static const char STATES[] =
     "return state \"a\" = %b, state \"b\" = %a, state \"s\" = %n, value \"old\" = %s, value \"new\""
     " = %n, value \"b\" = %b }\n";
 
+/* The real rows come apart: the last iterations have some or none. */
+static const char ROWS[] =
+    "entry @rows infer batch 12 (%x: f32[rows 12,5] = input \"x\", %t: i32[rows 24] = input \"t\","
+    " %w: f32[5,3] = input \"w\") {\n"
+    "%zero = constant {value=0} : f32[]\n"
+    "%zz = broadcast %zero {axes=[]} : f32[5,3]\n"
+    "%g, %n, %y, %m = loop %zz, %zero, %x, %t, %w {trip=3, carries=2, slices=2, rows=4}\n"
+    "    : f32[5,3], f32[], f32[rows 12,3], i32[3]\n"
+    "    (%i: i32[], %a: f32[5,3], %s: f32[], %p: f32[rows 4,5], %q: i32[rows 8], %v: f32[5,3]) {\n"
+    "  %h = matmul %p, %v {k_chunk=256} : f32[rows 4,3]\n"
+    "  %e = exp %h : f32[rows 4,3]\n"
+    "  %k = mask_rows %e : f32[rows 4,3]\n"
+    "  %b = matmul %p, %k, %a {ta, k_chunk=256} : f32[5,3]\n"
+    "  %r = sum %e {axes=[0,1]} : f32[]\n"
+    "  %u = add %s, %r : f32[]\n"
+    "  %d = reduce_max %q {axes=[0]} : i32[]\n"
+    "  yield %b, %u, %k, %d\n}\n"
+    "%z = sum %y {axes=[0]} : f32[3]\n"
+    "return value \"g\" = %g, value \"n\" = %n, value \"z\" = %z, value \"m\" = %m }\n";
+
 static void test(Checks *c, const char *text) {
   for (int shared = 0; shared < 2; shared++) {
     Fixture f;
@@ -134,8 +154,8 @@ static void test(Checks *c, const char *text) {
 
 int main(void) {
   Checks c = {0};
-  static const char *const texts[] = {BASIC,  PLACES,  CROSSED, RECURRENT,
-                                      NESTED, CHAINED, SLOTS,   STATES};
+  static const char *const texts[] = {BASIC,   PLACES, CROSSED, RECURRENT, NESTED,
+                                      CHAINED, SLOTS,  STATES,  ROWS};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) test(&c, texts[i]);
   return checks_end(&c, "loops");
 }
