@@ -10,6 +10,10 @@ static const char *const entry_kinds[] = {"init", "step", "eval", "infer", "fit"
 /* "u8[rows, 28, 28]" */
 static void input_text(const mp_tensor *t, char *out, size_t size) {
   char rest[128];
+  if (t->rows || !t->ndim) {
+    mp_tensor_text(t, out, size);
+    return;
+  }
   mp_dims_text(t->dims + 1, t->ndim > 0 ? t->ndim - 1 : 0, rest, sizeof rest);
   snprintf(out, size, "%s[rows%s%s", mp_type_of(t->dtype)->name, t->ndim > 1 ? ", " : "", rest + 1);
 }

@@ -34,6 +34,7 @@ typedef struct mp_entry_code {
   const uint64_t *hyper_at;  /* arena offset of the f32 of each hyper; UINT64_MAX: unused */
   const uint64_t *output_at; /* arena offset of each output */
   uint64_t seed_at;          /* arena offset of u32[2], the run's seed; UINT64_MAX: unused */
+  uint64_t draw_at;          /* arena offset of the i32 that counts draws; UINT64_MAX: unused */
 } mp_entry_code;
 
 typedef struct mp_model {

@@ -68,6 +68,8 @@ typedef struct mp_tensor {
   int32_t dtype;    /* mp_dtype */
   int32_t ndim;
   int64_t dims[MP_MAX_RANK];
+  int32_t rows; /* the axis whose leading part is the real rows of a batch; -1: none */
+  int32_t reserved;
 } mp_tensor;
 
 typedef enum mp_state_kind {
@@ -121,7 +123,7 @@ typedef struct mp_entry_desc {
   uint32_t flags;
   int64_t batch; /* rows of a full batch; 0 where there is none */
   uint32_t n_inputs, n_outputs;
-  const mp_tensor *inputs; /* dims[0] is the batch */
+  const mp_tensor *inputs;
   const mp_output_desc *outputs;
 } mp_entry_desc;
 
@@ -195,7 +197,7 @@ enum { MP_RUN_NEW_TOTAL = 1 }; /* this run begins a new total of the entry's met
 typedef struct mp_run {
   size_t struct_size;
   int64_t rows;  /* 1 … batch */
-  uint64_t draw; /* counter of random draws of an infer entry; unused in this version */
+  uint64_t draw; /* counter of random draws of an infer entry: the low 32 bits count */
   uint32_t flags;
 } mp_run;
 
@@ -229,8 +231,9 @@ typedef struct mp_api {
   /* Fresh parameters from the seed; all other state is zero or what its initializer says. */
   int (*init)(mp_ctx *, uint64_t seed);
 
-  /* `data` is borrowed until the next bind of the input and read by every run: at least rows · row
-   * bytes, compact, row-major, in the machine's byte order. */
+  /* `data` is borrowed until the next bind of the input and read by every run: compact, row-major,
+   * in the machine's byte order; at least rows · row bytes where axis 0 is the batch, else whole.
+   */
   int (*bind)(mp_ctx *, uint32_t entry, uint32_t input, const void *data, size_t bytes);
 
   /* run NULL: a full batch; result may be NULL (else set its struct_size).  A step that met

@@ -54,6 +54,7 @@ typedef struct mp_type {
 const mp_type *mp_type_of(int32_t dtype);
 uint64_t mp_tensor_bytes(const mp_tensor *t); /* of a model's own tensor: known to fit */
 uint64_t mp_row_bytes(const mp_tensor *t);    /* of one row of an input */
+uint64_t mp_input_bytes(const mp_tensor *t, int64_t rows); /* that a run of `rows` reads */
 char *mp_dims_text(const int64_t *dims, int32_t ndim, char *out, size_t size); /* "[10, 784]" */
 char *mp_tensor_text(const mp_tensor *t, char *out, size_t size);              /* "f32[10, 784]" */
 void mp_view_of(mp_view *v, const mp_tensor *t, void *data);
@@ -107,6 +108,7 @@ typedef struct mp_entry_memory { /* of one entry in one context */
   mp_binding *inputs;            /* [n_inputs] */
   void **outputs;                /* [n_outputs], copies: the arena is shared with other entries */
   double *totals;                /* [n_outputs] of sums and weights since the last new total */
+  uint64_t batches;              /* run since then */
   bool ran;
 } mp_entry_memory;
 

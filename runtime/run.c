@@ -1,9 +1,10 @@
 /* run.c: one call of an entry: inputs in, the team runs it, outputs and faults out.
  *
  * Inputs are copied into the arena, where row i beyond the last real row repeats that row: padding
- * stays finite wherever the data is.  Outputs are copied out, because the next run, of this entry
- * or another, reuses the arena.  Sums and weights of metrics add up in double until a run begins a
- * new total; runs that did not commit add nothing.
+ * stays finite wherever the data is.  An input whose batch is not its first axis comes whole.
+ * Outputs are copied out, because the next run, of this entry or another, reuses the arena.  Sums
+ * and weights of metrics add up in double until a run begins a new total; runs that did not commit
+ * add nothing.
  */
 #include "runtime/rt.h"
 
@@ -37,6 +38,14 @@ static void place_seed(mp_ctx *ctx, const mp_entry_code *code) {
   if (code->seed_at != UINT64_MAX) memcpy(ctx->arena + code->seed_at, words, sizeof words);
 }
 
+/* Of infer what the host says, of eval the number of the batch since a new total. */
+static void place_draw(mp_ctx *ctx, uint32_t entry, const mp_run *run) {
+  uint64_t at = ctx->model->code[entry].draw_at;
+  bool infer = ctx->model->desc->entries[entry].kind == MP_INFER;
+  uint32_t draw = (uint32_t)(infer ? run->draw : ctx->entries[entry].batches);
+  if (at != UINT64_MAX) memcpy(ctx->arena + at, &draw, sizeof draw);
+}
+
 void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows) {
   const mp_entry_code *code = &ctx->model->code[entry];
   place_hypers(ctx, code);
@@ -54,10 +63,11 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows) {
 static void place_input(mp_ctx *ctx, uint32_t entry, uint32_t input, int64_t rows) {
   const mp_entry_desc *d = &ctx->model->desc->entries[entry];
   const mp_tensor *t = &d->inputs[input];
-  uint64_t row = mp_row_bytes(t);
+  uint64_t row = mp_row_bytes(t), bytes = mp_input_bytes(t, rows);
   char *at = ctx->arena + ctx->model->code[entry].input_at[input];
-  memcpy(at, ctx->entries[entry].inputs[input].data, row * (uint64_t)rows);
-  mp_clean_values(t->dtype, at, row * (uint64_t)rows);
+  memcpy(at, ctx->entries[entry].inputs[input].data, bytes);
+  mp_clean_values(t->dtype, at, bytes);
+  if (t->rows) return;
   char *last = at + row * (uint64_t)(rows - 1);
   for (int64_t i = rows; i < t->dims[0]; i++) memcpy(at + row * (uint64_t)i, last, row);
 }
@@ -81,7 +91,7 @@ static const mp_entry_desc *find_entry(mp_ctx *ctx, uint32_t entry) {
 
 static int check_input(mp_ctx *ctx, const mp_entry_desc *d, const mp_tensor *t, mp_binding b,
                        int64_t rows) {
-  uint64_t need = mp_row_bytes(t) * (uint64_t)rows;
+  uint64_t need = mp_input_bytes(t, rows);
   if (!b.data && need)
     return mp_fail(&ctx->error, MP_E_ARG, "%s: input '%s' is not bound", d->name, t->name);
   if (b.bytes < need)
@@ -203,7 +213,12 @@ static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result
   const mp_entry_desc *d = &ctx->model->desc->entries[entry];
   mp_entry_memory *e = &ctx->entries[entry];
   for (uint32_t i = 0; i < d->n_inputs; i++) place_input(ctx, entry, i, run->rows);
-  if (run->flags & MP_RUN_NEW_TOTAL) memset(e->totals, 0, d->n_outputs * sizeof *e->totals);
+  if (run->flags & MP_RUN_NEW_TOTAL) {
+    memset(e->totals, 0, d->n_outputs * sizeof *e->totals);
+    e->batches = 0;
+  }
+  place_draw(ctx, entry, run);
+  e->batches++;
   mp_call_entry(ctx, entry, run->rows);
   int status = check_faults(ctx, entry);
   r->committed = !status && has_committed(ctx, entry);

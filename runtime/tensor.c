@@ -34,6 +34,10 @@ static uint64_t product(const mp_tensor *t, int32_t from) {
 uint64_t mp_tensor_bytes(const mp_tensor *t) { return product(t, 0); }
 uint64_t mp_row_bytes(const mp_tensor *t) { return product(t, 1); }
 
+uint64_t mp_input_bytes(const mp_tensor *t, int64_t rows) {
+  return t->rows ? mp_tensor_bytes(t) : mp_row_bytes(t) * (uint64_t)rows;
+}
+
 char *mp_dims_text(const int64_t *dims, int32_t ndim, char *out, size_t size) {
   size_t n = (size_t)snprintf(out, size, "[");
   for (int32_t i = 0; i < ndim && n < size; i++)

@@ -111,7 +111,7 @@ static LLVMValueRef table(Tables *t, const void *p, size_t n, size_t size, Cell 
 /* ---- the description ------------------------------------------------------------------------- */
 
 static mp_tensor tensor_of(const char *name, Type type) {
-  mp_tensor t = {.name = name, .dtype = type.dtype, .ndim = type.rank};
+  mp_tensor t = {.name = name, .dtype = type.dtype, .ndim = type.rank, .rows = type.rows};
   for (int i = 0; i < type.rank; i++) t.dims[i] = type.dim[i];
   return t;
 }
@@ -275,6 +275,12 @@ static uint64_t seed_at(const Module *m, const Faces *f) {
   return at;
 }
 
+static uint64_t draw_at(const Module *m, const Faces *f) {
+  for (uint32_t i = 0; i < f->entry->args.len; i++)
+    if (f->entry->args.at[i].role == ARG_draw) return arena_at(m, f->body->args.at[i]);
+  return UINT64_MAX;
+}
+
 static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_entry_code *c) {
   const Graph *g = m->g;
   const Entry *e = &g->entries.at[i];
@@ -292,7 +298,7 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
                        .n_outputs = f.outputs.len,
                        .inputs = f.inputs.at,
                        .outputs = f.outputs.at};
-  *c = (mp_entry_code){NULL, f.input_at.at, hyper, f.output_at.at, seed_at(m, &f)};
+  *c = (mp_entry_code){NULL, f.input_at.at, hyper, f.output_at.at, seed_at(m, &f), draw_at(m, &f)};
 }
 
 static mp_desc description(const Module *m, const mp_entry_desc *entries) {

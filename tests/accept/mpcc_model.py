@@ -34,7 +34,8 @@ def struct(title, /, **fields):
     return type(title, (C.Structure,), {"_fields_": list(fields.items())})
 
 
-Tensor = struct("Tensor", name=C.c_char_p, dtype=I32, ndim=I32, dims=I64 * 8)
+Tensor = struct("Tensor", name=C.c_char_p, dtype=I32, ndim=I32, dims=I64 * 8, rows=I32,
+                reserved=I32)
 StateDesc = struct("StateDesc", tensor=Tensor, kind=I32, master=I32, flags=U32, reserved=U32)
 OutputDesc = struct("OutputDesc", tensor=Tensor, role=I32, where=C.c_char_p)
 EntryDesc = struct("EntryDesc", name=C.c_char_p, kind=I32, flags=U32, batch=I64, n_inputs=U32, n_outputs=U32,

@@ -118,21 +118,13 @@ static void run_eval(const mp_frame *f, int32_t tid, int32_t threads) {
 /* ---- tables ---- */
 
 #define X_TENSOR                                                                                   \
-  {                                                                                                \
-    "x", MP_F32, 2, { FAKE_BATCH, FAKE_X }                                                         \
-  }
+  { "x", MP_F32, 2, {FAKE_BATCH, FAKE_X}, 0, 0 }
 #define Y_TENSOR                                                                                   \
-  {                                                                                                \
-    "y", MP_F32, 1, { FAKE_BATCH }                                                                 \
-  }
+  { "y", MP_F32, 1, {FAKE_BATCH}, 0, 0 }
 #define SCALAR(name, dtype)                                                                        \
-  {                                                                                                \
-    name, dtype, 0, { 0 }                                                                          \
-  }
+  { name, dtype, 0, {0}, -1, 0 }
 #define VECTOR(name, dtype)                                                                        \
-  {                                                                                                \
-    name, dtype, 1, { FAKE_X }                                                                     \
-  }
+  { name, dtype, 1, {FAKE_X}, -1, 0 }
 
 static const mp_tensor inputs[] = {X_TENSOR, Y_TENSOR};
 
@@ -150,7 +142,7 @@ static const mp_output_desc step_outputs[] = {
 };
 
 static const mp_output_desc infer_outputs[] = {
-    {{"pred", MP_F32, 1, {FAKE_BATCH}}, MP_OUT_VALUE, NULL},
+    {{"pred", MP_F32, 1, {FAKE_BATCH}, 0, 0}, MP_OUT_VALUE, NULL},
 };
 
 static const mp_entry_desc entries[] = {
@@ -170,7 +162,7 @@ static const mp_state_desc states[] = {
     {SCALAR("step", MP_I32), MP_COUNTER, -1, 0, 0},
     {SCALAR("skipped", MP_I32), MP_COUNTER, -1, 0, 0},
     {VECTOR("w:low", MP_BF16), MP_DERIVED, 0, 0, 0},
-    {{"proj.w", MP_F32, 2, {2, FAKE_X}},
+    {{"proj.w", MP_F32, 2, {2, FAKE_X}, -1, 0},
      MP_PARAM,
      -1,
      MP_STATE_MUST_LOAD | MP_STATE_FROZEN | MP_STATE_UNSAVED,
@@ -225,11 +217,11 @@ static const uint64_t output_at[] = {offsetof(Arena, loss),       offsetof(Arena
 static const uint64_t pred_at[] = {offsetof(Arena, pred)};
 
 static const mp_entry_code code[] = {
-    {run_init, NULL, hyper_at, NULL, offsetof(Arena, seed)},
-    {run_derive, NULL, hyper_at, NULL, UINT64_MAX},
-    {run_step, input_at, hyper_at, output_at, UINT64_MAX},
-    {run_eval, input_at, hyper_at, output_at, UINT64_MAX},
-    {run_eval, input_at, hyper_at, pred_at, UINT64_MAX},
+    {run_init, NULL, hyper_at, NULL, offsetof(Arena, seed), UINT64_MAX},
+    {run_derive, NULL, hyper_at, NULL, UINT64_MAX, UINT64_MAX},
+    {run_step, input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
+    {run_eval, input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
+    {run_eval, input_at, hyper_at, pred_at, UINT64_MAX, UINT64_MAX},
 };
 
 static int create(const mp_options *o, mp_ctx **ctx, mp_error *error) {

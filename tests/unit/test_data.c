@@ -10,9 +10,9 @@
 
 static const char *path = "test_data.tmp";
 
-static const mp_tensor images = {"images", MP_U8, 3, {64, 2, 3}};
-static const mp_tensor labels = {"labels", MP_U8, 1, {64}};
-static const mp_tensor reals = {"reals", MP_F32, 2, {64, 2}};
+static const mp_tensor images = {"images", MP_U8, 3, {64, 2, 3}, 0, 0};
+static const mp_tensor labels = {"labels", MP_U8, 1, {64}, 0, 0};
+static const mp_tensor reals = {"reals", MP_F32, 2, {64, 2}, 0, 0};
 
 /* Four rows of 2 × 3 bytes 0 … 23. */
 static size_t good_file(uint8_t *out) {
@@ -161,7 +161,7 @@ static void test_broken(Checks *c) {
 static void test_absurd(Checks *c) {
   static const uint8_t head[] = {0,    0,    8,    3,    0xff, 0xff, 0xff, 0xff,
                                  0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff};
-  static const mp_tensor huge = {"huge", MP_U8, 3, {1, 0x7fffffff, 0x7fffffff}};
+  static const mp_tensor huge = {"huge", MP_U8, 3, {1, 0x7fffffff, 0x7fffffff}, 0, 0};
   write_plain(head, sizeof head);
   refused(c, &huge, "more bytes than can exist");
   write_packed(head, sizeof head);
@@ -266,7 +266,7 @@ static void test_npy(Checks *c) {
 
 static void test_windows(Checks *c) {
   static const mp_source_desc text = {"text", MP_WINDOWS, MP_U16, 3, 0};
-  static const mp_tensor input = {"text", MP_U16, 2, {8, 4}};
+  static const mp_tensor input = {"text", MP_U16, 2, {8, 4}, 0, 0};
   uint16_t tokens[11], row[4] = {0};
   for (uint16_t i = 0; i < 11; i++) tokens[i] = (uint16_t)(500 + i);
   write_plain(tokens, sizeof tokens);
@@ -308,8 +308,8 @@ static void test_parts(Checks *c) {
 
 /* ---- CSV ---- */
 
-static const mp_tensor age = {"age", MP_F32, 1, {8}}, city = {"city", MP_I32, 1, {8}};
-static const mp_tensor small = {"small", MP_U8, 1, {8}};
+static const mp_tensor age = {"age", MP_F32, 1, {8}, 0, 0}, city = {"city", MP_I32, 1, {8}, 0, 0};
+static const mp_tensor small = {"small", MP_U8, 1, {8}, 0, 0};
 
 static void write_text(const char *text) { write_plain(text, strlen(text)); }
 
