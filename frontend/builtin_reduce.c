@@ -22,6 +22,25 @@ static bool take_axes(Sema *s, const Arg *a, int rank, bool *axes) {
   return ok;
 }
 
+static bool take_keep(Sema *s, const Builtin *b, const Call *c, bool *keep) {
+  const Arg *a = call_named(c, "keep");
+  *keep = a && a->val.i;
+  if (!a || a->val.kind == VAL_BOOL) return true;
+  diag_error(s->diag, a->loc, "%s: keep is true or false, not %s", b->name,
+             val_describe(s, a->val));
+  return false;
+}
+
+/* With the axes that were reduced as written ones. */
+static ValueId keep_axes(Sema *s, ValueId v, Type t, const bool *axes) {
+  for (int i = 0; i < t.rank; i++)
+    if (axes[i]) t.dim[i] = 1;
+  v = build_reshape(&s->b, v, t);
+  for (int i = 0; i < t.rank; i++)
+    if (axes[i]) dims_write_one(s, v, i);
+  return v;
+}
+
 /* The sum over the axes of argument `axis`, over all without it; count: of what was added. */
 static ValueId build_sum(Sema *s, const Builtin *b, const Call *c, double *count) {
   ValueId x = float_arg(s, b, &c->arg[0]);
@@ -38,7 +57,10 @@ static ValueId build_sum(Sema *s, const Builtin *b, const Call *c, double *count
     list[n++] = i;
     *count *= (double)t.dim[i];
   }
-  return build_reduce(&s->b, OP_sum, x, n, list);
+  bool keep;
+  if (!take_keep(s, b, c, &keep)) return NO_ID;
+  ValueId sum = build_reduce(&s->b, OP_sum, x, n, list);
+  return keep ? keep_axes(s, sum, t, axes) : sum;
 }
 
 static Val call_sum(Sema *s, const Builtin *b, const Call *c) {
@@ -67,8 +89,8 @@ static Val call_along_last(Sema *s, const Builtin *b, const Call *c) { /* softma
 }
 
 static const Builtin table[] = {
-    BUILTIN("sum", 1, 1, .call = call_sum, .op = OP_sum, .named = "axis", .later = "keep"),
-    BUILTIN("mean", 1, 1, .call = call_mean, .op = OP_sum, .named = "axis", .later = "keep"),
+    BUILTIN("sum", 1, 1, .call = call_sum, .op = OP_sum, .named = "axis keep"),
+    BUILTIN("mean", 1, 1, .call = call_mean, .op = OP_sum, .named = "axis keep"),
     BUILTIN("softmax", 1, 1, .call = call_along_last, .op = OP_softmax, .later = "axis"),
     BUILTIN("argmax", 1, 1, .call = call_along_last, .op = OP_argmax, .later = "axis"),
 };

@@ -38,7 +38,12 @@ static Val call_reshape(Sema *s, const Builtin *b, const Call *c) {
     return val_bad();
   }
   if (!keeps_rows(s, from, &to, c->whole)) return val_bad();
-  return val_tensor(build_reshape(&s->b, x, to));
+  x = build_reshape(&s->b, x, to);
+  for (int i = 0; i < to.rank; i++) {
+    Val d = c->arg[1].val.list.at[i];
+    if (d.literal && d.i == 1) dims_write_one(s, x, i);
+  }
+  return val_tensor(x);
 }
 
 static Val call_transpose(Sema *s, const Builtin *b, const Call *c) { /* of the last two axes */

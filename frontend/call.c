@@ -29,13 +29,13 @@ bool params_are_sound(Sema *s, const Ast *params) {
   return true;
 }
 
-static bool stands_alone(const Ast *params, const char *dim) {
+static bool stands_alone(const Ast *params, const Ast *dim) {
   for (uint32_t i = 0; i < params->len; i++) {
     const Ast *t = params->kid[i]->kid[PARAM_TYPE];
     if (t && t->kind == AST_INDEX) t = t->kid[INDEX_AT];
     bool dims = t && (t->kind == AST_ELEMENTS || t->kind == AST_INDICES);
     for (uint32_t k = 0; dims && k < t->len; k++)
-      if (t->kid[k]->kind == AST_NAME && t->kid[k]->name == dim) return true;
+      if (t->kid[k]->kind == dim->kind && t->kid[k]->name == dim->name) return true;
   }
   return false;
 }
@@ -45,9 +45,9 @@ static bool check_fn(Sema *s, const Ast *fn) {
   if (!params_are_sound(s, params)) return false;
   for (uint32_t i = 0; dims && i < dims->len; i++) {
     const Ast *d = dims->kid[i];
-    if (d->kind == AST_REST) return sema_later(s, d->loc, "a named run of dims"), false;
-    if (stands_alone(params, d->name)) continue;
-    diag_error(s->diag, d->loc, "`%s` stands alone in no axis, so nothing binds it", d->name);
+    if (stands_alone(params, d)) continue;
+    diag_error(s->diag, d->loc, "`%s%s` stands alone in no axis, so nothing binds it",
+               d->kind == AST_REST ? "..." : "", d->name);
     return false;
   }
   if (fn->kid[FN_GRAD]) sema_later(s, fn->kid[FN_GRAD]->loc, "a function's own `grad`");
@@ -143,11 +143,15 @@ static bool is_int(const Ast *param) {
 static bool bind_params(Sema *s, Scope *sc, const Callee *f, const Ast *params, const Call *c) {
   const Arg *given[MAX_PARAMS] = {0};
   if (!place_args(s, f, params, c, given)) return false;
-  for (int ints = 1; ints >= 0; ints--)
+  const Ast *listed = f->ast->kind == AST_FN ? f->ast->kid[FN_DIMS] : NULL;
+  for (int ints = 1; ints >= 0; ints--) {
+    for (uint32_t i = 0; !ints && i < params->len; i++)
+      if (given[i]) type_bind_dims(s, sc, listed, params->kid[i]->kid[PARAM_TYPE], given[i]->val);
     for (uint32_t i = 0; i < params->len; i++) {
       const Ast *p = params->kid[i];
       if (is_int(p) == ints && !bind_one(s, sc, f, p, given[i], c)) return false;
     }
+  }
   return true;
 }
 
@@ -194,9 +198,12 @@ static Val call_fn(Sema *s, Fn *fn, const Call *c, const Instance *self) {
   Scope *sc = scope_new(s, fn->scope);
   if (!bind_params(s, sc, &f, fn->ast->kid[FN_PARAMS], c)) return val_bad();
   uint32_t errors = s->diag->errors;
+  const Region *region = scope_region(fn->scope);
   Loc returned = ast_start(body);
+  Inside before = region_enter(s, region ? region : &(Region){0});
   Val v =
       body->kind == AST_CODE ? eval_code(s, sc, body, &returned) : eval_expr(s, sc, body, false);
+  region_leave(s, before);
   bool ok = match_result(s, sc, &f, &v, returned);
   trace(s, errors, &f, c);
   return ok ? v : val_bad();
@@ -215,15 +222,48 @@ static Val call_list(Sema *s, Val list, const Call *c) {
   return args[0].val;
 }
 
+static bool wrong_dims(Sema *s, const Ast *m, const Call *c) {
+  const Ast *listed = m->kid[MODULE_DIMS];
+  if (!listed) diag_error(s->diag, c->loc, "%s takes no dims", m->name);
+  else if (!c->run) diag_error(s->diag, c->loc, "%s needs its dims: %s[…](…)", m->name, m->name);
+  else
+    diag_error(s->diag, c->loc, "%s lists %u dims, %u are given", m->name, (unsigned)listed->len,
+               (unsigned)c->run->list.n);
+  diag_note(s->diag, m->loc, "declared here");
+  return false;
+}
+
+/* The dims that the user of a module gives; `...S` takes what the others leave. */
+static bool bind_run(Sema *s, Scope *sc, const Ast *m, const Call *c) {
+  const Ast *listed = m->kid[MODULE_DIMS];
+  if (!listed && !c->run) return true;
+  uint32_t rests = 0, n = c->run ? c->run->list.n : 0, at = 0;
+  for (uint32_t i = 0; listed && i < listed->len; i++) rests += listed->kid[i]->kind == AST_REST;
+  uint32_t names = listed ? listed->len - rests : 0;
+  if (!listed || !c->run || rests > 1 || n < names || (!rests && n > names) || n - names > MAX_RANK)
+    return wrong_dims(s, m, c);
+  for (uint32_t i = 0; i < listed->len; i++) {
+    const Ast *d = listed->kid[i];
+    Type *run = NEW(s->arena, Type);
+    *run = type_make(DT_f32, 0, NULL);
+    Val v = {.kind = VAL_RUN, .run = run};
+    for (; d->kind == AST_REST && run->rank < n - names; at++)
+      run->dim[run->rank++] = c->run->list.at[at].i;
+    if (d->kind != AST_REST) v = val_int(c->run->list.at[at++].i);
+    scope_set(s, sc, d->name, v, d->loc);
+  }
+  return true;
+}
+
 static Val call_module(Sema *s, const Module *m, const Call *c) {
   const Ast *a = m->ast;
   if (!c->declaring) {
     diag_error(s->diag, c->whole, "%s is made in a declaration block, not in code", a->name);
     return val_bad();
   }
-  if (a->kid[MODULE_DIMS]) return sema_later(s, a->kid[MODULE_DIMS]->loc, "dims of a module");
   Callee f = {a, NULL};
   Scope *sc = scope_new(s, m->scope);
+  if (!bind_run(s, sc, a, c)) return val_bad();
   if (!bind_params(s, sc, &f, a->kid[MODULE_PARAMS], c)) return val_bad();
   uint32_t errors = s->diag->errors;
   Instance *i = declare_instance(s, m, a->kid[MODULE_BLOCK], sc);
@@ -283,19 +323,44 @@ Val call_value(Sema *s, Val f, const Call *c) {
   return v;
 }
 
-/* normal[B, Z](): the dims go with the call where what they stand behind is a builtin. */
-static Val eval_callee(Sema *s, Scope *sc, const Ast *callee, const Ast **dims) {
+/* M[B](…): positive ints. */
+static Val eval_run(Sema *s, Scope *sc, const Ast *dims) {
+  Val run = eval_elements(s, sc, dims, VAL_LIST, false);
+  for (uint32_t i = 0; run.kind == VAL_LIST && i < run.list.n; i++) {
+    Val d = run.list.at[i];
+    if (d.kind == VAL_INT && d.i >= 1) continue;
+    diag_error(s->diag, dims->loc, "dims are positive ints, not %s", val_describe(s, d));
+    return val_bad();
+  }
+  return run;
+}
+
+/* normal[B, Z](), M[B](…): the dims go with the call where what they stand behind is a builtin or
+ * a module. */
+static Val eval_callee(Sema *s, Scope *sc, const Ast *callee, Call *c) {
   const Ast *of = callee->kind == AST_INDEX ? callee->kid[INDEX_OF] : NULL;
   const Binding *b = of && of->kind == AST_NAME ? scope_find(sc, of->name) : NULL;
-  if (!b || b->val.kind != VAL_BUILTIN) return eval_expr(s, sc, callee, false);
-  *dims = callee->kid[INDEX_AT];
-  return b->val;
+  if (b && b->val.kind == VAL_BUILTIN) {
+    c->dims = callee->kid[INDEX_AT];
+    return b->val;
+  }
+  if (!of) return eval_expr(s, sc, callee, false);
+  Val f = eval_expr(s, sc, of, false);
+  if (f.kind != VAL_MODULE) return eval_index(s, sc, callee, f);
+  Val *run = NEW(s->arena, Val);
+  *run = eval_run(s, sc, callee->kid[INDEX_AT]);
+  c->run = run;
+  return run->kind == VAL_BAD ? *run : f;
 }
 
 Val eval_call(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   const Ast *callee = a->kid[CALL_CALLEE], *args = a->kid[CALL_ARGS];
-  const Ast *dims = NULL;
-  Val f = eval_callee(s, sc, callee, &dims);
+  Call c = {.loc = callee->loc,
+            .whole = ast_start(a),
+            .n = args->len,
+            .declaring = declaring,
+            .scope = sc};
+  Val f = eval_callee(s, sc, callee, &c);
   Arg *at = NEW_ARRAY(s->arena, Arg, args->len);
   for (uint32_t i = 0; i < args->len; i++) {
     const Ast *x = args->kid[i];
@@ -306,12 +371,6 @@ Val eval_call(Sema *s, Scope *sc, const Ast *a, bool declaring) {
     diag_error(s->diag, at[i].loc, "a positional argument behind a named one");
     return val_bad();
   }
-  Call c = {.loc = callee->loc,
-            .whole = ast_start(a),
-            .n = args->len,
-            .arg = at,
-            .declaring = declaring,
-            .dims = dims,
-            .scope = sc};
+  c.arg = at;
   return call_value(s, f, &c);
 }

@@ -70,6 +70,7 @@ static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
   Param *p = NEW(s->arena, Param);
   *p = (Param){.name = key->name,
                .init = field->kid[FIELD_INIT],
+               .dims = type->kid[INDEX_AT],
                .scope = sc,
                .loc = key->loc,
                .arg = NO_ID};
@@ -123,11 +124,8 @@ static void check_fn(Sema *s, const Scope *members, const Ast *a, Fn *call) {
 }
 
 static void declare_bind(Sema *s, Scope *members, Scope *sc, const Ast *a) {
-  const Ast *mods = a->kid[BIND_MODS];
-  if (mods)
-    sema_later(s, mods->kid[0]->loc,
-               arena_printf(s->arena, "the modifier `%s`", mods->kid[0]->name));
-  bind_names(s, members, a, eval_expr(s, sc, a->kid[BIND_VALUE], true), true);
+  bind_names(s, members, a, eval_modified(s, sc, a->kid[BIND_VALUE], a->kid[BIND_MODS], true),
+             true);
 }
 
 /* names: it may bind some, so that unknown ones are no news afterwards. */

@@ -9,15 +9,14 @@ static const struct {
   AstKind kind;
   const char *what;
 } later_kinds[] = {
-    {AST_REGION, "a region"},
     {AST_ASSIGN, "`:=`"},
-    {AST_REST, "`...` here"},
 };
 
 static Val refuse_kind(Sema *s, const Ast *a) {
   for (size_t i = 0; i < sizeof later_kinds / sizeof *later_kinds; i++)
     if (later_kinds[i].kind == a->kind) return sema_later(s, a->loc, later_kinds[i].what);
-  diag_error(s->diag, a->loc, "this does not belong here");
+  if (a->kind == AST_REST) diag_error(s->diag, a->loc, "`...` stands in front of all other dims");
+  else diag_error(s->diag, a->loc, "this does not belong here");
   return val_bad();
 }
 
@@ -123,7 +122,7 @@ static Val eval_fn(Sema *s, Scope *sc, const Ast *a) {
 static Val eval_kind(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   switch (a->kind) {
   case AST_NAME: return eval_name(s, sc, a);
-  case AST_INT: return val_int(a->i);
+  case AST_INT: return (Val){.kind = VAL_INT, .literal = true, .i = a->i};
   case AST_FLOAT: return val_float(a->f);
   case AST_BOOL: return val_bool(a->i);
   case AST_STRING: return (Val){.kind = VAL_STRING, .s = a->name};
@@ -134,7 +133,7 @@ static Val eval_kind(Sema *s, Scope *sc, const Ast *a, bool declaring) {
   case AST_ELEMENTS: return eval_elements(s, sc, a, VAL_LIST, declaring);
   case AST_TUPLE: return eval_elements(s, sc, a, VAL_TUPLE, declaring);
   case AST_FN: return eval_fn(s, sc, a);
-  case AST_INDEX: return eval_index(s, sc, a);
+  case AST_INDEX: return eval_index(s, sc, a, eval_expr(s, sc, a->kid[INDEX_OF], false));
   case AST_THEN: return eval_elements(s, sc, a, VAL_THEN, false);
   case AST_REPEAT: return eval_repeat(s, sc, a, declaring);
   case AST_CHOOSE: return eval_choose(s, sc, a, declaring);
@@ -203,10 +202,7 @@ bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once) {
 }
 
 static void eval_bind(Sema *s, Scope *sc, const Ast *a) {
-  const Ast *mods = a->kid[BIND_MODS];
-  Val v = eval_expr(s, sc, a->kid[BIND_VALUE], false);
-  if (mods) v = sema_later(s, mods->kid[0]->loc, "a modifier here");
-  bind_names(s, sc, a, v, false);
+  bind_names(s, sc, a, eval_modified(s, sc, a->kid[BIND_VALUE], a->kid[BIND_MODS], false), false);
 }
 
 /* name: TYPE = value, the type checked. */
@@ -236,6 +232,14 @@ static void eval_if(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
   if (taken) eval_lines(s, sc, taken, flow);
 }
 
+static void eval_region(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
+  Region r;
+  region_head(s, sc, a->kid[REGION_HEAD], &r);
+  Inside before = region_enter(s, &r);
+  eval_lines(s, sc, a->kid[REGION_BODY], flow);
+  region_leave(s, before);
+}
+
 static void eval_line(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
   switch (a->kind) {
   case AST_BIND: eval_bind(s, sc, a); break;
@@ -243,10 +247,7 @@ static void eval_line(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
   case AST_IF: eval_if(s, sc, a, flow); break;
   case AST_FOR: eval_for(s, sc, a, flow); break;
   case AST_ASSERT: eval_assert(s, sc, a); break;
-  case AST_REGION:
-    s->incomplete = true;
-    refuse_kind(s, a);
-    break;
+  case AST_REGION: eval_region(s, sc, a, flow); break;
   case AST_ASSIGN: refuse_kind(s, a); break;
   default: diag_error(s->diag, ast_start(a), "the result is unused");
   }

@@ -77,8 +77,7 @@ Val list_index(Sema *s, Scope *sc, Val list, const Ast *indices) {
   return val_bad();
 }
 
-Val eval_index(Sema *s, Scope *sc, const Ast *a) {
-  Val of = eval_expr(s, sc, a->kid[INDEX_OF], false);
+Val eval_index(Sema *s, Scope *sc, const Ast *a, Val of) {
   if (of.kind == VAL_LIST || of.kind == VAL_TUPLE) return list_index(s, sc, of, a->kid[INDEX_AT]);
   if (val_is_tensor(of)) return tensor_index(s, sc, a, of);
   if (of.kind != VAL_BAD)
@@ -89,7 +88,7 @@ Val eval_index(Sema *s, Scope *sc, const Ast *a) {
 /* ---- elements: `...S` puts a run of dims there ------------------------------------------------
  */
 
-static bool rest_dims(Sema *s, Scope *sc, const Ast *rest, Type *run) {
+bool rest_dims(Sema *s, Scope *sc, const Ast *rest, Type *run) {
   if (rest->name) {
     Val v = eval_name(s, sc, rest);
     if (v.kind == VAL_RUN) return *run = *v.run, true;

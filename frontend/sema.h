@@ -11,6 +11,8 @@
  *   list.c      lists: joining, indices, slices
  *   index.c     x[…] of a tensor
  *   tensor.c    arithmetic on tensors: lifting, widening, broadcasting, matmul
+ *   broadcast.c dims that agree, and the origins of those that do not
+ *   region.c    `precision(f32) { … }`, `eval`, `recompute`
  *   shape.c     types as written (`int`, `[..., i]`, `u8[B, 28]`) against values; binding of dims
  *   call.c      calls of functions, lists, modules; arguments
  *   builtins.c  the functions of the language: registry; tables by kind in builtin_*.c
@@ -77,11 +79,16 @@ typedef struct Instance {
   const char *path;     /* NULL until a member holds it; "" for the model */
 } Instance;
 
+typedef struct Region {  /* what holds inside; region.c */
+  const char *precision; /* NULL: as outside */
+  bool recompute, eval;
+} Region;
+
 typedef struct Param {
   const char *name, *path; /* path: NULL until a member of the model holds it */
   Type type;
-  const Ast *init;
-  Scope *scope; /* where init is evaluated */
+  const Ast *init, *dims; /* dims: as written */
+  Scope *scope;           /* where init is evaluated */
   bool no_decay;
   Loc loc;
   ValueId arg; /* in the entry being built, or NO_ID */
@@ -91,6 +98,7 @@ typedef struct Builtin Builtin; /* frontend/builtin.h */
 
 struct Val {
   ValKind kind;
+  bool literal; /* INT: a number as written, which a name never is */
   union {
     int64_t i; /* INT; BOOL: 0 or 1 */
     double f;
@@ -124,7 +132,8 @@ struct Scope {
   VEC(Binding) names;
   uint32_t *slot; /* hash table of 1 + index, once there are many names */
   uint32_t slots;
-  const Type *rest; /* of a call: the run of leading axes that `...` stands for, once known */
+  const Region *region; /* of an instance's members: its functions run in it */
+  const Type *rest;     /* of a call: the run of leading axes that `...` stands for, once known */
 };
 
 typedef struct Arg {
@@ -140,8 +149,14 @@ struct Call {
   const Arg *arg;  /* positional ones first */
   bool declaring;  /* in a declaration block: modules may be instantiated */
   const Ast *dims; /* INDICES of a builtin's name[dims](…), to be evaluated in scope; or NULL */
+  const Val *run;  /* a LIST of ints: the dims of a module's name[dims](…); or NULL */
   Scope *scope;
 };
+
+typedef struct Known { /* of a value's dims, beyond their sizes */
+  const Ast *dims;     /* where they were declared, or NULL */
+  uint8_t ones;        /* bit k: axis k is a 1 that the program wrote */
+} Known;
 
 struct Sema {
   Arena *arena;
@@ -163,6 +178,7 @@ struct Sema {
   /* the entry being built */
   Builder b;
   uint32_t entry;
+  VEC(Known) known; /* an element a value */
   bool building;
   bool training, fitting; /* what the program reads by these names */
   uint32_t faults;        /* of indices, in the entry */
@@ -227,7 +243,8 @@ Val eval_repeat(Sema *s, Scope *sc, const Ast *a, bool declaring);
 Val list_join(Sema *s, Val l, Val r, Loc loc);
 Val list_repeat(Sema *s, Val list, Val times, Loc loc);
 Val list_index(Sema *s, Scope *sc, Val list, const Ast *indices);
-Val eval_index(Sema *s, Scope *sc, const Ast *a);
+Val eval_index(Sema *s, Scope *sc, const Ast *a, Val of);
+bool rest_dims(Sema *s, Scope *sc, const Ast *rest, Type *run); /* of `...` or `...S` */
 Val eval_elements(Sema *s, Scope *sc, const Ast *a, ValKind kind, bool declaring);
 
 /* ---- index.c ---- */
@@ -241,15 +258,43 @@ Val tensor_unary(Sema *s, Op op, Val x, Loc loc);
 ValueId tensor_widen(Sema *s, ValueId v); /* u8, u16 to i32 */
 /* Lifts numbers, widens, broadcasts so that all have equal dims and element types. */
 bool tensor_unify(Sema *s, uint32_t n, const Val *v, ValueId *out, Loc loc, const char *what);
+/* *v, a number or bool, becomes a tensor of rank 0. */
+bool tensor_lift(Sema *s, Val *v, DType d, Loc loc);
+bool mixes_rows(Sema *s, ValueId x, int axis, Loc loc, const char *what); /* reports it */
+
+/* ---- broadcast.c ---- */
+/* The value's dims were declared so: mismatches show the place, ones in them stretch. */
+void dims_declare(Sema *s, ValueId v, const Ast *dims);
+void dims_write_one(Sema *s, ValueId v, int axis); /* the program wrote this axis's 1 */
+/* A note for each value: where the size of its axis, counted from the right, comes from. */
+void note_sizes(Sema *s, uint32_t n, const ValueId *v, const int *from_right, Loc loc);
+/* The type that all broadcast to; NO_ID are left out. */
+bool dims_join(Sema *s, uint32_t n, const ValueId *v, Type *t, Loc loc, const char *what);
+ValueId broadcast_to(Sema *s, ValueId v, Type t);
 /* Broadcasts so that all have equal dims and the batch on the same axis. */
 bool tensor_align(Sema *s, uint32_t n, ValueId *v, Loc loc, const char *what);
-bool mixes_rows(Sema *s, ValueId x, int axis, Loc loc, const char *what); /* reports it */
+
+/* ---- region.c ---- */
+typedef struct Inside { /* what held before */
+  const char *precision;
+  bool recompute, training, fitting;
+} Inside;
+
+bool region_head(Sema *s, Scope *sc, const Ast *head, Region *r); /* of `precision(f32) { … }` */
+void region_modifiers(Sema *s, Scope *sc, const Ast *mods, Region *r);
+Inside region_enter(Sema *s, const Region *r);
+void region_leave(Sema *s, Inside before);
+/* An expression with the modifiers behind it (NULL: none). */
+Val eval_modified(Sema *s, Scope *sc, const Ast *value, const Ast *mods, bool declaring);
+const Region *scope_region(const Scope *sc); /* the one its functions run in, or NULL */
 
 /* ---- shape.c ---- */
 typedef enum Match { MATCHES, DIFFERS, REPORTED } Match;
 /* Checks v against a type as written, casting int to float and binding the listed dims that are
  * still free in sc. */
 Match type_match(Sema *s, Scope *sc, const Ast *listed, const Ast *type, Val *v, Loc loc);
+/* Binds what of listed stands alone in type; the match itself comes later. */
+void type_bind_dims(Sema *s, Scope *sc, const Ast *listed, const Ast *type, Val v);
 void type_refuse(Sema *s, Scope *sc, const Ast *type, Val v, Loc loc, const char *what);
 /* Dims of a type with nothing free in it: `param[o, i]`, `u8[B, 28]`. */
 bool shape_eval(Sema *s, Scope *sc, const Ast *indices, DType dtype, Type *t);

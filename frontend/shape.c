@@ -3,7 +3,7 @@
  * `int`, `float`, `bool`, `list`, `fn` and `module` are types of compile-time values; everything
  * else is a tensor's.  A listed dim (`fn [B, T](x: [B, T, d])`) binds at the first axis where it
  * stands alone; every other dim is evaluated and compared.  `...` is the run of leading axes that
- * is left over, the same one everywhere in a call.
+ * is left over, the same one everywhere in a call; `...S` is one with a name.
  */
 #include "frontend/sema.h"
 
@@ -26,12 +26,18 @@ static bool match_list(Val *v) { return v->kind == VAL_LIST; }
 static bool match_fn(Val *v) { return is_callable(*v); }
 static bool match_module(Val *v) { return v->kind == VAL_MODULE || v->kind == VAL_INSTANCE; }
 
+/* A number, or what gives one in every step: a schedule, a tensor of rank 0. */
+static bool match_hyper(Val *v) {
+  return v->kind == VAL_INT || v->kind == VAL_FLOAT || v->kind == VAL_THEN || is_callable(*v) ||
+         val_is_tensor(*v);
+}
+
 static const struct {
   const char *word;
   bool (*match)(Val *v);
 } words[] = {
-    {"int", match_int},   {"float", match_float}, {"bool", match_bool},
-    {"list", match_list}, {"fn", match_fn},       {"module", match_module},
+    {"int", match_int}, {"float", match_float},   {"bool", match_bool},   {"list", match_list},
+    {"fn", match_fn},   {"module", match_module}, {"hyper", match_hyper},
 };
 
 static int find_word(const Ast *type) {
@@ -65,27 +71,50 @@ static bool read_written(Sema *s, Scope *sc, const Ast *type, Written *w) {
   return false;
 }
 
-static bool is_listed(const Ast *list, const char *name) {
+static bool is_listed(const Ast *list, const Ast *d) {
   for (uint32_t i = 0; list && i < list->len; i++)
-    if (list->kid[i]->kind == AST_NAME && list->kid[i]->name == name) return true;
+    if (list->kid[i]->kind == d->kind && list->kid[i]->name == d->name) return true;
   return false;
 }
 
+/* A name that has no meaning is most likely a dim that the function's list lacks. */
+static bool unknown_dim(Sema *s, Scope *sc, const Ast *d) {
+  if (d->kind != AST_NAME || scope_find(sc, d->name) || s->incomplete) return false;
+  diag_error(s->diag, d->loc, "`%s` is unknown: list it, `fn [%s]`, or `model M[%s]`%s", d->name,
+             d->name, d->name, scope_near(s, sc, d->name, true));
+  return true;
+}
+
 static Match match_dim(Sema *s, Scope *sc, const Ast *listed, const Ast *d, int64_t size) {
-  if (d->kind == AST_NAME && is_listed(listed, d->name) && !scope_find_here(sc, d->name)) {
+  if (d->kind == AST_NAME && is_listed(listed, d) && !scope_find_here(sc, d->name)) {
     scope_set(s, sc, d->name, val_int(size), d->loc);
     return MATCHES;
   }
   int64_t want = 0;
-  if (!eval_int(s, sc, d, "a dim", &want)) return REPORTED;
+  if (unknown_dim(s, sc, d) || !eval_int(s, sc, d, "a dim", &want)) return REPORTED;
   return want == size ? MATCHES : DIFFERS;
 }
 
+/* What `...S` stands for, bound here where the list has it and nothing bound it before. */
+static Match match_named_rest(Sema *s, Scope *sc, const Ast *listed, const Ast *rest, Type run) {
+  if (is_listed(listed, rest) && !scope_find_here(sc, rest->name)) {
+    Val v = {.kind = VAL_RUN, .run = arena_copy(s->arena, &run, sizeof run)};
+    scope_set(s, sc, rest->name, v, rest->loc);
+    return MATCHES;
+  }
+  Val v = eval_name(s, sc, rest);
+  if (v.kind == VAL_RUN) return type_same_dims(*v.run, run) ? MATCHES : DIFFERS;
+  if (v.kind != VAL_BAD)
+    diag_error(s->diag, rest->loc, "`...%s` is %s, not a run of dims", rest->name,
+               val_describe(s, v));
+  return REPORTED;
+}
+
 /* The first `lead` axes of t are what `...` stands for. */
-static Match match_rest(Sema *s, Scope *sc, const Ast *rest, Type t, int lead) {
-  if (rest->name) return sema_later(s, rest->loc, "a named run of dims"), REPORTED;
+static Match match_rest(Sema *s, Scope *sc, const Ast *listed, const Ast *rest, Type t, int lead) {
   if (lead < 0) return DIFFERS;
   Type run = type_make(DT_f32, lead, t.dim);
+  if (rest->name) return match_named_rest(s, sc, listed, rest, run);
   if (!sc->rest) sc->rest = arena_copy(s->arena, &run, sizeof run);
   return type_same_dims(*sc->rest, run) ? MATCHES : DIFFERS;
 }
@@ -93,11 +122,27 @@ static Match match_rest(Sema *s, Scope *sc, const Ast *rest, Type t, int lead) {
 static Match match_dims(Sema *s, Scope *sc, const Ast *listed, const Ast *dims, Type t) {
   uint32_t n = dims ? dims->len : 0, first = n && dims->kid[0]->kind == AST_REST;
   int lead = first ? (int)t.rank - (int)(n - 1) : 0;
-  Match m = first ? match_rest(s, sc, dims->kid[0], t, lead) : MATCHES;
+  Match m = first ? match_rest(s, sc, listed, dims->kid[0], t, lead) : MATCHES;
   if (m == MATCHES && t.rank != lead + (int)(n - first)) m = DIFFERS;
   for (uint32_t i = first; m == MATCHES && i < n; i++)
     m = match_dim(s, sc, listed, dims->kid[i], t.dim[lead + (int)(i - first)]);
   return m;
+}
+
+/* Listed dims bind where they stand alone, before any other dim is computed from them. */
+void type_bind_dims(Sema *s, Scope *sc, const Ast *listed, const Ast *type, Val v) {
+  if (!type || !listed || !val_is_tensor(v)) return;
+  const Ast *dims = type->kind == AST_INDEX ? type->kid[INDEX_AT] : type;
+  if (dims->kind != AST_ELEMENTS && dims->kind != AST_INDICES) return;
+  Type t = val_type(s, v);
+  uint32_t first = dims->len && dims->kid[0]->kind == AST_REST;
+  int lead = first ? (int)t.rank - (int)(dims->len - 1) : 0;
+  if (lead < 0 || (int)t.rank != lead + (int)(dims->len - first)) return;
+  for (uint32_t i = first; i < dims->len; i++) {
+    const Ast *d = dims->kid[i];
+    if (d->kind == AST_NAME && is_listed(listed, d) && !scope_find_here(sc, d->name))
+      scope_set(s, sc, d->name, val_int(t.dim[lead + (int)(i - first)]), d->loc);
+  }
 }
 
 /* Any float where the type names no element; an i32 may come from u8 and u16. */
@@ -113,13 +158,22 @@ static Match match_dtype(Sema *s, DType want, Val *v, Loc loc) {
   return MATCHES;
 }
 
+/* A number where a single tensor element is wanted. */
+static bool lifts(const Sema *s, const Written *w, Val v) {
+  bool single = !w->dims || w->dims->len == 0;
+  bool number = v.kind == VAL_INT || (v.kind == VAL_FLOAT && w->dtype == DT_f32);
+  return s->building && single && number && (w->dtype == DT_f32 || w->dtype == DT_i32);
+}
+
 Match type_match(Sema *s, Scope *sc, const Ast *listed, const Ast *type, Val *v, Loc loc) {
   if (v->kind == VAL_BAD) return REPORTED;
   int word = find_word(type);
   if (word >= 0) return words[word].match(v) ? MATCHES : DIFFERS;
   Written w;
   if (!read_written(s, sc, type, &w)) return REPORTED;
+  if (lifts(s, &w, *v)) return tensor_lift(s, v, w.dtype, loc) ? MATCHES : REPORTED;
   if (!val_is_tensor(*v)) return DIFFERS;
+  if (v->kind == VAL_TENSOR) dims_declare(s, v->tensor, w.dims);
   Match m = match_dims(s, sc, listed, w.dims, val_type(s, *v));
   return m == MATCHES ? match_dtype(s, w.dtype, v, loc) : m;
 }
@@ -163,6 +217,23 @@ void type_refuse(Sema *s, Scope *sc, const Ast *type, Val v, Loc loc, const char
 
 /* ---- types to be made ------------------------------------------------------------------------ */
 
+static bool add_dim(Sema *s, Scope *sc, const Ast *d, Type *t) {
+  Type run = type_make(DT_f32, 1, (int64_t[]){1});
+  if (d->kind == AST_REST) {
+    if (!rest_dims(s, sc, d, &run)) return false;
+  } else if (unknown_dim(s, sc, d) || !eval_int(s, sc, d, "a dim", &run.dim[0])) return false;
+  else if (run.dim[0] < 1) {
+    diag_error(s->diag, ast_start(d), "a dim must be at least 1, not %lld", (long long)run.dim[0]);
+    return false;
+  }
+  if (t->rank + run.rank > MAX_RANK) {
+    diag_error(s->diag, d->loc, "%d axes; %d are supported", t->rank + run.rank, MAX_RANK);
+    return false;
+  }
+  for (int i = 0; i < run.rank; i++) t->dim[t->rank++] = run.dim[i];
+  return true;
+}
+
 bool shape_eval(Sema *s, Scope *sc, const Ast *indices, DType dtype, Type *t) {
   *t = type_scalar(dtype);
   uint32_t n = indices ? indices->len : 0;
@@ -170,15 +241,8 @@ bool shape_eval(Sema *s, Scope *sc, const Ast *indices, DType dtype, Type *t) {
     diag_error(s->diag, indices->loc, "%u axes; %d are supported", (unsigned)n, MAX_RANK);
     return false;
   }
-  for (uint32_t i = 0; i < n; i++) {
-    const Ast *d = indices->kid[i];
-    if (!eval_int(s, sc, d, "a dim", &t->dim[i])) return false;
-    if (t->dim[i] < 1) {
-      diag_error(s->diag, ast_start(d), "a dim must be at least 1, not %lld", (long long)t->dim[i]);
-      return false;
-    }
-    t->rank++;
-  }
+  for (uint32_t i = 0; i < n; i++)
+    if (!add_dim(s, sc, indices->kid[i], t)) return false;
   uint64_t bytes; /* counted in the widest element, so that casts always fit */
   if (type_bytes(type_with(*t, DT_i64), &bytes)) return true;
   diag_error(s->diag, indices->loc, "a tensor of more than 2^43 elements");

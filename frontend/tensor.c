@@ -1,8 +1,8 @@
 /* tensor.c: arithmetic on tensors: what the user wrote becomes nodes of equal dims and types.
  *
- * Numbers lift to constants, u8 and u16 widen to i32, dims align at the right and leading axes may
- * be absent.  Where the batch lies is followed through every op: an op that mixes rows is refused,
- * because the last batch may be partial and its padding must reach nothing.
+ * Numbers lift to constants, u8 and u16 widen to i32; dims are joined in broadcast.c.  Where the
+ * batch lies is followed through every op: an op that mixes rows is refused, because the last batch
+ * may be partial and its padding must reach nothing.
  */
 #include "frontend/sema.h"
 
@@ -10,10 +10,15 @@
 #include <math.h>
 #include <string.h>
 
+static ValueId param_arg(Sema *s, const Param *p) {
+  ValueId v = graph_add_entry_arg(s->g, s->entry, ARG_state, p->path, p->type, p->loc);
+  dims_declare(s, v, p->dims);
+  return v;
+}
+
 static ValueId param_value(Sema *s, Param *p, Loc loc) {
   if (p->arg != NO_ID) return p->arg;
-  if (p->path)
-    return p->arg = graph_add_entry_arg(s->g, s->entry, ARG_state, p->path, p->type, p->loc);
+  if (p->path) return p->arg = param_arg(s, p);
   diag_error(s->diag, loc, "`%s` has no path: no member of the model holds its instance", p->name);
   diag_note(s->diag, p->loc, "declared here");
   return NO_ID;
@@ -53,76 +58,8 @@ ValueId tensor_widen(Sema *s, ValueId v) {
   return d == DT_u8 || d == DT_u16 ? build_cast(&s->b, v, DT_i32) : v;
 }
 
-/* ---- where a size comes from ----------------------------------------------------------------- */
-
-static Loc origin(const Graph *g, ValueId v) {
-  const Node *n = value_node(g, v);
-  if (n) return n->loc;
-  const Value *value = &g->values.at[v];
-  for (uint32_t i = 0; i < g->entries.len; i++)
-    if (g->entries.at[i].body == value->block) return g->entries.at[i].args.at[value->index].loc;
-  return (Loc){0};
-}
-
-/* One note for each operand that was made elsewhere. */
-static void note_origins(Sema *s, uint32_t n, const ValueId *v, Loc loc) {
-  for (uint32_t i = 0; i < n; i++) {
-    Loc from = v[i] == NO_ID ? (Loc){0} : origin(s->g, v[i]);
-    if (from.line && from.line != loc.line)
-      diag_note(s->diag, from, "%s comes from here", val_describe(s, val_tensor(v[i])));
-  }
-}
-
-/* ---- lifting and broadcasting ---------------------------------------------------------------- */
-
-static bool dims_differ(Sema *s, Loc loc, const char *what, Type a, Type b, int from_right) {
-  static const char *const places[] = {"last", "second to last", "third to last"};
-  int64_t m = a.dim[a.rank - from_right], n = b.dim[b.rank - from_right];
-  Text t = {.arena = s->arena};
-  a.rows = b.rows = -1;
-  type_print(&t, a);
-  text_add(&t, " and ");
-  type_print(&t, b);
-  const char *place = from_right <= 3 ? places[from_right - 1] : "same";
-  const char *hint = m == 1 || n == 1 ? "; this version of mpcc stretches no axis of size 1" : "";
-  diag_error(s->diag, loc, "%s of %s: sizes %lld and %lld of the %s axis differ%s", what, t.at,
-             (long long)m, (long long)n, place, hint);
-  return false;
-}
-
-static int rows_from_right(Type t) { return t.rows < 0 ? -1 : t.rank - t.rows; }
-
-/* *t gains the leading axes of u where it is shorter, and the batch where it has none. */
-static bool join_dims(Sema *s, Type *t, Type u, Loc loc, const char *what) {
-  int n = t->rank < u.rank ? t->rank : u.rank;
-  for (int k = 1; k <= n; k++)
-    if (t->dim[t->rank - k] != u.dim[u.rank - k]) return dims_differ(s, loc, what, *t, u, k);
-  int t_rows = rows_from_right(*t), u_rows = rows_from_right(u);
-  if (t_rows >= 0 && u_rows >= 0 && t_rows != u_rows) {
-    diag_error(s->diag, loc, "%s of tensors whose batch lies on different axes", what);
-    return false;
-  }
-  int rows = t_rows >= 0 ? t_rows : u_rows;
-  if (u.rank > t->rank) *t = u;
-  t->rows = rows < 0 ? -1 : (int8_t)(t->rank - rows);
-  return true;
-}
-
-static ValueId broadcast_to(Sema *s, ValueId v, Type t) {
-  Type from = value_type(s->g, v);
-  int64_t axes[MAX_RANK];
-  for (int i = 0; i < from.rank; i++) axes[i] = t.rank - from.rank + i;
-  return build_broadcast(&s->b, v, t, axes);
-}
-
-bool tensor_align(Sema *s, uint32_t n, ValueId *v, Loc loc, const char *what) {
-  Type t = value_type(s->g, v[0]);
-  for (uint32_t i = 1; i < n; i++)
-    if (!join_dims(s, &t, value_type(s->g, v[i]), loc, what))
-      return note_origins(s, n, v, loc), false;
-  for (uint32_t i = 0; i < n; i++) v[i] = broadcast_to(s, v[i], t);
-  return true;
-}
+/* ---- lifting ----------------------------------------------------------------------------------
+ */
 
 /* A compile-time value as a constant of t's dims and element type; `was` names the type as the user
  * knows it, before widening. */
@@ -155,8 +92,7 @@ static bool same_dtype(Sema *s, DType a, DType b, Loc loc) {
 }
 
 bool tensor_unify(Sema *s, uint32_t n, const Val *v, ValueId *out, Loc loc, const char *what) {
-  DType was = DT_COUNT;
-  Type t = {0};
+  DType was = DT_COUNT, wide = DT_COUNT;
   for (uint32_t i = 0; i < n; i++) {
     out[i] = NO_ID;
     if (v[i].kind == VAL_BAD) return false;
@@ -164,17 +100,27 @@ bool tensor_unify(Sema *s, uint32_t n, const Val *v, ValueId *out, Loc loc, cons
     DType own = (DType)val_type(s, v[i]).dtype;
     if ((out[i] = tensor_of(s, v[i], loc)) == NO_ID) return false;
     out[i] = tensor_widen(s, out[i]);
-    Type u = value_type(s->g, out[i]);
-    if (was == DT_COUNT) t = u;
-    else if (t.dtype != u.dtype) return same_dtype(s, was, own, loc);
-    else if (!join_dims(s, &t, u, loc, what)) return note_origins(s, i + 1, out, loc), false;
+    DType d = (DType)value_type(s->g, out[i]).dtype;
+    if (was != DT_COUNT && wide != d) return same_dtype(s, was, own, loc);
+    wide = d;
     was = own;
   }
   if (was == DT_COUNT) return tensor_of(s, v[0], loc) != NO_ID; /* which reports it */
+  Type t;
+  if (!dims_join(s, n, out, &t, loc, what)) return false;
+  t.dtype = (uint8_t)wide;
   for (uint32_t i = 0; i < n; i++) {
     if (out[i] != NO_ID) out[i] = broadcast_to(s, out[i], t);
     else if (!lift(s, v[i], t, was, &out[i], loc)) return false;
   }
+  return true;
+}
+
+bool tensor_lift(Sema *s, Val *v, DType d, Loc loc) {
+  ValueId x;
+  s->b.loc = loc;
+  if (!lift(s, *v, type_scalar(d), d, &x, loc)) return false;
+  *v = val_tensor(x);
   return true;
 }
 
@@ -212,7 +158,7 @@ static bool can_multiply(Sema *s, Loc loc, const ValueId *v) {
   if (inner != w.dim[0]) {
     diag_error(s->diag, loc, "`@` of %s and %s: inner sizes %lld and %lld differ", left, right,
                (long long)inner, (long long)w.dim[0]);
-    note_origins(s, 2, v, loc);
+    note_sizes(s, 2, v, (int[]){1, 2}, loc);
     return false;
   }
   if (mixes_rows(s, v[0], a.rank - 1, loc, "`@`") || mixes_rows(s, v[1], 0, loc, "`@`"))

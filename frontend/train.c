@@ -116,14 +116,14 @@ static void data_source(Sema *s, Scope *sc, const Ast *field) {
   Val v = val_bad();
   if (source_type(s, sc, field->kid[FIELD_TYPE], &t)) {
     v = val_tensor(graph_add_entry_arg(s->g, s->entry, ARG_input, key->name, t, key->loc));
+    dims_declare(s, v.tensor, field->kid[FIELD_TYPE]->kid[INDEX_AT]);
     add_source(s, key, t);
   }
   scope_bind(s, sc, key->name, v, key->loc);
 }
 
 static void bind_in(Sema *s, Scope *sc, const Ast *a) {
-  refuse_mods(s, a->kid[BIND_MODS]);
-  bind_names(s, sc, a, eval_expr(s, sc, a->kid[BIND_VALUE], false), true);
+  bind_names(s, sc, a, eval_modified(s, sc, a->kid[BIND_VALUE], a->kid[BIND_MODS], false), true);
 }
 
 static void data_block(Sema *s, Scope *sc, const Ast *a) {

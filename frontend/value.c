@@ -153,6 +153,7 @@ Binding *scope_find(const Scope *sc, const char *name) {
 }
 
 void scope_set(Sema *s, Scope *sc, const char *name, Val v, Loc loc) {
+  v.literal = false;
   Binding *b = scope_find_here(sc, name);
   if (b) {
     b->val = v;

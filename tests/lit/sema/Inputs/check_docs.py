@@ -31,7 +31,8 @@ train M {
 }
 """
 
-USES = {"features": " + sum(features(x), axis: 1)", "closer": " + closer(x)"}
+USES = {"features": " + sum(features(x), axis: 1)", "closer": " + closer(x)",
+        "gap": " + sum(gap(x), axis: 1)"}
 
 
 def compile(mpcc, text):
