@@ -279,18 +279,25 @@ static Val call_instance(Sema *s, Instance *i, const Call *c) {
   return val_bad();
 }
 
-/* f32(x), i32(x): casts, of numbers when compiling. */
+/* f32(x), i32(x), bf16(x), f16(x): casts; of numbers to the first two when compiling. */
 static Val call_dtype(Sema *s, DType d, const Call *c) {
   double f;
   if (c->n != 1 || c->arg[0].name) {
     diag_error(s->diag, c->whole, "%s(x) casts one value", dtype_name[d]);
     return val_bad();
   }
-  if (d != DT_f32 && d != DT_i32)
+  if (d != DT_f32 && d != DT_i32 && d != DT_bf16 && d != DT_f16)
     return sema_later(s, c->loc, arena_printf(s->arena, "a cast to %s", dtype_name[d]));
   Val x = c->arg[0].val;
   if (d == DT_i32 && x.kind == VAL_INT) return x;
   if (d == DT_f32 && val_number(x, &f)) return val_float(f);
+  if (val_number(x, &f) && !dtype_holds(d, f)) {
+    diag_error(s->diag, c->arg[0].loc, "%s does not fit in %s", val_describe(s, x), dtype_name[d]);
+    return val_bad();
+  }
+  s->b.loc = c->loc;
+  if (dtype_kind[d] == 'f' && val_number(x, &f))
+    return val_tensor(build_constant(&s->b, type_scalar(d), f));
   ValueId v = tensor_of(s, x, c->arg[0].loc);
   if (v == NO_ID) return val_bad();
   s->b.loc = c->loc;

@@ -79,6 +79,8 @@ static bool lift(Sema *s, Val v, Type t, DType was, ValueId *out, Loc loc) {
     diag_error(s->diag, loc, "%s does not fit in i32", val_describe(s, v));
   else if (fabs(f) > FLT_MAX && !isinf(f))
     diag_error(s->diag, loc, "%s does not fit in f32", val_describe(s, v));
+  else if (t.dtype == DT_f16 && !dtype_holds(DT_f16, f))
+    diag_error(s->diag, loc, "%s does not fit in f16: write f32(x)", val_describe(s, v));
   else *out = build_constant(&s->b, t, f);
   return *out != NO_ID;
 }

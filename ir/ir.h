@@ -42,6 +42,8 @@ typedef struct Type {
 extern const char *const dtype_name[DT_COUNT];
 extern const uint8_t dtype_bytes[DT_COUNT];
 extern const char dtype_kind[DT_COUNT];
+/* A finite number other than 0 stays one when it is rounded to the float type d. */
+bool dtype_holds(DType d, double v);
 
 Type type_make(DType dtype, int rank, const int64_t *dims); /* no rows, unit 0 */
 Type type_scalar(DType dtype);

@@ -2,6 +2,7 @@
 #include "ir/ir.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,18 @@ const char dtype_kind[DT_COUNT] = {
     DTYPES(DTYPE)
 #undef DTYPE
 };
+
+bool dtype_holds(DType d, double v) {
+  /* the least magnitude that becomes infinite, the least that does not become zero */
+  static const struct {
+    double infinite, least;
+  } range[DT_COUNT] = {[DT_f32] = {0x1.ffffffp127, 0x1p-126},
+                       [DT_bf16] = {0x1.ffp127, 0x1p-126},
+                       [DT_f16] = {65520, 0x1.000002p-25}};
+  bool known = range[d].infinite > 0;
+  return !known || !isfinite(v) || v == 0 ||
+         (fabs(v) < range[d].infinite && fabs(v) >= range[d].least);
+}
 
 Type type_make(DType dtype, int rank, const int64_t *dims) {
   Type t = {.dtype = (uint8_t)dtype, .rank = (uint8_t)rank, .rows = -1};

@@ -23,7 +23,6 @@
  */
 #include "passes/precision.h"
 
-#include <math.h>
 #include <string.h>
 
 typedef enum Prec {
@@ -147,11 +146,6 @@ static bool contracts_rows(const Graph *g, const Node *n) {
   return a.rows == ak || b.rows == bk;
 }
 
-/* Rounds to infinity or to zero in f16. */
-static bool f16_loses(double c) {
-  return isfinite(c) && c != 0 && (fabs(c) >= 65520 || fabs(c) <= 0x1p-25);
-}
-
 /* Ops whose result may be what an operand is. */
 static const bool hands_on[OP_COUNT] = {
     [OP_add] = true, [OP_sub] = true,  [OP_neg] = true,       [OP_select] = true,   [OP_max] = true,
@@ -160,7 +154,7 @@ static const bool hands_on[OP_COUNT] = {
 static bool is_lost_constant(const Graph *g, ValueId v) {
   const Node *n = value_node(g, v);
   while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
-  return n && n->op == OP_constant && f16_loses(node_float(n, AT_value, 0));
+  return n && n->op == OP_constant && !dtype_holds(DT_f16, node_float(n, AT_value, 0));
 }
 
 static bool holds_lost_constant(const Graph *g, const Node *n) {

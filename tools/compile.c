@@ -124,13 +124,15 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   return ok ? 0 : 1;
 }
 
-/* `auto` becomes a word of the target's before any pass runs. */
+/* `auto` becomes a word of the target's before any pass runs.  A program's own f16 says how losses
+ * are scaled; where the command line or the target chooses f16, it is dynamic. */
 static int choose_precision(Session *s, Graph *g, const Target *target) {
   const char *word = s->o.precision ? s->o.precision : g->train.precision;
   if (word && !strcmp(word, "auto")) word = target->auto_precision;
-  if (word && strcmp(word, "f32") && strcmp(word, "bf16"))
-    return fail("--precision wants f32, bf16 or auto, not", word);
+  if (word && strcmp(word, "f32") && strcmp(word, "bf16") && strcmp(word, "f16"))
+    return fail("--precision wants f32, bf16, f16 or auto, not", word);
   g->train.precision = word ? word : "f32";
+  if (!strcmp(g->train.precision, "f16") && !g->train.scale.kind) g->train.scale = scale_default;
   return 0;
 }
 

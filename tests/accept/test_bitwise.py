@@ -63,8 +63,9 @@ class Compiled:
         found = {}
         for path, s in self.m.states.items():
             value = self.m.get(path)
-            bf16 = mpcc_model.DTYPES[s.tensor.dtype][0] == "bf16"
-            found["state", path] = mpcc_model.widen(value) if bf16 else value.copy()
+            kind = mpcc_model.DTYPES[s.tensor.dtype][0]
+            low = {"bf16": mpcc_model.widen, "f16": lambda x: x.astype(np.float32)}
+            found["state", path] = low.get(kind, np.copy)(value)
         return found
 
     def init(self):
@@ -210,7 +211,7 @@ def check(library, threads, oracles, classes, batch, label):
 
 
 def check_mlp(folder, oracles):
-    for precision in "bf16", "f32":
+    for precision in "bf16", "f16", "f32":
         for level in levels():
             flags = [f"--precision={precision}", f"-mcpu={level}"]
             stages = ["schedule"] + ["dce"] * (precision == "f32")
@@ -232,7 +233,7 @@ def check_odd(folder, oracles):
     for i, (optimizer, hidden, classes, batch) in enumerate(ODD):
         model = with_optimizer(folder, f"odd{i}", optimizer)
         model.write_text(model.read_text().replace("batch B = 64", f"batch B = {batch}"))
-        for precision in "bf16", "f32":
+        for precision in "bf16", "f16", "f32":
             flags = [f"-Dhidden={hidden}", f"-Dclasses={classes}", f"--precision={precision}"]
             library = compile_to(folder / f"odd{i}_{precision}.so", model, *flags)
             wanted = [oracles.of("schedule", model, classes, batch, *flags)]
@@ -249,7 +250,7 @@ def check_long(folder, oracles):
     model.write_text(text.replace("  net = [", "  long: param[9001] = normal(0, 0.1)\n  net = [")
                      .replace("    net((", "    (1 + mean(long * long)) * net(("))
     assert "mean(long" in model.read_text()
-    for precision in "bf16", "f32":
+    for precision in "bf16", "f16", "f32":
         flags = ["-Dhidden=8", f"--precision={precision}"]
         wanted = [oracles.of("schedule", model, 10, 64, *flags)]
         library = compile_to(folder / f"long_{precision}.so", model, *flags)
