@@ -35,6 +35,8 @@ typedef struct Format {
   int statement;     /* shift of the line that the statement began on */
 } Format;
 
+static bool is_in(int kind, const char *set) { return kind > 0 && kind < 128 && strchr(set, kind); }
+
 /* ---- the source between tokens ----------------------------------------------------------------
  */
 
@@ -49,9 +51,22 @@ static size_t begin_of(const Format *f, const Token *t) {
 /* A token never spans lines. */
 static size_t end_of(const Format *f, const Token *t) { return offset_of(f, t->loc.line, t->end); }
 
+/* From `at` to the end of its line; the source need not end with a NUL. */
+static size_t rest_of_line(const Format *f, size_t at) {
+  size_t n = 0;
+  while (at + n < f->source->size && f->source->text[at + n] != '\n') n++;
+  return n;
+}
+
+/* Blanks at `at`. */
+static size_t blanks_at(const Format *f, size_t at) {
+  size_t n = 0, most = rest_of_line(f, at);
+  while (n < most && is_in(f->source->text[at + n], " \t\r")) n++;
+  return n;
+}
+
 static int old_indent(const Format *f, uint32_t line) {
-  const char *s = f->source->text + f->source->line_start[line - 1];
-  return (int)strspn(s, " \t");
+  return (int)blanks_at(f, f->source->line_start[line - 1]);
 }
 
 /* ---- blanks between tokens ---------------------------------------------------------------------
@@ -61,8 +76,6 @@ static bool ends_value(int kind) {
   return kind == T_NAME || kind == T_INT || kind == T_FLOAT || kind == T_STRING || kind == T_BOOL ||
          kind == ')' || kind == ']' || kind == '}';
 }
-
-static bool is_in(int kind, const char *set) { return kind && kind < 128 && strchr(set, kind); }
 
 static bool is_infix(const Token *before, const Token *t) {
   return is_in(t->kind, "+-*/%@^") && ends_value(before->kind);
@@ -159,7 +172,7 @@ static void write_gap(Format *f, const Token *before, const Token *next) {
   const char *text = f->source->text;
   bool first = before != NULL, blank = false, any = before != NULL && before->kind != '{';
   while (at < end || first) {
-    size_t n = strcspn(text + at, "\n"), skip = strspn(text + at, " \t\r");
+    size_t n = rest_of_line(f, at), skip = blanks_at(f, at);
     if (at + n >= end && !first && next->kind) break; /* the line that `next` stands on */
     if (n > end - at) n = end - at;
     bool comment = skip < n;

@@ -4,10 +4,12 @@
 #   install.sh build     what building and running need
 #   install.sh examples  the data set of examples/
 #   install.sh test      what the tests compare with
+#   install.sh fuzz      libFuzzer and the sanitizers for clang
 set -eu
 
 build="gcc libc6-dev cmake ninja-build llvm-19-dev flex bison zlib1g-dev"
 examples="dataset-fashion-mnist"
+fuzz="clang libclang-rt-14-dev"
 test="llvm-19-tools python3 python3-torch python3-numpy clang binutils file"
 
 missing=""
