@@ -76,8 +76,6 @@ static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
                .arg = NO_ID};
   modifiers_apply(s, sc, field->kid[FIELD_MODS], MODIFIER_RULES(param_rules), p);
   if (!shape_eval(s, sc, type->kid[INDEX_AT], DT_f32, &p->type)) return val_bad();
-  if (!p->init)
-    return sema_later(s, key->loc, "a parameter without initializer, which must be loaded");
   return (Val){.kind = VAL_PARAM, .param = p};
 }
 
@@ -92,7 +90,7 @@ static void declare_field(Sema *s, Scope *members, Scope *sc, const Ast *field) 
     return;
   }
   if (!strcmp(word, "param") && type->kind == AST_INDEX) v = declare_param(s, sc, field);
-  else if (!strcmp(word, "state")) sema_later(s, key->loc, "`state`");
+  else if (!strcmp(word, "state")) v = declare_state(s, sc, field);
   else
     diag_error(s->diag, ast_start(type),
                "a member is `name: param[dims] = initializer`, or `name = value`");

@@ -3,18 +3,7 @@
 
 #include <string.h>
 
-/* ---- constructs of the language that belong to later work ------------------------------------ */
-
-static const struct {
-  AstKind kind;
-  const char *what;
-} later_kinds[] = {
-    {AST_ASSIGN, "`:=`"},
-};
-
 static Val refuse_kind(Sema *s, const Ast *a) {
-  for (size_t i = 0; i < sizeof later_kinds / sizeof *later_kinds; i++)
-    if (later_kinds[i].kind == a->kind) return sema_later(s, a->loc, later_kinds[i].what);
   if (a->kind == AST_REST) diag_error(s->diag, a->loc, "`...` stands in front of all other dims");
   else diag_error(s->diag, a->loc, "this does not belong here");
   return val_bad();
@@ -75,6 +64,7 @@ static Val eval_not(Sema *s, Val x, Loc loc) {
 
 /* `training`, `fitting`: of the entry being built. */
 static Val phase_value(Sema *s, const Ast *a, Val v) {
+  if (s->building && v.i == PHASE_batch) return val_int(s->batch);
   if (s->building) return val_bool(v.i == PHASE_training ? s->training : s->fitting);
   diag_error(s->diag, a->loc, "members may not depend on the phase: use `%s` in a function",
              a->name);
@@ -84,13 +74,24 @@ static Val phase_value(Sema *s, const Ast *a, Val v) {
 static Val bound_value(Sema *s, const Ast *a, const Binding *b) {
   if (b->val.kind == VAL_PHASE) return phase_value(s, a, b->val);
   if (b->val.kind == VAL_LATER) return sema_later(s, a->loc, b->val.s);
-  return b->val;
+  if (b->val.kind == VAL_PARAM && b->val.param->is_state && s->building) {
+    ValueId v = param_value(s, b->val.param, a->loc); /* as it is now */
+    return v == NO_ID ? val_bad() : val_tensor(v);
+  }
+  if (b->val.kind != VAL_TOTAL) return b->val;
+  diag_error(s->diag, a->loc,
+             "`%s` is a total, known behind the step: a metric of totals alone may use it",
+             a->name);
+  return val_bad();
 }
 
 Val eval_name(Sema *s, Scope *sc, const Ast *a) {
   const Binding *b = scope_find(sc, a->name);
   if (b) return bound_value(s, a, b);
   if (!strcmp(a->name, "_")) diag_error(s->diag, a->loc, "`_` is never read");
+  else if (s->in_data)
+    diag_error(s->diag, a->loc, "`%s` is no source: declare it, `%s: f32[%s, …]`%s", a->name,
+               a->name, s->batch_name ? s->batch_name : "B", scope_near(s, sc, a->name, true));
   else if (!s->incomplete)
     diag_error(s->diag, a->loc, "unknown name `%s`%s", a->name, scope_near(s, sc, a->name, true));
   return val_bad();
@@ -201,7 +202,20 @@ bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once) {
   return bind_parts(s, sc, bind->kid[BIND_NAMES], v, bind->loc, once);
 }
 
+/* `s = e` in code, where `s := e` is meant. */
+static bool rebinds_state(Sema *s, Scope *sc, const Ast *names) {
+  for (uint32_t i = 0; i < names->len; i++) {
+    const Ast *name = names->kid[i];
+    const Binding *b = scope_find(sc, name->name);
+    if (!b || b->val.kind != VAL_PARAM || !b->val.param->is_state) continue;
+    diag_error(s->diag, name->loc, "`%s` is a state: write `%s := …`", name->name, name->name);
+    return true;
+  }
+  return false;
+}
+
 static void eval_bind(Sema *s, Scope *sc, const Ast *a) {
+  if (rebinds_state(s, sc, a->kid[BIND_NAMES])) return;
   bind_names(s, sc, a, eval_modified(s, sc, a->kid[BIND_VALUE], a->kid[BIND_MODS], false), false);
 }
 
@@ -248,7 +262,7 @@ static void eval_line(Sema *s, Scope *sc, const Ast *a, Flow *flow) {
   case AST_FOR: eval_for(s, sc, a, flow); break;
   case AST_ASSERT: eval_assert(s, sc, a); break;
   case AST_REGION: eval_region(s, sc, a, flow); break;
-  case AST_ASSIGN: refuse_kind(s, a); break;
+  case AST_ASSIGN: state_assign(s, sc, a); break;
   default: diag_error(s->diag, ast_start(a), "the result is unused");
   }
 }

@@ -158,7 +158,7 @@ void init_entry(Sema *s) {
   s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
   for (uint32_t i = 0; i < s->params.len; i++) {
     const Param *p = s->params.at[i];
-    ValueId v = init_param(s, p);
+    ValueId v = p->init ? init_param(s, p) : NO_ID;
     if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, p->path, v, p->loc);
   }
 }

@@ -2,22 +2,9 @@
  * the file, then the model, whose members `train` sees unqualified. */
 #include "frontend/sema.h"
 
-static void declare_states(Sema *s) {
-  for (uint32_t i = 0; i < s->params.len; i++) {
-    const Param *p = s->params.at[i];
-    State st = {.path = p->path,
-                .kind = STATE_param,
-                .type = p->type,
-                .loc = p->loc,
-                .no_decay = p->no_decay};
-    vec_push(s->arena, &s->g->states, st);
-  }
-}
-
-/* The file has a model to train, whatever else is wrong with it. */
+/* The file has a model to train or to ask, whatever else is wrong with it. */
 static bool has_model(Sema *s, const Ast *file) {
-  if (s->model_ast && s->train_ast) return true;
-  if (s->infer_ast) sema_later(s, s->infer_ast->loc, "`infer`");
+  if (s->model_ast && (s->train_ast || s->infer_ast)) return true;
   if (s->diag->errors) return false;
   if (!s->model_ast) diag_error(s->diag, file->loc, "the file has no model");
   else diag_error(s->diag, s->model_ast->loc, "there is no `train %s` block", s->model_ast->name);
@@ -36,9 +23,11 @@ Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *f
   declare_file(s, file);
   if (s->model_ast) declare_model(s);
   if (!has_model(s, file)) return NULL;
-  declare_states(s);
+  train_begin(s);
+  infer_begin(s);
+  states_declare(s);
   init_entry(s);
-  if (s->infer_ast) sema_later(s, s->infer_ast->loc, "`infer`");
   train_entries(s);
+  infer_entries(s);
   return diag->errors ? NULL : s->g;
 }

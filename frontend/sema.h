@@ -19,9 +19,14 @@
  *   modifiers.c words behind a value: `decay(false)`, `split(last, 0.1)`
  *   declare.c   file, module and model blocks; parameters and their paths
  *   import.c    other files
+ *   state.c     parameters and states: their declaration, values, `:=`
  *   init.c      initializers: the entry `init`
  *   optimizer.c the settings of optimizers
  *   train.c     the train block: entries train_step and eval
+ *   settings.c  its settings of one number or word
+ *   data.c      its data
+ *   loss.c      losses and metrics
+ *   infer.c     the infer block: an entry for each fn
  *
  * An error is reported once, where it is found; what it was found in becomes VAL_BAD, which every
  * operation swallows, so that evaluation goes on and finds the next.  Evaluation is bounded in
@@ -48,11 +53,13 @@ typedef enum ValKind {
   VAL_PARAM,
   VAL_TENSOR,
   VAL_DTYPE,
-  VAL_THEN,  /* schedules one after the other, as a list */
-  VAL_FILE,  /* an import with a name, `core`: its names are read as members */
-  VAL_RUN,   /* the dims that `...S` stands for */
-  VAL_PHASE, /* `training`, `fitting`: a bool in each entry */
-  VAL_LATER  /* a name that a later version gives a meaning; s says to what */
+  VAL_THEN,   /* schedules one after the other, as a list */
+  VAL_FILE,   /* an import with a name, `core`: its names are read as members */
+  VAL_RUN,    /* the dims that `...S` stands for */
+  VAL_PHASE,  /* `training`, `fitting`: a bool in each entry; a dim of the model: its batch */
+  VAL_TOTAL,  /* a loss or metric behind its setting; s: its formula */
+  VAL_STREAM, /* a source as long as its file */
+  VAL_LATER   /* a name that a later version gives a meaning; s says to what */
 } ValKind;
 
 typedef struct Val Val;
@@ -84,15 +91,27 @@ typedef struct Region {  /* what holds inside; region.c */
   bool recompute, eval;
 } Region;
 
-typedef struct Param {
+typedef struct Param {     /* or a state */
   const char *name, *path; /* path: NULL until a member of the model holds it */
   Type type;
   const Ast *init, *dims; /* dims: as written */
-  Scope *scope;           /* where init is evaluated */
-  bool no_decay;
+  Scope *scope;           /* where both are evaluated */
+  bool is_state, written;
+  bool phased; /* a state with a dim of the phase: its type is of the entry at hand */
+  bool no_decay, frozen, unsaved;
   Loc loc;
-  ValueId arg; /* in the entry being built, or NO_ID */
+  ValueId arg; /* value in the entry being built, or NO_ID: not read yet */
 } Param;
+
+/* What an entry is elaborated for. */
+typedef struct Phase {
+  EntryKind kind;
+  int64_t batch; /* 0: not given */
+  const char *batch_name;
+  bool full; /* every batch is: tail(drop) */
+} Phase;
+
+typedef struct TrainBlock TrainBlock; /* train.c */
 
 typedef struct Builtin Builtin; /* frontend/builtin.h */
 
@@ -116,10 +135,11 @@ struct Val {
     DType dtype;
     const Type *run;
     Scope *scope; /* FILE */
+    const DataSource *stream;
   };
 };
 
-enum { PHASE_training, PHASE_fitting }; /* Val.i of a VAL_PHASE */
+enum { PHASE_training, PHASE_fitting, PHASE_batch }; /* Val.i of a VAL_PHASE */
 
 typedef struct Binding {
   const char *name; /* interned */
@@ -180,11 +200,16 @@ struct Sema {
   uint32_t entry;
   VEC(Known) known; /* an element a value */
   bool building;
-  bool training, fitting; /* what the program reads by these names */
-  uint32_t faults;        /* of indices, in the entry */
-  const char *total;      /* "loss" or "metric" while one is evaluated */
+  bool training, fitting;            /* what the program reads by these names */
+  uint32_t faults;                   /* of indices, in the entry */
+  const char *total;                 /* "loss" or "metric" while one is evaluated */
+  bool named_loss;                   /* a loss is called `loss` */
+  bool in_data;                      /* in a data block, where unknown names may be sources */
+  Phase phases[ENTRY_KINDS], *phase; /* phase: at hand; of it: */
   const char *batch_name;
   int64_t batch;
+  bool full;
+  TrainBlock *train;
 };
 
 /* Bounds that no sane program meets.  A level of depth costs about 1 KB of stack. */
@@ -343,13 +368,36 @@ bool import_is_main(const Sema *s);
 const char *import_given_as(const Sema *s); /* the current import's name in -D, or NULL */
 void declare_import_item(Sema *s, const Ast *a);
 
+/* ---- state.c ---- */
+Val declare_state(Sema *s, Scope *sc, const Ast *field);
+void states_begin(Sema *s);   /* of an entry: forgets what the last one read and wrote */
+void states_finish(Sema *s);  /* what was written becomes results */
+void states_declare(Sema *s); /* parameters and states of the model, to the graph */
+ValueId param_value(Sema *s, Param *p, Loc loc);
+void state_assign(Sema *s, Scope *sc, const Ast *assign);
+
 /* ---- init.c ---- */
 void init_entry(Sema *s);
 
 /* ---- optimizer.c ---- */
 void set_optimizer(Sema *s, Scope *sc, const Ast *setting);
 
+/* ---- settings.c, loss.c, data.c: settings of `train` ---- */
+typedef void SetFn(Sema *s, Scope *sc, const Ast *setting);
+SetFn setting_batch, setting_tail, setting_steps, setting_epochs, setting_accumulate, setting_clip,
+    setting_precision;
+SetFn setting_loss, setting_metric, setting_data, setting_input;
+void bind_in(Sema *s, Scope *sc, const Ast *bind); /* a binding of a block */
+
 /* ---- train.c ---- */
+void train_begin(Sema *s); /* what must be known before the model's states are */
 void train_entries(Sema *s);
+/* An entry of s->phase, whose names go into sc. */
+void phase_begin(Sema *s, Scope *sc, const char *name, Loc loc);
+void phase_finish(Sema *s);
+
+/* ---- infer.c ---- */
+void infer_begin(Sema *s);
+void infer_entries(Sema *s);
 
 #endif

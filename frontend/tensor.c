@@ -10,20 +10,6 @@
 #include <math.h>
 #include <string.h>
 
-static ValueId param_arg(Sema *s, const Param *p) {
-  ValueId v = graph_add_entry_arg(s->g, s->entry, ARG_state, p->path, p->type, p->loc);
-  dims_declare(s, v, p->dims);
-  return v;
-}
-
-static ValueId param_value(Sema *s, Param *p, Loc loc) {
-  if (p->arg != NO_ID) return p->arg;
-  if (p->path) return p->arg = param_arg(s, p);
-  diag_error(s->diag, loc, "`%s` has no path: no member of the model holds its instance", p->name);
-  diag_note(s->diag, p->loc, "declared here");
-  return NO_ID;
-}
-
 ValueId tensor_of(Sema *s, Val v, Loc loc) {
   if (v.kind == VAL_BAD) return NO_ID;
   if (!val_is_tensor(v)) {
@@ -46,9 +32,7 @@ bool mixes_rows(Sema *s, ValueId x, int axis, Loc loc, const char *what) {
                "%s over %s mixes rows: leave the %s unreduced, its mean is over the real rows",
                what, batch, s->total);
   else
-    diag_error(s->diag, loc,
-               "%s over %s mixes rows and the last batch may be partial: tail(drop), which "
-               "this version of mpcc does not support",
+    diag_error(s->diag, loc, "%s over %s mixes rows and the last batch may be partial: tail(drop)",
                what, batch);
   return true;
 }

@@ -67,6 +67,8 @@ const char *val_describe(Sema *s, Val v) {
   case VAL_FILE: return "an import";
   case VAL_RUN: return "a run of dims";
   case VAL_PHASE: return "a bool";
+  case VAL_TOTAL: return "a total";
+  case VAL_STREAM: return "a source as long as its file";
   case VAL_BAD:
   case VAL_LATER: break;
   }

@@ -1,0 +1,158 @@
+/* settings.c: settings of `train` that are a number or a word: batch, tail, steps, epochs,
+ * accumulate, clip, precision and its loss scale. */
+#include "frontend/sema.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+static bool positive(Sema *s, Scope *sc, const Ast *a, int64_t *n) {
+  const Ast *v = a->kid[SETTING_VALUE];
+  const char *what = arena_printf(s->arena, "`%s`", a->name);
+  if (!v) {
+    diag_error(s->diag, a->loc, "%s wants a number", what);
+    return false;
+  }
+  if (!eval_int(s, sc, v, what, n)) return false;
+  if (*n >= 1 && *n <= INT32_MAX) return true;
+  diag_error(s->diag, ast_start(v), "%s must be from 1 to %d, not %lld", what, INT32_MAX,
+             (long long)*n);
+  return false;
+}
+
+/* One of the words, by its place, or -1: reported. */
+static int one_word(Sema *s, const Ast *a, const Ast *v, const char *const *words, int n) {
+  for (int i = 0; v && v->kind == AST_NAME && i < n; i++)
+    if (!strcmp(v->name, words[i])) return i;
+  Text t = {.arena = s->arena};
+  for (int i = 0; i < n; i++)
+    text_printf(&t, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", words[i]);
+  diag_error(s->diag, v ? ast_start(v) : a->loc, "`%s` is %s", a->name, t.at);
+  return -1;
+}
+
+/* A wrong size stands for 1 until the end, so that the rest can be looked at. */
+void setting_batch(Sema *s, Scope *sc, const Ast *a) {
+  const Ast *bound = a->kid[SETTING_BOUND];
+  Phase *p = s->phase;
+  p->batch = 1;
+  int64_t n = 0;
+  if (positive(s, sc, a, &n)) p->batch = n;
+  if (bound) p->batch_name = bound->name;
+}
+
+void setting_tail(Sema *s, Scope *sc, const Ast *a) {
+  static const char *const words[] = {"drop", "pad"};
+  (void)sc;
+  s->phase->full = one_word(s, a, a->kid[SETTING_VALUE], words, 2) == 0;
+}
+
+void setting_steps(Sema *s, Scope *sc, const Ast *a) { positive(s, sc, a, &s->g->train.steps); }
+void setting_epochs(Sema *s, Scope *sc, const Ast *a) { positive(s, sc, a, &s->g->train.epochs); }
+void setting_accumulate(Sema *s, Scope *sc, const Ast *a) {
+  positive(s, sc, a, &s->g->train.accumulate);
+}
+
+void setting_clip(Sema *s, Scope *sc, const Ast *a) {
+  const Ast *v = a->kid[SETTING_VALUE];
+  double f;
+  if (!v) diag_error(s->diag, a->loc, "`clip` wants a number");
+  else if (!eval_float(s, sc, v, "`clip`", &f)) return;
+  else if (!((float)f > 0) || f > FLT_MAX)
+    diag_error(s->diag, ast_start(v), "`clip` must be above 0 and fit in f32");
+  else s->g->train.clip = f;
+}
+
+/* ---- precision ------------------------------------------------------------------------------- */
+
+static bool power_of_two(double x) {
+  int exponent;
+  return x > 0 && frexp(x, &exponent) == 0.5;
+}
+
+static void wrong_scale(Sema *s, Loc loc, const ScaleField *f) {
+  if (f->power) diag_error(s->diag, loc, "`%s` of a scale must be a power of two", f->name);
+  else diag_error(s->diag, loc, "`%s` of a scale must be a count from 1", f->name);
+}
+
+/* name: value */
+static void scale_number(Sema *s, Scope *sc, const Ast *arg) {
+  const char *names[SCALE_FIELDS];
+  for (int i = 0; i < SCALE_FIELDS; i++) {
+    const ScaleField *f = &scale_field[i];
+    double x;
+    names[i] = f->name;
+    if (strcmp(f->name, arg->name)) continue;
+    if (!eval_float(s, sc, arg->kid[ARG_VALUE], arg->name, &x)) return;
+    bool fits = f->power ? power_of_two(x) : x >= 1 && x == floor(x) && x <= INT32_MAX;
+    if (!fits) wrong_scale(s, ast_start(arg->kid[ARG_VALUE]), f);
+    else memcpy((char *)&s->g->train.scale + f->offset, &x, sizeof x);
+    return;
+  }
+  diag_error(s->diag, arg->loc, "a scale has no `%s`%s", arg->name,
+             sema_near(s, arg->name, names, SCALE_FIELDS));
+}
+
+/* scale(dynamic, init: 2^15, …) or scale(2^12) */
+static void set_scale(Sema *s, Scope *sc, const Ast *m, void *into) {
+  const Ast *args = m->kid[MODIFIER_ARGS], *first = args && args->len ? args->kid[0] : NULL;
+  Scale *scale = into;
+  s->g->train.scale_loc = m->loc;
+  if (!first || first->kind == AST_ARG) {
+    diag_error(s->diag, m->loc, "`scale` wants `dynamic` or a power of two: scale(2^12)");
+    return;
+  }
+  uint32_t errors = s->diag->errors;
+  *scale = scale_default;
+  if (first->kind != AST_NAME || strcmp(first->name, "dynamic")) {
+    scale->kind = SCALE_static;
+    if (!eval_float(s, sc, first, "a scale", &scale->init)) return;
+    if (!power_of_two(scale->init)) wrong_scale(s, ast_start(first), &scale_field[0]);
+    if (args->len > 1)
+      diag_error(s->diag, ast_start(args->kid[1]), "a scale that stays takes one number");
+    return;
+  }
+  for (uint32_t i = 1; i < args->len; i++)
+    if (args->kid[i]->kind == AST_ARG) scale_number(s, sc, args->kid[i]);
+    else diag_error(s->diag, ast_start(args->kid[i]), "what a scale does is named: init: 2^15");
+  if (s->diag->errors == errors && !(scale->growth > 1 && scale->backoff < 1 &&
+                                     scale->floor <= scale->init && scale->init <= scale->cap))
+    diag_error(s->diag, m->loc, "a scale wants growth > 1, backoff < 1, floor <= init <= cap");
+}
+
+static void set_residual(Sema *s, Scope *sc, const Ast *m, void *into) {
+  const Ast *args = m->kid[MODIFIER_ARGS];
+  const Ast *word = args && args->len == 1 ? args->kid[0] : NULL;
+  (void)sc, (void)into;
+  if (word && word->kind == AST_NAME && (!strcmp(word->name, "f32") || !strcmp(word->name, "fp32")))
+    s->g->train.residual = "f32";
+  else diag_error(s->diag, m->loc, "`residual` is residual(f32)");
+}
+
+void setting_precision(Sema *s, Scope *sc, const Ast *a) {
+  static const char *const known[][2] = {{"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"},
+                                         {"f16", "f16"}, {"fp16", "f16"}, {"auto", "auto"}};
+  static const char *const later[] = {"fp8", "mx8"};
+  static const ModifierRule rules[] = {
+      {"scale", set_scale}, {"residual", set_residual}, {"master", NULL}};
+  const Ast *v = a->kid[SETTING_VALUE];
+  Loc loc = v ? ast_start(v) : a->loc;
+  const Ast *head = v && v->kind == AST_CALL ? v->kid[CALL_CALLEE] : v;
+  const char *word = head && head->kind == AST_NAME ? head->name : "";
+  Train *t = &s->g->train;
+  t->precision_loc = loc;
+  modifiers_apply(s, sc, a->kid[SETTING_MODS], MODIFIER_RULES(rules), &t->scale);
+  for (size_t i = 0; head == v && i < sizeof known / sizeof *known; i++) {
+    if (strcmp(word, known[i][0])) continue;
+    t->precision = known[i][1];
+    if (!strcmp(t->precision, "f16") && !a->kid[SETTING_MODS])
+      diag_error(s->diag, loc, "f16 without a loss scale: add scale(dynamic)");
+    return;
+  }
+  for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+    if (!strcmp(word, later[i])) {
+      sema_later(s, loc, arena_printf(s->arena, "`precision %s`", word));
+      return;
+    }
+  diag_error(s->diag, loc, "`precision` is f32, bf16, f16 or auto");
+}
