@@ -19,6 +19,8 @@ typedef struct Flag {
   const char *help;
 } Flag;
 
+enum { CLI_ALL = CLI_TRAIN | CLI_EVAL | CLI_INFER };
+
 #define AT(field) offsetof(CliArgs, field)
 
 static const Flag flags[] = {
@@ -29,31 +31,43 @@ static const Flag flags[] = {
     {"--steps", "N", FLAG_COUNT, AT(steps), CLI_TRAIN, "length of the run in steps"},
     {"--epochs", "N", FLAG_COUNT, AT(epochs), CLI_TRAIN, "or in passes over the data"},
     {"--seed", "N", FLAG_COUNT, AT(seed), CLI_TRAIN, "of parameters, order and draws (default 0)"},
-    {"--threads", "N", FLAG_COUNT, AT(threads), CLI_TRAIN | CLI_EVAL, "default: all cores"},
+    {"--threads", "N", FLAG_COUNT, AT(threads), CLI_ALL, "default: all cores"},
     {"--set", "NAME=VALUE", FLAG_PAIR, AT(set), CLI_TRAIN, "a hyperparameter, instead of its own"},
     {"--save", "DIR", FLAG_TEXT, AT(save), CLI_TRAIN, "save here at the end and on Ctrl-C"},
     {"--every", "N", FLAG_COUNT, AT(every), CLI_TRAIN, "and every N steps"},
     {"--keep", "K", FLAG_COUNT, AT(keep), CLI_TRAIN, "keep the last K checkpoints (default 3)"},
-    {"--resume", "DIR", FLAG_TEXT, AT(resume), CLI_TRAIN | CLI_EVAL,
+    {"--resume", "DIR", FLAG_TEXT, AT(resume), CLI_ALL,
      "go on from the newest checkpoint here, or from this one"},
-    {"--load", "FILE", FLAG_TEXT, AT(load), CLI_TRAIN | CLI_EVAL,
+    {"--load", "FILE", FLAG_TEXT, AT(load), CLI_ALL,
      "parameters from a safetensors file or a checkpoint"},
-    {"--only", "GLOB", FLAG_TEXT, AT(only), CLI_TRAIN | CLI_EVAL, "of --load: only these"},
-    {"--map", "'FROM -> TO'", FLAG_LIST, AT(map), CLI_TRAIN | CLI_EVAL,
+    {"--only", "GLOB", FLAG_TEXT, AT(only), CLI_ALL, "of --load: only these"},
+    {"--map", "'FROM -> TO'", FLAG_LIST, AT(map), CLI_ALL,
      "of --load: the file's names; behind TO also: transpose"},
     {"--eval-every", "N", FLAG_COUNT, AT(eval_every), CLI_TRAIN,
      "evaluate every N steps, not only at the end"},
     {"--log", "FILE", FLAG_TEXT, AT(log), CLI_TRAIN, "one JSON object a step"},
     {"--print-every", "N", FLAG_COUNT, AT(print_every), CLI_TRAIN,
      "a line every N steps (default: every 2 s)"},
-    {"--quiet", NULL, FLAG_SWITCH, AT(quiet), CLI_TRAIN | CLI_EVAL, "only results"},
-    {"--help", NULL, FLAG_SWITCH, AT(help), CLI_TRAIN | CLI_EVAL | CLI_INFO, "this text"},
+    {"--input", "NAME=VALUE", FLAG_PAIR, AT(input), CLI_INFER,
+     "a file, or a number where it is one"},
+    {"--text", "NAME=TEXT", FLAG_PAIR, AT(text), CLI_INFER,
+     "ints that are the bytes of TEXT, or of @FILE, continued by the result"},
+    {"--tokens", "N", FLAG_COUNT, AT(tokens), CLI_INFER, "of --text: how many to write"},
+    {"--draw", "N", FLAG_COUNT, AT(draw), CLI_INFER, "where random draws begin (default 0)"},
+    {"--output", "[NAME=]FILE", FLAG_PAIR, AT(outputs), CLI_INFER,
+     "results as FILE.npy or FILE.safetensors"},
+    {"--quiet", NULL, FLAG_SWITCH, AT(quiet), CLI_ALL, "only results"},
+    {"--help", NULL, FLAG_SWITCH, AT(help), CLI_ALL | CLI_INFO | CLI_SELFTEST, "this text"},
 };
 
 static const struct {
   const char *name;
   CliCommand command;
-} commands[] = {{"train", CLI_TRAIN}, {"eval", CLI_EVAL}, {"info", CLI_INFO}};
+} commands[] = {{"train", CLI_TRAIN},
+                {"eval", CLI_EVAL},
+                {"infer", CLI_INFER},
+                {"info", CLI_INFO},
+                {"selftest", CLI_SELFTEST}};
 
 static void complain(const CliArgs *a, const char *kind, const char *fmt, va_list args) {
   fprintf(stderr, "%s: %s: ", a->program, kind);
@@ -91,7 +105,7 @@ static int read_count(const CliArgs *a, const Flag *f, const char *text, int64_t
   errno = 0;
   long long n = strtoll(text, &end, 10);
   bool digits = *text >= '0' && *text <= '9' && !*end && !errno;
-  bool zero_means = f->at == AT(seed) || f->at == AT(threads);
+  bool zero_means = f->at == AT(seed) || f->at == AT(threads) || f->at == AT(draw);
   if (!digits || (n == 0 && !zero_means))
     return cli_error(a, CLI_USAGE, "%s needs a whole number%s, found '%s'", f->name,
                      zero_means ? "" : " of at least 1", text);
@@ -107,8 +121,8 @@ static size_t name_length(const char *text) {
 static int read_pair(const CliArgs *a, const Flag *f, const char *text, CliPairs *out) {
   size_t n = name_length(text);
   bool named = n && text[n] == '=' && n < sizeof out->at->name;
-  if (!named && f->at == AT(set))
-    return cli_error(a, CLI_USAGE, "--set needs NAME=VALUE, found '%s'", text);
+  if (!named && f->value[0] == 'N')
+    return cli_error(a, CLI_USAGE, "%s needs %s, found '%s'", f->name, f->value, text);
   out->at[out->len].name[0] = 0;
   if (named) snprintf(out->at[out->len].name, sizeof out->at->name, "%.*s", (int)n, text);
   out->at[out->len++].value = named ? text + n + 1 : text;
@@ -176,8 +190,11 @@ static int check_together(const CliArgs *a) {
   if (a->every && !a->save) return cli_error(a, CLI_USAGE, "--every needs --save DIR");
   if ((a->only || a->map.len) && !a->load)
     return cli_error(a, CLI_USAGE, "--only and --map go with --load FILE");
-  if (a->command == CLI_EVAL && !a->resume && !a->load)
-    return cli_error(a, CLI_USAGE, "eval needs --resume DIR or --load FILE");
+  if (a->command == CLI_INFER && !a->entry)
+    return cli_error(a, CLI_USAGE, "infer needs the name of a function (--help lists them)");
+  if ((a->command == CLI_EVAL || a->command == CLI_INFER) && !a->resume && !a->load)
+    return cli_error(a, CLI_USAGE, "%s needs --resume DIR or --load FILE",
+                     a->command == CLI_EVAL ? "eval" : "infer");
   return CLI_OK;
 }
 
@@ -186,8 +203,11 @@ static const char *base_name(const char *path) {
   return slash ? slash + 1 : path;
 }
 
+#define LISTS(a)                                                                                   \
+  { &(a)->data, &(a)->eval_data, &(a)->set, &(a)->map, &(a)->input, &(a)->text, &(a)->outputs }
+
 static int alloc_pairs(CliArgs *a, int argc) {
-  CliPairs *lists[] = {&a->data, &a->eval_data, &a->set, &a->map};
+  CliPairs *lists[] = LISTS(a);
   for (size_t i = 0; i < MP_LEN(lists); i++) {
     lists[i]->at = calloc((size_t)argc + 1, sizeof *lists[i]->at);
     if (!lists[i]->at) return cli_error(a, CLI_FAILED, "no memory");
@@ -200,6 +220,8 @@ int cli_parse(CliArgs *a, int argc, char **argv) {
   a->program = argc > 0 ? base_name(argv[0]) : "train";
   int status = alloc_pairs(a, argc), i = 1;
   if (!status && i < argc && argv[i][0] != '-') status = read_command(a, argv[i++]);
+  if (!status && a->command & (CLI_INFER | CLI_INFO) && i < argc && argv[i][0] != '-')
+    a->entry = argv[i++];
   for (int k = i; k < argc; k++) a->help |= !strcmp(argv[k], "--help") || !strcmp(argv[k], "-h");
   if (a->help) return status;
   for (; i < argc && !status; i++)
@@ -209,8 +231,6 @@ int cli_parse(CliArgs *a, int argc, char **argv) {
 }
 
 void cli_free_args(CliArgs *a) {
-  free(a->data.at);
-  free(a->eval_data.at);
-  free(a->set.at);
-  free(a->map.at);
+  CliPairs *lists[] = LISTS(a);
+  for (size_t i = 0; i < MP_LEN(lists); i++) free(lists[i]->at);
 }

@@ -17,7 +17,7 @@ static void print_note(void *user, const char *line) {
 
 /* ---- opening ---- */
 
-static int open_ctx(CliRun *r) {
+int cli_open_ctx(CliRun *r) {
   mp_error err;
   mp_options o = {.struct_size = sizeof o,
                   .threads = r->args->threads > 1024 ? -1 : (int)r->args->threads,
@@ -61,7 +61,7 @@ static int command_train(CliRun *r) {
   if (!status && r->args->eval_every && !r->eval.rows)
     status = cli_error(r->args, CLI_USAGE, "--eval-every needs --eval-data: %s has no split",
                        r->desc->name);
-  if (!status) status = open_ctx(r);
+  if (!status) status = cli_open_ctx(r);
   if (!status) status = cli_restore(r);
   if (!status) status = cli_set_hypers(r);
   return status ? status : cli_train(r);
@@ -74,15 +74,22 @@ static int command_eval(CliRun *r) {
   if (!status && !r->eval.rows)
     status =
         cli_error(r->args, CLI_USAGE, "eval needs --eval-data: %s has no split", r->desc->name);
-  if (!status) status = open_ctx(r);
+  if (!status) status = cli_open_ctx(r);
   if (!status) status = cli_restore(r);
   if (!status) status = cli_open_progress(&r->progress, r->args, 0, 0);
   return status ? status : cli_run_eval(r);
 }
 
+static int (*command_of(CliCommand c))(CliRun *) {
+  return c == CLI_TRAIN   ? command_train
+         : c == CLI_EVAL  ? command_eval
+         : c == CLI_INFER ? cli_infer
+                          : cli_selftest;
+}
+
 static int run_command(const CliArgs *a, const mp_model *model) {
   CliRun r = {.args = a, .desc = model->desc, .api = mp_get_api(model, MP_ABI)};
-  int status = a->command == CLI_TRAIN ? command_train(&r) : command_eval(&r);
+  int status = command_of(a->command)(&r);
   int closed = cli_close_progress(&r.progress);
   close_run(&r);
   return status ? status : closed;
@@ -92,8 +99,10 @@ int mp_cli(const mp_model *model, int argc, char **argv) {
   CliArgs a;
   int status = cli_parse(&a, argc, argv);
   if (!status && a.help) cli_print_help(&a, model->desc);
-  else if (!status && a.command == CLI_INFO) cli_print_info(model);
-  else if (!status) status = run_command(&a, model);
+  else if (!status && a.command == CLI_INFO) {
+    cli_print_info(model);
+    if (a.entry) status = cli_inspect(&a);
+  } else if (!status) status = run_command(&a, model);
   cli_free_args(&a);
   bool lost = fflush(stdout) || ferror(stdout); /* a full disk behind our output */
   return lost && !status ? CLI_FAILED : status;

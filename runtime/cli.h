@@ -13,9 +13,17 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_SIGNAL = 128 /* + its number */ };
 
+typedef struct CliRun CliRun;
+
 /* ---- args.c: the command line -------------------------------------------------------------- */
 
-typedef enum CliCommand { CLI_TRAIN = 1, CLI_EVAL = 2, CLI_INFO = 4 } CliCommand;
+typedef enum CliCommand {
+  CLI_TRAIN = 1,
+  CLI_EVAL = 2,
+  CLI_INFO = 4,
+  CLI_INFER = 8,
+  CLI_SELFTEST = 16
+} CliCommand;
 
 typedef struct CliPairs { /* NAME=VALUE, …; the name is empty where none was given */
   struct {
@@ -29,9 +37,12 @@ typedef struct CliArgs {
   const char *program;
   CliCommand command;
   CliPairs data, eval_data, set, map;                    /* those of map have no names */
+  CliPairs input, text, outputs;                         /* of infer */
   int64_t steps, epochs, every, eval_every, print_every; /* 0: not given */
   int64_t keep, threads, seed;                           /* seed -1: not given */
+  int64_t tokens, draw;                                  /* of infer */
   const char *save, *resume, *load, *only, *log;
+  const char *entry; /* of infer; of info the checkpoint */
   int quiet, help;
 } CliArgs;
 
@@ -135,10 +146,23 @@ void cli_print_eval(const CliProgress *p, int64_t rows, const CliMeter *m);
 void cli_print_done(const CliProgress *p, const CliStep *last);
 int cli_close_progress(CliProgress *p);
 
+/* ---- output.c, infer.c --------------------------------------------------------------------- */
+
+int cli_write_file(const CliArgs *a, const char *path, mp_fill_fn *fill, void *user); /* or not */
+int cli_write_tensors(const CliArgs *a, const char *path, const mp_st_item *items, uint32_t n);
+void cli_print_tensor(const mp_tensor *t, const void *data);
+int64_t cli_int_at(int32_t dtype, const void *data, uint64_t i); /* of ints */
+int cli_infer(CliRun *r);
+
+/* ---- inspect.c, selftest.c ----------------------------------------------------------------- */
+
+int cli_inspect(const CliArgs *a);
+int cli_selftest(CliRun *r);
+
 /* ---- train.c, eval.c, restore.c, cli.c
  * ---------------------------------------------------------------- */
 
-typedef struct CliRun {
+struct CliRun {
   const CliArgs *args;
   const mp_desc *desc;
   const mp_api *api;
@@ -146,12 +170,13 @@ typedef struct CliRun {
   CliFeed train, eval;
   CliMeter of_step, window, of_eval;
   CliProgress progress;
-} CliRun;
+};
 
 int cli_ctx_error(const CliRun *r);      /* says what the context says; returns CLI_FAILED */
 int64_t cli_steps_done(const CliRun *r); /* attempted, skipped ones too */
-int cli_restore(CliRun *r);              /* the state that the run starts from */
-int cli_set_hypers(CliRun *r);           /* --set */
+int cli_open_ctx(CliRun *r);
+int cli_restore(CliRun *r);    /* the state that the run starts from */
+int cli_set_hypers(CliRun *r); /* --set */
 int cli_open_train(CliRun *r);
 int cli_open_eval(CliRun *r); /* nothing to do without --eval-data or a split */
 int cli_run_eval(CliRun *r);  /* the same; prints and logs the means */

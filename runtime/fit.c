@@ -162,15 +162,6 @@ int mp_fit_some(const mp_ctx *ctx, const mp_st *st, const mp_load *how, mp_want 
 
 /* ---- copying ---- */
 
-static uint32_t f32_of_f16(uint16_t h) {
-  uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 0x3ff;
-  if (e == 31) return sign | 0x7f800000 | m << 13;
-  if (e) return sign | (e + 112) << 23 | m << 13;
-  if (!m) return sign;
-  for (e = 113; !(m & 0x400); e--) m <<= 1; /* subnormal in f16, normal in f32 */
-  return sign | e << 23 | (m & 0x3ff) << 13;
-}
-
 static void copy_element(const mp_tensor *t, const mp_want *w, const char *from, char *to) {
   uint32_t size = mp_type_of(t->dtype)->size, wide;
   uint16_t half;
@@ -179,7 +170,7 @@ static void copy_element(const mp_tensor *t, const mp_want *w, const char *from,
     return;
   }
   memcpy(&half, from, sizeof half);
-  wide = is_type(w->from, MP_BF16) ? (uint32_t)half << 16 : f32_of_f16(half);
+  wide = is_type(w->from, MP_BF16) ? (uint32_t)half << 16 : mp_f32_of_f16(half);
   memcpy(to, &wide, sizeof wide);
 }
 

@@ -71,13 +71,18 @@ static void print_examples(const CliArgs *a, const mp_desc *d) {
     for (uint32_t k = 0; d->entries[i].kind == MP_STEP && k < d->entries[i].n_inputs; k++)
       printf(" --data %s=FILE", d->entries[i].inputs[k].name);
   printf(" [flags]\n       %s eval --resume DIR --eval-data [NAME=]FILE … [flags]\n", a->program);
-  printf("       %s info\n", a->program);
+  for (uint32_t i = 0; i < d->n_entries; i++)
+    if (d->entries[i].kind == MP_INFER)
+      printf("       %s infer %s --resume DIR --input NAME=VALUE … [flags]\n", a->program,
+             d->entries[i].name);
+  printf("       %s info [CHECKPOINT]\n       %s selftest\n", a->program, a->program);
 }
 
 void cli_print_help(const CliArgs *a, const mp_desc *d) {
   print_examples(a, d);
-  printf("\nTrains %s (%s, %s).  Data files are IDX, plain or .gz.\n\nflags\n", d->name, d->source,
-         d->precision);
+  printf(
+      "\nTrains %s (%s, %s).  Data files: IDX (also .gz), NPY, CSV, safetensors, raw.\n\nflags\n",
+      d->name, d->source, d->precision);
   cli_print_flags(stdout, a->command == CLI_TRAIN ? CLI_TRAIN | CLI_EVAL : (int)a->command);
   printf("\nentries\n");
   print_entries(d, false);

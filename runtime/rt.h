@@ -27,6 +27,7 @@ typedef struct mp_text { /* `failed` sticks: check it once, at the end */
 } mp_text;
 
 void mp_text_add(mp_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void mp_text_bytes(mp_text *t, const void *bytes, size_t n);
 void mp_text_free(mp_text *t);
 
 bool mp_mul(uint64_t a, uint64_t b, uint64_t *out); /* false: does not fit */
@@ -58,6 +59,7 @@ uint64_t mp_input_bytes(const mp_tensor *t, int64_t rows); /* that a run of `row
 char *mp_dims_text(const int64_t *dims, int32_t ndim, char *out, size_t size); /* "[10, 784]" */
 char *mp_tensor_text(const mp_tensor *t, char *out, size_t size);              /* "f32[10, 784]" */
 void mp_view_of(mp_view *v, const mp_tensor *t, void *data);
+uint32_t mp_f32_of_f16(uint16_t half);                           /* as bits; exact */
 void mp_flush_f32(void *data, uint64_t bytes);                   /* subnormals to zero, sign kept */
 void mp_clean_values(int32_t dtype, void *data, uint64_t bytes); /* what an entry may rely on */
 

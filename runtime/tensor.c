@@ -61,6 +61,15 @@ void mp_view_of(mp_view *v, const mp_tensor *t, void *data) {
   v->shape = (int64_t *)t->dims; /* DLPack has no const; nobody writes through it */
 }
 
+uint32_t mp_f32_of_f16(uint16_t h) {
+  uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 0x3ff;
+  if (e == 31) return sign | 0x7f800000 | m << 13;
+  if (e) return sign | (e + 112) << 23 | m << 13;
+  if (!m) return sign;
+  for (e = 113; !(m & 0x400); e--) m <<= 1; /* subnormal in f16, normal in f32 */
+  return sign | e << 23 | (m & 0x3ff) << 13;
+}
+
 void mp_flush_f32(void *data, uint64_t bytes) {
   char *p = data;
   for (uint64_t i = 0; i + 4 <= bytes; i += 4) {

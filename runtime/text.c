@@ -46,6 +46,13 @@ void mp_text_add(mp_text *t, const char *fmt, ...) {
   va_end(again);
 }
 
+void mp_text_bytes(mp_text *t, const void *bytes, size_t n) {
+  if (t->failed || !text_room(t, n)) return;
+  memcpy(t->at + t->len, bytes, n);
+  t->len += n;
+  t->at[t->len] = 0;
+}
+
 void mp_text_free(mp_text *t) {
   free(t->at);
   *t = (mp_text){0};

@@ -26,6 +26,8 @@ typedef struct Arena {
   float loss, weight, mae;
   float rate, norm;
   uint8_t ok, bad_index, bad_update, finite;
+  _Alignas(64) uint8_t tokens[FAKE_BATCH][FAKE_TOKENS];
+  int32_t length, draw, next[FAKE_BATCH];
 } Arena;
 
 static State *state_of(const mp_frame *f) { return (State *)(void *)f->state; }
@@ -115,6 +117,13 @@ static void run_eval(const mp_frame *f, int32_t tid, int32_t threads) {
   if (!tid) measure(f);
 }
 
+/* The successor of the last of `length` tokens, draw more. */
+static void run_next(const mp_frame *f, int32_t tid, int32_t threads) {
+  Arena *a = arena_of(f);
+  for (int r = tid; r < FAKE_BATCH; r += threads)
+    a->next[r] = a->tokens[r][a->length - 1] + 1 + a->draw;
+}
+
 /* ---- tables ---- */
 
 #define X_TENSOR                                                                                   \
@@ -145,12 +154,22 @@ static const mp_output_desc infer_outputs[] = {
     {{"pred", MP_F32, 1, {FAKE_BATCH}, 0, 0}, MP_OUT_VALUE, NULL},
 };
 
+static const mp_tensor next_inputs[] = {
+    {"tokens", MP_U8, 2, {FAKE_BATCH, FAKE_TOKENS}, 0, 0},
+    SCALAR("length", MP_I32),
+};
+
+static const mp_output_desc next_outputs[] = {
+    {{"next", MP_I32, 1, {FAKE_BATCH}, 0, 0}, MP_OUT_VALUE, NULL},
+};
+
 static const mp_entry_desc entries[] = {
     {"init", MP_INIT, 0, 0, 0, 0, NULL, NULL},
     {"derive", MP_DERIVE, 0, 0, 0, 0, NULL, NULL},
     {"train_step", MP_STEP, 0, FAKE_BATCH, 2, 10, inputs, step_outputs},
     {"eval", MP_EVAL, 0, FAKE_BATCH, 2, 4, inputs, step_outputs},
     {"predict", MP_INFER, 0, FAKE_BATCH, 1, 1, inputs, infer_outputs},
+    {"next", MP_INFER, 0, FAKE_BATCH, 2, 1, next_inputs, next_outputs},
 };
 
 static const mp_state_desc states[] = {
@@ -186,7 +205,7 @@ static const mp_formula_desc formulas[] = {
 #define COMMON                                                                                     \
   .abi = MP_ABI, .size = sizeof(mp_desc), .name = "Fake", .source = "fake.mp",                     \
   .source_hash = "0123456789abcdef", .compiler = "none", .target = "cpu", .precision = "f32",      \
-  .n_entries = 5, .n_hypers = 2, .entries = entries, .states = states, .hypers = hypers,           \
+  .n_entries = 6, .n_hypers = 2, .entries = entries, .states = states, .hypers = hypers,           \
   .arena_bytes = sizeof(Arena), .state_bytes = sizeof(State), .default_epochs = 2,                 \
   .n_formulas = 3, .formulas = formulas
 
@@ -216,12 +235,16 @@ static const uint64_t output_at[] = {offsetof(Arena, loss),       offsetof(Arena
                                      offsetof(Arena, rate),       offsetof(Arena, norm)};
 static const uint64_t pred_at[] = {offsetof(Arena, pred)};
 
+static const uint64_t next_input_at[] = {offsetof(Arena, tokens), offsetof(Arena, length)};
+static const uint64_t next_at[] = {offsetof(Arena, next)};
+
 static const mp_entry_code code[] = {
     {run_init, NULL, hyper_at, NULL, offsetof(Arena, seed), UINT64_MAX},
     {run_derive, NULL, hyper_at, NULL, UINT64_MAX, UINT64_MAX},
     {run_step, input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
     {run_eval, input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
     {run_eval, input_at, hyper_at, pred_at, UINT64_MAX, UINT64_MAX},
+    {run_next, next_input_at, hyper_at, next_at, UINT64_MAX, offsetof(Arena, draw)},
 };
 
 static int create(const mp_options *o, mp_ctx **ctx, mp_error *error) {

@@ -194,6 +194,57 @@ static void test_loads(Checks *c) {
   expect(c, 0, "(37 rows)", "./t eval --load ld " EVAL);
 }
 
+static void test_selftest(Checks *c) {
+  expect(c, 0, "1, 2, 3 threads: same bits|saved and loaded: same bits|passed", "./t selftest");
+  expect(c, 0, "passed", "./loads selftest");
+  expect(c, 2, "does not go with this command", "./t selftest --steps 3");
+}
+
+static void test_info(Checks *c) {
+  expect(c, 0, "", "./t " DATA "--quiet --save info --seed 8");
+  expect(c, 0, "w:m|F32[3]  crc32 |seed  8|  total_steps  52|attempt", "./t info info");
+  expect(c, 0, "info/step-000052/model.safetensors", "./t info info/step-000052/");
+  expect(c, 0, "layer.proj.weight  F32[3, 2]  no checksum", "./t info proj.safetensors");
+  expect(c, 1, "damaged: the checksum of",
+         "f=info/step-000052/model.safetensors;"
+         "printf '\\001' | dd of=$f bs=1 seek=$(($(wc -c <$f) - 2)) conv=notrunc 2>/dev/null;"
+         "./t info info");
+  expect(c, 1, "no checkpoint in 'test'", "mkdir test; ./t info test");
+  expect(c, 1, "not a safetensors file", "./t info x.idx");
+}
+
+static void test_infer(Checks *c) {
+  expect(c, 0, "", "./t " DATA "--quiet --save inf");
+#define INFER "./t infer predict --resume inf "
+  expect(c, 0, "pred f32[203]\n", INFER "--input x=x.idx");
+  expect(c, 0, "204", INFER "--input x=x.idx | wc -l");
+  expect(c, 0, "f4', 'fortran_order': False, 'shape': (203, ), }",
+         INFER "--input x=x.idx --output p.npy; tail -c +11 p.npy | head -1");
+  expect(c, 0, "940\n", "wc -c <p.npy");
+  expect(c, 0, "{\"__metadata__\"|\"pred\":{\"dtype\":\"F32\",\"shape\":[203]",
+         INFER "--input x=x.idx --output pred=p.safetensors; tail -c +9 p.safetensors");
+  expect(c, 2, "FILE.npy or FILE.safetensors", INFER "--input x=x.idx --output p.txt");
+  expect(c, 2, "predict has no result 'p'", INFER "--input x=x.idx --output p=p.npy");
+  expect(c, 2, "no value for 'x': --input x=FILE", INFER);
+  expect(c, 2, "predict has no input 'y', did you mean 'x'?", INFER "--input y=x.idx");
+  expect(c, 2, "'x' is given twice", INFER "--input x=x.idx --input x=x.idx");
+  expect(c, 1, "expected f32[rows, 3], found f32[203, 4]", INFER "--input x=wide.idx");
+  expect(c, 2, "'x' is not rows of ints", INFER "--text x=abc");
+  expect(c, 2, "no infer function 'predikt', did you mean 'predict'?",
+         "./t infer predikt --load inf");
+  expect(c, 2, "infer needs the name of a function", "./t infer --load inf");
+  expect(c, 2, "infer needs --resume DIR or --load FILE", "./t infer predict");
+  expect(c, 0, "infer predict --resume DIR", "./t --help");
+#define NEXT "./t infer next --resume inf " /* the token behind the last one; its draws count */
+  expect(c, 0, "abcdfim", NEXT "--text tokens=abc --tokens 4 | tr -d '\\n'");
+  expect(c, 0, "dfim|!a", NEXT "--text tokens=abc --tokens 4 --quiet");
+  expect(c, 0, "xyzab.c\n", "printf xyzab. >text; " NEXT "--text tokens=@text --draw 52");
+  expect(c, 1, "token 256 is not a byte", "printf '\\377' >text; " NEXT "--text tokens=@text");
+  expect(c, 2, "one input is text", NEXT "--text tokens=a --text length=b");
+  expect(c, 2, "no value for 'tokens': --input tokens=FILE", NEXT "--input length=3");
+  expect(c, 2, "--input length: '3.5' is not a number of type i32", NEXT "--input length=3.5");
+}
+
 /* However it is cut into pieces, the run ends with the same bytes. */
 static void test_resume(Checks *c) {
   expect(c, 0, "done  300 steps", "./t " DATA "--steps 300 --seed 9 --save whole --set lr=0.05");
@@ -257,6 +308,9 @@ int main(int argc, char **argv) {
   test_training(&c);
   test_split(&c);
   test_loads(&c);
+  test_infer(&c);
+  test_info(&c);
+  test_selftest(&c);
   test_resume(&c);
   test_signals(&c);
   test_full_disk(&c);
