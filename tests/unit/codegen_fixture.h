@@ -24,7 +24,7 @@ typedef struct Build {
 
 /* text: everything behind `graph "t"`.  Ends the process if it does not parse or verify. */
 void fixture_init(Fixture *f, const char *text);
-/* The graph goes through the passes from simplify on, each checked by evaluation, and plan_make; the
+/* The graph goes through all passes, each checked by evaluation, and plan_make; the
  * Program is run on poisoned memory.  shared: threads share every map and gemm, however small. */
 void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared);
 void fixture_free(Fixture *f);
