@@ -53,6 +53,7 @@ static bool check_entry(Check *c, uint32_t entry, const Graph *before, const Gra
   const Entry *e = &before->entries.at[entry];
   uint32_t at;
   bool ok = find_entry(after, e->name, &at) != NULL;
+  if (!ok) diag_error(c->diag, e->loc, "pass %s loses @%s", c->pass, e->name);
   for (int64_t rows = e->batch; ok; rows = (e->batch + 1) / 2) {
     Eval *x = run(c, before, entry, rows), *y = run(c, after, at, rows);
     ok = compare(c, e, x, y);
@@ -63,13 +64,15 @@ static bool check_entry(Check *c, uint32_t entry, const Graph *before, const Gra
   return ok;
 }
 
+static bool is_of_step(EntryKind k) { return k == ENTRY_step || k == ENTRY_update; }
+
 bool pass_check_values(void *user, const char *pass, PassKeeps keeps, const Graph *before,
                        const Graph *after) {
   Check c = {.pass = pass, .diag = user};
   bool ok = true;
   c.scalars = scalars_parse(&c.arena);
   for (uint32_t i = 0; ok && keeps != KEEP_none && i < before->entries.len; i++)
-    if (keeps != KEEP_others || before->entries.at[i].kind != ENTRY_step)
+    if (keeps != KEEP_others || !is_of_step(before->entries.at[i].kind))
       ok = check_entry(&c, i, before, after);
   arena_free(&c.arena);
   return ok;

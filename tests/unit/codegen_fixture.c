@@ -126,8 +126,7 @@ void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared) 
   parse(f, text);
   PassOptions o = {.check = pass_check_values, .check_user = &f->diag};
   PassCtx pc = {.arena = &f->arena, .diag = &f->diag, .target = &target, .options = &o};
-  if (!passes_run(&f->g, passes_default, &pc))
-    exit(1);
+  if (!passes_run(&f->g, passes_default, &pc)) exit(1);
   for (uint32_t i = 0; shared && i < f->g->entries.len; i++) share(f->g, f->g->entries.at[i].body);
   f->planned = true;
   f->p = plan_make(f->g, &pc);

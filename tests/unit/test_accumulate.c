@@ -1,9 +1,10 @@
 /* test_accumulate.c: k micro-batches of B give what one batch of k·B gives.
  *
  * In double precision, where the two differ in the order of sums alone: n terms of size at most a
- * differ by at most n²·a·2^-52, and 1e-9 of the largest value is far above that here.  In f32 bit for
- * bit where the design promises it: the gradient of a weight that is one matmul, with B a multiple of
- * k_chunk.  Full and partial batches, among them some where micro-batches have no row at all.
+ * differ by at most n²·a·2^-52, and 1e-9 of the largest value is far above that here.  In f32 bit
+ * for bit where the design promises it: the gradient of a weight that is one matmul, with B a
+ * multiple of k_chunk.  Full and partial batches, among them some where micro-batches have no row
+ * at all.
  */
 #include "tests/unit/pass_fixture.h"
 
@@ -20,7 +21,8 @@ static const char LAYER[] =
     "%%n = sum %%ones {axes=[0]} : f32[]\n%%s1 = add %%s, %%l : f32[]\n"
     "%%c = constant {value=3} : i32[]\n%%cc = broadcast %%c {axes=[]} : i32[rows %d]\n"
     "%%f = ge %%i, %%cc : i1[rows %d]\n%%bad = reduce_or %%f {axes=[0]} : i1[]\n"
-    "return loss \"loss\" = %%l, weight \"loss\" = %%n, state \"seen\" = %%s1, fault \"i\" = %%bad,\n"
+    "return loss \"loss\" = %%l, weight \"loss\" = %%n, state \"seen\" = %%s1, fault \"i\" = "
+    "%%bad,\n"
     "  metric \"m\" = %%s1, weight \"m\" = %%n }\n";
 
 /* Two losses; the weight of the second is data, and zero in some micro-batches. */
@@ -76,8 +78,9 @@ static void compare(Tally *t, const PassFixture *x, const PassFixture *y, int64_
 static void test_sums(Tally *t, const char *form) {
   static const int64_t rows[] = {12, 11, 8, 5, 4, 1};
   PassFixture parts = {0}, whole = {0};
-  if (!expect(t, fixture_start(&parts, text_of(&parts.arena, form, 3, 4), PASSES, EVAL_F64) &&
-                     fixture_start(&whole, text_of(&whole.arena, form, 1, 12), PASSES, EVAL_F64),
+  if (!expect(t,
+              fixture_start(&parts, text_of(&parts.arena, form, 3, 4), PASSES, EVAL_F64) &&
+                  fixture_start(&whole, text_of(&whole.arena, form, 1, 12), PASSES, EVAL_F64),
               "compiles"))
     return;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -91,17 +94,19 @@ static void test_sums(Tally *t, const char *form) {
 
 static void test_bits(Tally *t) {
   PassFixture parts = {0}, whole = {0};
-  if (!expect(t, fixture_start(&parts, text_of(&parts.arena, LAYER, 3, 256), PASSES, EVAL_EXACT) &&
-                     fixture_start(&whole, text_of(&whole.arena, LAYER, 1, 768), PASSES, EVAL_EXACT),
+  if (!expect(t,
+              fixture_start(&parts, text_of(&parts.arena, LAYER, 3, 256), PASSES, EVAL_EXACT) &&
+                  fixture_start(&whole, text_of(&whole.arena, LAYER, 1, 768), PASSES, EVAL_EXACT),
               "compiles"))
     return;
   for (int64_t rows = 768; rows > 200; rows -= 171) {
     int64_t at = 0;
     run(&parts, rows);
     run(&whole, rows);
-    expect(t, tensor_same(eval_result(parts.e, RES_grad, "w"), eval_result(whole.e, RES_grad, "w"),
-                          &at),
-           "the gradient's bits in micro-batches of whole chunks, %lld rows", (long long)rows);
+    expect(
+        t,
+        tensor_same(eval_result(parts.e, RES_grad, "w"), eval_result(whole.e, RES_grad, "w"), &at),
+        "the gradient's bits in micro-batches of whole chunks, %lld rows", (long long)rows);
   }
   fixture_end(&parts);
   fixture_end(&whole);

@@ -143,6 +143,37 @@ static const char ROWS[] =
     "%z = sum %y {axes=[0]} : f32[3]\n"
     "return value \"g\" = %g, value \"n\" = %n, value \"z\" = %z, value \"m\" = %m }\n";
 
+/* A whole step in micro-batches: gradients, sums and a state carried, an update, a commit. */
+static const char STEP[] =
+    "train accumulate 3\nhyper \"lr\" = 0.5 shown \"0.5\"\n"
+    "state param \"w\" : f32[5,3]\nstate param \"b\" : f32[3]\nstate state \"seen\" : f32[]\n"
+    "entry @step step batch 4 (%x: f32[rows 4,5] = input \"x\", %w: f32[5,3] = state \"w\","
+    " %b: f32[3] = state \"b\", %s: f32[] = state \"seen\", %i: i32[rows 4] = input \"i\","
+    " %lr: f32[] = hyper \"lr\") {\n"
+    "%h = matmul %x, %w {k_chunk=256} : f32[rows 4,3]\n"
+    "%bb = broadcast %b {axes=[1]} : f32[rows 4,3]\n"
+    "%z = add %h, %bb : f32[rows 4,3]\n"
+    "%e = cross_entropy %z, %i : f32[rows 4]\n"
+    "%l = sum %e {axes=[0]} : f32[]\n"
+    "%one = constant {value=1} : f32[]\n"
+    "%ones = broadcast %one {axes=[]} : f32[rows 4]\n"
+    "%n = sum %ones {axes=[0]} : f32[]\n"
+    "%s1 = add %s, %l : f32[]\n"
+    "%c = constant {value=6} : i32[]\n"
+    "%cc = broadcast %c {axes=[]} : i32[rows 4]\n"
+    "%f = gt %i, %cc : i1[rows 4]\n"
+    "%bad = reduce_or %f {axes=[0]} : i1[]\n"
+    "return loss \"l\" = %l, weight \"l\" = %n, state \"seen\" = %s1, fault \"i\" = %bad,"
+    " hyper \"lr\" = %lr }\n"
+    "entry @\"update:w\" update (%p: f32[5,3] = state \"w\", %g: f32[5,3] = grad \"w\","
+    " %lr: f32[] = hyper \"lr\") {\n"
+    "%r = broadcast %lr {axes=[]} : f32[5,3]\n%d = mul %r, %g : f32[5,3]\n"
+    "%q = sub %p, %d : f32[5,3]\nreturn state \"w\" = %q }\n"
+    "entry @\"update:b\" update (%p: f32[3] = state \"b\", %g: f32[3] = grad \"b\","
+    " %lr: f32[] = hyper \"lr\") {\n"
+    "%r = broadcast %lr {axes=[]} : f32[3]\n%d = mul %r, %g : f32[3]\n"
+    "%q = sub %p, %d : f32[3]\nreturn state \"b\" = %q }\n";
+
 static void test(Checks *c, const char *text) {
   for (int shared = 0; shared < 2; shared++) {
     Fixture f;
@@ -155,7 +186,7 @@ static void test(Checks *c, const char *text) {
 int main(void) {
   Checks c = {0};
   static const char *const texts[] = {BASIC,   PLACES, CROSSED, RECURRENT, NESTED,
-                                      CHAINED, SLOTS,  STATES,  ROWS};
+                                      CHAINED, SLOTS,  STATES,  ROWS,      STEP};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) test(&c, texts[i]);
   return checks_end(&c, "loops");
 }
