@@ -18,8 +18,8 @@
  * reads it as it is.  What is stored in f32 and loaded low has a form of its own in each type that
  * is asked for: of a parameter it is a derived state, `PATH:bf16`; every entry that writes the
  * master writes the copy in the same kernel, and the entry `derive` makes it anew after init, load
- * or set.  So no step casts a weight.  After this pass every rounding is meaning: nobody adds,
- * moves or drops a cast.
+ * or set.  So no step casts a weight; nor does a loop, to which the form is one more invariant.
+ * After this pass every rounding is meaning: nobody adds, moves or drops a cast.
  */
 #include "passes/precision.h"
 
@@ -115,19 +115,32 @@ static void note_kernel(Precision *s, const Node *k) {
   }
 }
 
+static void note_through(Precision *s, ValueId from, ValueId to) {
+  Readers *r = &s->readers[to], of = s->readers[from];
+  *r = (Readers){r->work | of.work, r->asked | of.asked, r->other || of.other};
+}
+
+static void find_readers(Precision *s, BlockId block);
+
+/* A loop's block reads slices and invariants, each under an argument; carries stay f32. */
+static void note_loop(Precision *s, const Node *n) {
+  int64_t carries = node_int(n, AT_carries, 0);
+  find_readers(s, n->blocks[0]);
+  for (uint32_t j = 0; j < n->nops; j++)
+    if (j < carries) note_f32(s, n->ops[j]);
+    else note_through(s, s->g->blocks.at[n->blocks[0]].args.at[j + 1], n->ops[j]);
+}
+
 /* Readers stand behind what they read, so views come before their source. */
-static void find_readers(Precision *s) {
+static void find_readers(Precision *s, BlockId block) {
   const Graph *g = s->g;
-  const Block *b = &g->blocks.at[s->block];
+  const Block *b = &g->blocks.at[block];
   for (uint32_t i = 0; i < b->results.len; i++) note_f32(s, b->results.at[i]);
   for (uint32_t i = b->nodes.len; i-- > 0;) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
     if (n->op == OP_kernel) note_kernel(s, n);
-    else if (n->op == OP_reshape) {
-      Readers *to = &s->readers[n->ops[0]], of = s->readers[n->res];
-      *to = (Readers){to->work | of.work, to->asked | of.asked, to->other || of.other};
-    } else
-      for (uint32_t j = 0; j < n->nops; j++) note_f32(s, n->ops[j]);
+    else if (n->op == OP_loop) note_loop(s, n);
+    else note_through(s, n->res, n->ops[0]);
   }
 }
 
@@ -185,8 +198,7 @@ static bool is_stored(const Precision *s, ValueId v, Low low) {
   return v < s->values && s->low_of[low][v] == v;
 }
 
-/* The form of v in this type, or NO_ID where it has none: no f32. */
-static ValueId low_form(Precision *s, ValueId v, Low low, Loc loc) {
+ValueId low_form(Precision *s, ValueId v, Low low, Loc loc) {
   if (v >= s->values) return NO_ID;
   ValueId *form = &s->low_of[low][v];
   if (*form == NO_ID && value_type(s->g, v).dtype == DT_f32) *form = make_low(s, v, low, loc);
@@ -240,8 +252,8 @@ static void label_view(Precision *s, NodeId id) {
     NodeId view = id;
     if (!stored && !(free && r.asked >> low == 1)) {
       Type t = value_type(g, n.res);
-      view = graph_add_node(g, s->block, OP_reshape, n.loc, 1, &n.ops[0], 1, &t, 0, NULL);
-      vec_push(s->arena, &s->nodes, view);
+      view = graph_add_node(g, s->at->block, OP_reshape, n.loc, 1, &n.ops[0], 1, &t, 0, NULL);
+      vec_push(s->arena, &s->at->nodes, view);
     }
     show_low(s, view, form, low);
     s->low_of[low][n.res] = g->nodes.at[view].res;
@@ -249,30 +261,52 @@ static void label_view(Precision *s, NodeId id) {
 }
 
 static void set_up(Precision *s) {
-  s->block = s->g->entries.at[s->entry].body;
   s->values = s->g->values.len;
   s->readers = NEW_ARRAY(s->arena, Readers, s->values);
   for (int low = 0; low < LOWS; low++) {
     s->low_of[low] = NEW_ARRAY(s->arena, ValueId, s->values);
     for (ValueId v = 0; v < s->values; v++) s->low_of[low][v] = NO_ID;
   }
-  s->nodes = (NodeIds){0};
+}
+
+static void label_block(Precision *s, BlockId block, NodeId loop);
+
+/* What is stored low outside is low inside. */
+static void label_loop(Precision *s, NodeId id) {
+  Node n = s->g->nodes.at[id];
+  for (uint32_t j = 0; j < n.nops; j++)
+    for (Low low = 0; low < LOWS; low++) {
+      if (!is_stored(s, n.ops[j], low)) continue;
+      ValueId arg = s->g->blocks.at[n.blocks[0]].args.at[j + 1];
+      s->g->values.at[arg].type.dtype = (uint8_t)low_type[low];
+      s->low_of[low][arg] = arg;
+    }
+  label_block(s, n.blocks[0], id);
+}
+
+static void label_block(Precision *s, BlockId block, NodeId loop) {
+  Frame frame = {.block = block, .loop = loop, .outer = s->at};
+  uint32_t n = s->g->blocks.at[block].nodes.len;
+  s->at = &frame;
+  for (uint32_t i = 0; i < n; i++) {
+    NodeId id = s->g->blocks.at[block].nodes.at[i];
+    Op op = s->g->nodes.at[id].op;
+    if (op == OP_kernel) label_kernel(s, id);
+    else if (op == OP_loop) label_loop(s, id);
+    else label_view(s, id);
+    vec_push(s->arena, &frame.nodes, id);
+  }
+  NodeIds *nodes = &s->g->blocks.at[block].nodes;
+  nodes->at = arena_copy(s->g->arena, frame.nodes.at, frame.nodes.len * sizeof *frame.nodes.at);
+  nodes->len = nodes->cap = frame.nodes.len;
+  s->at = frame.outer;
 }
 
 static void label_entry(Precision *s) {
+  BlockId body = s->g->entries.at[s->entry].body;
   set_up(s);
-  find_readers(s);
-  uint32_t n = s->g->blocks.at[s->block].nodes.len;
-  for (uint32_t i = 0; i < n; i++) {
-    NodeId id = s->g->blocks.at[s->block].nodes.at[i];
-    Op op = s->g->nodes.at[id].op;
-    if (op == OP_kernel) label_kernel(s, id);
-    else if (op == OP_reshape) label_view(s, id);
-    vec_push(s->arena, &s->nodes, id);
-  }
-  NodeIds *nodes = &s->g->blocks.at[s->block].nodes;
-  nodes->at = arena_copy(s->g->arena, s->nodes.at, s->nodes.len * sizeof *s->nodes.at);
-  nodes->len = nodes->cap = s->nodes.len;
+  find_readers(s, body);
+  label_block(s, body, NO_ID);
 }
 
 /* Is anything to be low? */
@@ -291,10 +325,8 @@ bool pass_precision(Graph *g, PassCtx *ctx) {
     EntryKind kind = g->entries.at[s.entry].kind;
     if (kind != ENTRY_init && kind != ENTRY_derive) label_entry(&s);
   }
-  for (s.entry = 0; s.entry < g->entries.len; s.entry++) {
-    s.block = g->entries.at[s.entry].body;
+  for (s.entry = 0; s.entry < g->entries.len; s.entry++)
     if (g->entries.at[s.entry].kind == ENTRY_step) write_copies(&s);
-  }
   build_derive(&s);
   return true;
 }

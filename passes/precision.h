@@ -19,21 +19,30 @@ typedef struct Readers {
   bool other;    /* somebody loads it in any type */
 } Readers;
 
+/* A block being rewritten; those of loops stand in that of an entry. */
+typedef struct Frame {
+  BlockId block;
+  NodeIds nodes; /* as rewritten so far */
+  NodeId loop;   /* whose block it is; NO_ID: the entry's */
+  struct Frame *outer;
+} Frame;
+
 typedef struct Precision {
   Graph *g;
   Arena *arena;
   DType type; /* that the program works in */
   uint32_t entry;
-  BlockId block;
+  Frame *at;
   uint32_t values; /* before the pass */
   Readers *readers;
   ValueId *low_of[LOWS]; /* value: its form in this type (itself: stored so), NO_ID: none */
-  NodeIds nodes;         /* of the block, as rewritten so far */
 } Precision;
 
 /* ---- precision.c ----------------------------------------------------------------------------- */
 
 DType precision_of(const Precision *s, const Node *n); /* the type the node works in */
+/* The form of v, which the block in hand sees, in this type, or NO_ID where it has none: no f32. */
+ValueId low_form(Precision *s, ValueId v, Low low, Loc loc);
 /* Operand j of n is loaded low; a gemm takes it as it is, another form through a cast. */
 bool loads_low(const Node *n, uint32_t j);
 bool takes_low(const Node *n, uint32_t j);
@@ -47,7 +56,8 @@ void read_low(Precision *s, NodeId k, uint32_t arg, Low low);
 /* Nodes of the kernel that load argument i in this type read `form`, the others what they read. */
 void read_low_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId form);
 bool asks_low(const Precision *s, NodeId k, uint32_t arg, Low low);
-/* v in this type: a parameter's copy, or what a kernel of its own casts. */
+/* v in this type: a parameter's copy; a form that comes into the loop beside v; else what a kernel
+ * of its own casts. */
 ValueId make_low(Precision *s, ValueId v, Low low, Loc loc);
 /* Every master that the entry writes has its copies written by the same kernel. */
 void write_copies(Precision *s);

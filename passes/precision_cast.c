@@ -108,7 +108,7 @@ static void declare_copy(Precision *s, const State *master, Low low) {
 /* The derived copy of parameter argument v, or NO_ID where v is something else. */
 static ValueId derived_copy(Precision *s, ValueId v, Low low) {
   Graph *g = s->g;
-  if (value_node(g, v)) return NO_ID;
+  if (value_node(g, v) || s->at->loop != NO_ID) return NO_ID;
   Port port = g->entries.at[s->entry].args.at[g->values.at[v].index];
   State *master = port.role == ARG_state ? graph_state(g, port.name) : NULL;
   if (!master || master->kind != STATE_param) return NO_ID;
@@ -117,11 +117,28 @@ static ValueId derived_copy(Precision *s, ValueId v, Low low) {
                              type_with(value_type(g, v), low_type[low]), port.loc);
 }
 
+/* What a loop's block sees whole of outside has its form there: cast once, not in each iteration.
+ */
+static ValueId form_from_outside(Precision *s, ValueId v, Low low, Loc loc) {
+  Graph *g = s->g;
+  NodeId loop = s->at->loop;
+  if (loop == NO_ID || value_node(g, v)) return NO_ID;
+  const Node *n = &g->nodes.at[loop];
+  int64_t operand = (int64_t)g->values.at[v].index - 1; /* the index comes first */
+  if (operand < node_int(n, AT_carries, 0) + node_int(n, AT_slices, 0)) return NO_ID;
+  Frame *inside = s->at;
+  s->at = inside->outer;
+  ValueId form = low_form(s, n->ops[operand], low, loc);
+  s->at = inside;
+  return form == NO_ID ? NO_ID : loop_add_invariant(g, loop, form);
+}
+
 ValueId make_low(Precision *s, ValueId v, Low low, Loc loc) {
   ValueId form = derived_copy(s, v, low);
+  if (form == NO_ID) form = form_from_outside(s, v, low, loc);
   if (form != NO_ID) return form;
-  form = kernel_cast(s->g, s->block, loc, v, low_type[low]);
-  vec_push(s->arena, &s->nodes, s->g->values.at[form].node);
+  form = kernel_cast(s->g, s->at->block, loc, v, low_type[low]);
+  vec_push(s->arena, &s->at->nodes, s->g->values.at[form].node);
   return form;
 }
 
@@ -129,7 +146,7 @@ static void write_copy(Precision *s, uint32_t result, Low low) {
   Graph *g = s->g;
   Port port = g->entries.at[s->entry].results.at[result];
   if (port.role != RES_state || !graph_state(g, low_path(s, port.name, low))) return;
-  ValueId v = g->blocks.at[s->block].results.at[result];
+  ValueId v = g->blocks.at[g->entries.at[s->entry].body].results.at[result];
   Node *k = value_node(g, v);
   if (!k) return; /* not changed */
   NodeId id = (NodeId)(k - g->nodes.at);
