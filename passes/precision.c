@@ -12,7 +12,8 @@
  *   and so no master, moment or anything the optimizer computes;
  * - it is loaded low, or a matmul's result, or an activation or cotangent (it has the batch axis,
  *   and rank 2 or more);
- * - in f16: no constant went into it that f16 takes for infinity or zero (a mask of -1e9).
+ * - in f16: no constant went into it that f16 takes for infinity or zero (a mask of -1e9);
+ * - under `residual f32`: it is no sum of a value and what was computed from that value.
  *
  * A low value is written by its kernel through `cast.policy` and read through another; a matmul
  * reads it as it is.  What is stored in f32 and loaded low has a form of its own in each type that
@@ -188,6 +189,7 @@ static bool storable(const Precision *s, ValueId v, Low low) {
     return false;
   if (n->op == OP_matmul && contracts_rows(g, n)) return false;
   if (prec[n->op].store == PREC_f32) return false; /* a matmul that reads it gets a cast */
+  if (s->wide_residual && is_residual(s, n)) return false;
   if (low == LOW_f16 && holds_lost_constant(g, n)) return false;
   return r.asked || loads_low(n, 0) || (t.rows >= 0 && t.rank >= 2);
 }
@@ -320,6 +322,7 @@ static bool has_work(const Precision *s) {
 bool pass_precision(Graph *g, PassCtx *ctx) {
   Precision s = {.g = g, .arena = ctx->arena};
   s.type = type_of_word(g->train.precision ? g->train.precision : "f32");
+  s.wide_residual = g->train.residual && !strcmp(g->train.residual, "f32");
   if (!has_work(&s)) return false;
   for (s.entry = 0; s.entry < g->entries.len; s.entry++) {
     EntryKind kind = g->entries.at[s.entry].kind;

@@ -1,7 +1,7 @@
-/* precision.h: what the two files of pass `precision` share.
+/* precision.h: what the files of pass `precision` share.
  *
  * precision.c decides which values are stored low, precision_cast.c edits kernels and copies
- * accordingly.
+ * accordingly; precision_residual.c finds the residual stream.
  */
 #ifndef PASSES_PRECISION_H
 #define PASSES_PRECISION_H
@@ -31,6 +31,7 @@ typedef struct Precision {
   Graph *g;
   Arena *arena;
   DType type; /* that the program works in */
+  bool wide_residual;
   uint32_t entry;
   Frame *at;
   uint32_t values; /* before the pass */
@@ -46,6 +47,11 @@ ValueId low_form(Precision *s, ValueId v, Low low, Loc loc);
 /* Operand j of n is loaded low; a gemm takes it as it is, another form through a cast. */
 bool loads_low(const Node *n, uint32_t j);
 bool takes_low(const Node *n, uint32_t j);
+
+/* ---- precision_residual.c -------------------------------------------------------------------- */
+
+/* An addition of a value and what depends on it. */
+bool is_residual(const Precision *s, const Node *n);
 
 /* ---- precision_cast.c ------------------------------------------------------------------------ */
 

@@ -8,7 +8,8 @@
 
 static ValueId cast_node(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {
   Type t = type_with(value_type(g, x), to);
-  return g->nodes.at[graph_add_node(g, block, OP_cast_policy, loc, 1, &x, 1, &t, 0, NULL)].res;
+  NodeId cast = graph_add_node(g, block, OP_cast_policy, loc, 1, &x, 1, &t, 0, NULL);
+  return g->nodes.at[cast].res; /* the array moves when a node is added */
 }
 
 /* ctx of the uses below: all low loads, or those of nodes that work in one type. */
