@@ -23,11 +23,15 @@ static void call_on_thread(void *user, int32_t tid, int32_t threads) {
 
 /* ---- arguments ---- */
 
+static double hyper_value(const mp_ctx *ctx, uint32_t i) {
+  return isnan(ctx->hypers[i]) ? ctx->model->desc->hypers[i].value : ctx->hypers[i];
+}
+
 static void place_hypers(mp_ctx *ctx, const mp_entry_code *code) {
   const mp_desc *d = ctx->model->desc;
   for (uint32_t i = 0; i < d->n_hypers; i++) {
     if (code->hyper_at[i] == UINT64_MAX) continue;
-    float value = (float)(isnan(ctx->hypers[i]) ? d->hypers[i].value : ctx->hypers[i]);
+    float value = (float)hyper_value(ctx, i);
     mp_flush_f32(&value, sizeof value);
     memcpy(ctx->arena + code->hyper_at[i], &value, sizeof value);
   }
@@ -113,9 +117,20 @@ static int check_state(mp_ctx *ctx, const mp_entry_desc *d) {
   return d->kind == MP_STEP ? mp_check_poison(ctx) : MP_OK;
 }
 
+/* Schedules divide by the run's length: with none, every step would be skipped. */
+static int check_length(mp_ctx *ctx, uint32_t entry) {
+  int steps = mp_find_hyper(ctx, "steps");
+  if (steps < 0 || ctx->model->code[entry].hyper_at[steps] == UINT64_MAX) return MP_OK;
+  if (hyper_value(ctx, (uint32_t)steps) >= 1) return MP_OK;
+  return mp_fail(&ctx->error, MP_E_ARG,
+                 "%s: its schedules need the length of the run: hyper(ctx, \"steps\", n)",
+                 ctx->model->desc->entries[entry].name);
+}
+
 static int check_run(mp_ctx *ctx, uint32_t entry, const mp_run *run) {
   const mp_entry_desc *d = &ctx->model->desc->entries[entry];
   int status = check_state(ctx, d);
+  if (!status) status = check_length(ctx, entry);
   if (!status && d->batch && (run->rows < 1 || run->rows > d->batch))
     status = mp_fail(&ctx->error, MP_E_ARG, "%s: rows %lld not in 1 … %lld", d->name,
                      (long long)run->rows, (long long)d->batch);

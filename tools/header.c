@@ -11,6 +11,7 @@ typedef struct Header {
   Arena *arena;
   const mp_desc *d;
   Text *out;
+  VEC(const char *) names; /* of the enumeration being written */
 } Header;
 
 /* By mp_dtype; what has no C type is bits. */
@@ -74,20 +75,38 @@ static void add_bind(Header *h, const mp_entry_desc *e, uint32_t entry, uint32_t
   else text_printf(h->out, "%lld);\n}\n\n", (long long)bytes);
 }
 
+/* What the name of an output ends with, by mp_output_role. */
+static const char *const role_suffix[] = {
+    [MP_OUT_VALUE] = "",
+    [MP_OUT_SUM] = "",
+    [MP_OUT_WEIGHT] = "_weight",
+    [MP_OUT_OK] = "",
+    [MP_OUT_FAULT_INDEX] = "_index_fault",
+    [MP_OUT_FAULT_NONFINITE] = "_nonfinite",
+    [MP_OUT_HYPER] = "_hyper",
+    [MP_OUT_FINITE] = "_finite",
+    [MP_OUT_GAUGE] = "_gauge",
+};
+
+/* Two names may look alike as identifiers: the second then takes its number along. */
+static const char *own_name(Header *h, const char *name, uint32_t number) {
+  for (uint32_t i = 0; i < h->names.len; i++)
+    if (!strcmp(h->names.at[i], name))
+      name = arena_printf(h->arena, "%s_%u", name, (unsigned)number);
+  vec_push(h->arena, &h->names, name);
+  return name;
+}
+
 static void add_outputs(Header *h, const mp_entry_desc *e) {
   if (!e->n_outputs) return;
   text_printf(h->out, "/* Outputs of %s. */\nenum {\n", e->name);
+  h->names.len = 0;
   for (uint32_t i = 0; i < e->n_outputs; i++) {
     const mp_output_desc *o = &e->outputs[i];
-    static const char *const kind[] = {[MP_OUT_WEIGHT] = "_weight",
-                                       [MP_OUT_FAULT_INDEX] = "_index_fault",
-                                       [MP_OUT_FAULT_NONFINITE] = "_nonfinite"};
-    size_t kinds = sizeof kind / sizeof *kind;
-    const char *suffix = (size_t)o->role < kinds && kind[o->role] ? kind[o->role] : "";
-    const char *serial =
-        o->role == MP_OUT_FAULT_INDEX ? arena_printf(h->arena, "_%u", (unsigned)i) : "";
-    text_printf(h->out, "  %s_%s_OUT_%s%s%s = %u, /* ", h->d->name, upper(h, e->name),
-                word(h, o->tensor.name), suffix, serial, (unsigned)i);
+    const char *name =
+        arena_printf(h->arena, "%s%s", word(h, o->tensor.name), role_suffix[o->role]);
+    text_printf(h->out, "  %s_%s_OUT_%s = %u, /* ", h->d->name, upper(h, e->name),
+                own_name(h, name, i), (unsigned)i);
     add_tensor(h, &o->tensor);
     text_add(h->out, " */\n");
   }
@@ -97,18 +116,19 @@ static void add_outputs(Header *h, const mp_entry_desc *e) {
 
 static void add_states(Header *h) {
   text_add(h->out, "/* Paths for get and set. */\n");
+  h->names.len = 0;
   for (uint32_t i = 0; i < h->d->n_states; i++) {
     const mp_state_desc *s = &h->d->states[i];
     if (s->kind != MP_PARAM && s->kind != MP_STATE) continue;
-    text_printf(h->out, "#define %s_PATH_%s \"%s\" /* ", h->d->name, word(h, s->tensor.name),
-                s->tensor.name);
+    text_printf(h->out, "#define %s_PATH_%s \"%s\" /* ", h->d->name,
+                own_name(h, word(h, s->tensor.name), i), s->tensor.name);
     add_tensor(h, &s->tensor);
     text_add(h->out, " */\n");
   }
 }
 
 void header_print(Arena *arena, const mp_desc *d, Text *out) {
-  Header h = {arena, d, out};
+  Header h = {.arena = arena, .d = d, .out = out};
   const char *guard = upper(&h, d->name);
   text_printf(out, "/* The model %s of %s; made by %s.  Functions return an mp_status. */\n",
               d->name, d->source, d->compiler);
