@@ -429,6 +429,8 @@ enum { K_CHUNK = 256 };
 bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
                  const Attr *attrs, Type *types, Text *why);
 bool shape_is_given(Op op);
+/* Operand 0 or 1 of a matmul as the product reads it: [lead…, m, k], [lead…, k, n]. */
+Type matmul_operand(const Graph *g, const Node *n, uint32_t i);
 /* Exponent of S of a result from those of the operands; comes in as stated (a constant keeps it).
  */
 bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, int *unit, Text *why);

@@ -14,7 +14,7 @@
  *           case; columns are the rest).  A reduction may use others' results through broadcast
  *           (softmax: max, then sum of exp).  Results have the dims of the space or of a reduction.
  *   gemm    exactly one matmul, on block arguments directly (the accumulator too), and map nodes on
- *           its result; all results have dims [m, n]
+ *           its result; all results have its dims
  */
 #ifndef IR_PROGRAM_H
 #define IR_PROGRAM_H

@@ -94,19 +94,32 @@ static bool shape_commit(Shape *s) {
   return join_dims(s, 1, s->res);
 }
 
+static bool is_permutation(const Attr *perm, int rank) {
+  uint32_t seen = 0;
+  if (perm->n != (uint32_t)rank) return false;
+  for (int i = 0; i < rank; i++) {
+    int64_t p = perm->ints[i];
+    if (p < 0 || p >= rank || (seen >> p & 1)) return false;
+    seen |= 1u << p;
+  }
+  return true;
+}
+
+static Type permuted(Type x, const int64_t *perm) {
+  Type t = x;
+  for (int i = 0; i < x.rank; i++) {
+    t.dim[i] = x.dim[perm[i]];
+    if (perm[i] == x.rows) t.rows = (int8_t)i;
+  }
+  return t;
+}
+
 static bool shape_transpose(Shape *s) {
   const Attr *perm = attr(s, AT_perm);
-  Type x = operand(s, 0), t = x;
+  Type x = operand(s, 0);
   if (!perm || perm->n != x.rank) return refuse(s, "perm must name every axis");
-  uint32_t seen = 0;
-  for (int i = 0; i < x.rank; i++) {
-    int64_t p = perm->ints[i];
-    if (p < 0 || p >= x.rank || (seen >> p & 1)) return refuse(s, "perm is not a permutation");
-    seen |= 1u << p;
-    t.dim[i] = x.dim[p];
-    if (p == x.rows) t.rows = (int8_t)i;
-  }
-  *s->res = t;
+  if (!is_permutation(perm, x.rank)) return refuse(s, "perm is not a permutation");
+  *s->res = permuted(x, perm->ints);
   return true;
 }
 
@@ -129,23 +142,66 @@ static bool shape_reduce(Shape *s) {
   return true;
 }
 
+/* x as the product reads it: first its axes by perm, then the last two swapped. */
+static Type matmul_view(Type x, const Attr *perm, bool swap) {
+  int64_t last[MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+  if (perm) x = permuted(x, perm->ints);
+  if (!swap) return x;
+  last[x.rank - 2] = x.rank - 1;
+  last[x.rank - 1] = x.rank - 2;
+  return permuted(x, last);
+}
+
+Type matmul_operand(const Graph *g, const Node *n, uint32_t i) {
+  return matmul_view(value_type(g, n->ops[i]), node_attr(n, i ? AT_perm_b : AT_perm_a),
+                     node_bool(n, i ? AT_tb : AT_ta));
+}
+
+/* A row of the last axis is read and written in one piece, so it stays the last. */
+static bool matmul_perms(Shape *s, int rank) {
+  static const AttrKey keys[] = {AT_perm_a, AT_perm_b, AT_perm_c};
+  for (int i = 0; i < 3; i++) {
+    const Attr *perm = attr(s, keys[i]);
+    if (perm && (!is_permutation(perm, rank) || perm->ints[rank - 1] != rank - 1))
+      return refuse(s, "perm_a, perm_b, perm_c must be permutations that keep the last axis");
+  }
+  return true;
+}
+
+/* The result's tag: of a leading axis, of a's rows or of b's columns. */
+static bool matmul_rows(Shape *s, Type a, Type b, Type *t) {
+  int m = t->rank - 2, n = t->rank - 1;
+  int from_a = a.rows < n ? a.rows : -1, from_b = b.rows == m ? -1 : b.rows;
+  bool lead = (from_a >= 0 && from_a < m) || (from_b >= 0 && from_b < m);
+  if (lead && from_a >= 0 && from_b >= 0 && from_a != from_b)
+    return refuse(s, "operands whose real rows lie on different axes");
+  t->rows = (int8_t)(from_a >= 0 ? from_a : from_b);
+  return true;
+}
+
 static bool multiplies(Type t) {
   return t.dtype == DT_f32 || t.dtype == DT_bf16 || t.dtype == DT_f16;
 }
 
 static bool shape_matmul(Shape *s) {
   Type a = operand(s, 0), b = operand(s, 1);
-  if (a.rank != 2 || b.rank != 2) return refuse(s, "wants operands of rank 2");
-  int am = flag(s, AT_ta), bn = !flag(s, AT_tb); /* axis of a that is m, of b that is n */
-  if (a.dim[!am] != b.dim[!bn]) return refuse(s, "inner sizes differ");
+  int rank = a.rank;
+  if (rank < 2 || b.rank != rank) return refuse(s, "wants operands of equal rank, 2 or more");
+  if (!matmul_perms(s, rank)) return false;
+  a = matmul_view(a, attr(s, AT_perm_a), flag(s, AT_ta));
+  b = matmul_view(b, attr(s, AT_perm_b), flag(s, AT_tb));
+  if (a.dim[rank - 1] != b.dim[rank - 2]) return refuse(s, "inner sizes differ");
+  if (memcmp(a.dim, b.dim, (size_t)(rank - 2) * sizeof *a.dim))
+    return refuse(s, "leading axes differ");
   if (!multiplies(a) || !multiplies(b)) return refuse(s, "wants f32, bf16 or f16 operands");
-  Type t = type_make(DT_f32, 2, (int64_t[]){a.dim[am], b.dim[bn]});
-  if (a.rows == am) t.rows = 0;
-  else if (b.rows == bn) t.rows = 1;
+  Type t = type_make(DT_f32, rank, a.dim);
+  t.dim[rank - 1] = b.dim[rank - 1];
+  if (!matmul_rows(s, a, b, &t)) return false;
+  if (attr(s, AT_perm_c)) t = permuted(t, attr(s, AT_perm_c)->ints);
   if (s->nops == 3) {
     Type acc = operand(s, 2);
     if (acc.dtype != DT_f32 || !type_same_dims(acc, t))
-      return refuse(s, "accumulator must be f32[m, n]");
+      return refuse(s, "accumulator must be f32 of the result's dims");
   }
   *s->res = t;
   return true;

@@ -111,7 +111,8 @@ static bool check_arity(Verifier *v, NodeId id) {
 }
 
 static bool may_be_absent(int key) {
-  return attr_kind[key] == ATTR_BOOL || key == AT_part || key == AT_rows;
+  bool order = key == AT_perm_a || key == AT_perm_b || key == AT_perm_c;
+  return attr_kind[key] == ATTR_BOOL || key == AT_part || key == AT_rows || order;
 }
 
 static bool known_precision(const char *word) {

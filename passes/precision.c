@@ -155,9 +155,8 @@ static const Node *made_by(const Graph *g, ValueId v) {
 }
 
 static bool contracts_rows(const Graph *g, const Node *n) {
-  Type a = value_type(g, n->ops[0]), b = value_type(g, n->ops[1]);
-  int ak = node_bool(n, AT_ta) ? 0 : 1, bk = node_bool(n, AT_tb) ? 1 : 0;
-  return a.rows == ak || b.rows == bk;
+  Type a = matmul_operand(g, n, 0), b = matmul_operand(g, n, 1);
+  return a.rows == a.rank - 1 || b.rows == b.rank - 2;
 }
 
 /* Ops whose result may be what an operand is. */

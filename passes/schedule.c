@@ -9,6 +9,11 @@
 /* A barrier costs about a microsecond: a map has to be worth it. */
 enum { SHARED_FROM = 4096, BLOCK = 4096 /* of a row's sum: docs/ir.md */ };
 
+static int64_t inner_size(const Graph *g, const Node *matmul) {
+  Type a = matmul_operand(g, matmul, 0);
+  return a.dim[a.rank - 1];
+}
+
 /* Elements that the kernel goes over, times the inner length for a matmul. */
 static int64_t work(const Graph *g, const Node *k) {
   const Block *b = &g->blocks.at[k->blocks[0]];
@@ -21,7 +26,7 @@ static int64_t work(const Graph *g, const Node *k) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
     int64_t size = type_count(value_type(g, n->res));
     if (op_flags[n->op] & F_REDUCE) size = type_count(value_type(g, n->ops[0]));
-    if (n->op == OP_matmul) size *= value_type(g, n->ops[0]).dim[node_bool(n, AT_ta) ? 0 : 1];
+    if (n->op == OP_matmul) size *= inner_size(g, n);
     if (size > most) most = size;
   }
   return most;

@@ -172,20 +172,27 @@ static ValueId reshape_twice(Simplify *s, const Node *n) {
   return build_typed(&s->b, OP_reshape, type_of(s, n->res), 1, inner->ops, 0, NULL);
 }
 
+static bool swaps_last(const Attr *perm) {
+  uint32_t r = perm->n;
+  for (uint32_t i = 0; i + 2 < r; i++)
+    if (perm->ints[i] != (int64_t)i) return false;
+  return r >= 2 && perm->ints[r - 1] == (int64_t)r - 2;
+}
+
 /* matmul(transpose(a), b) reads a as it is stored: the chains of a contraction do not change. */
 static ValueId matmul_transposed(Simplify *s, const Node *n) {
-  static const AttrKey flag[2] = {AT_ta, AT_tb};
+  static const AttrKey flag[2] = {AT_ta, AT_tb}, order[2] = {AT_perm_a, AT_perm_b};
   for (int i = 0; i < 2; i++) {
     const Node *x = def_of(s, n->ops[i], OP_transpose);
-    if (!x || node_attr(x, AT_perm)->ints[0] != 1) continue;
+    if (!x || !swaps_last(node_attr(x, AT_perm)) || node_attr(n, order[i])) continue;
+    bool swapped = !node_bool(n, flag[i]);
     ValueId ops[3] = {n->ops[0], n->ops[1], n->nops == 3 ? n->ops[2] : NO_ID};
     ops[i] = x->ops[0];
-    bool t[2] = {node_bool(n, AT_ta), node_bool(n, AT_tb)};
-    t[i] = !t[i];
-    Attr attrs[3] = {attr_int(AT_k_chunk, node_int(n, AT_k_chunk, K_CHUNK))};
-    uint32_t count = 1;
-    for (int k = 0; k < 2; k++)
-      if (t[k]) attrs[count++] = attr_bool(flag[k], true);
+    Attr *attrs = NEW_ARRAY(s->c->arena, Attr, n->nattrs + 1);
+    uint32_t count = 0;
+    for (uint32_t k = 0; k < n->nattrs; k++)
+      if (n->attrs[k].key != flag[i]) attrs[count++] = n->attrs[k];
+    if (swapped) attrs[count++] = attr_bool(flag[i], true);
     return build_typed(&s->b, OP_matmul, type_of(s, n->res), n->nops, ops, count, attrs);
   }
   return NO_ID;

@@ -195,21 +195,43 @@ static void give_matmul(Grad *r, uint32_t i, ValueId a, ValueId b, bool ta, bool
   r->cot[x] = build(bd(r), OP_matmul, 3, (ValueId[]){a, b, sum}, n, attrs);
 }
 
+static ValueId transposed(Grad *r, ValueId x, const Attr *perm, bool back) {
+  int64_t order[MAX_RANK] = {0};
+  if (!perm) return x;
+  for (uint32_t i = 0; i < perm->n; i++)
+    if (back) order[perm->ints[i]] = i;
+    else order[i] = perm->ints[i];
+  return build_transpose(bd(r), x, order);
+}
+
+/* An operand stored in another order gets its cotangent by way of a transpose. */
+static void give_stored(Grad *r, uint32_t i, const ValueId *x, bool tx, bool ty, AttrKey key) {
+  if (!attr(r, key)) {
+    give_matmul(r, i, x[0], x[1], tx, ty);
+    return;
+  }
+  ValueId d = build_matmul(bd(r), x[0], x[1], tx, ty);
+  d = build_cast(bd(r), d, (DType)operand_type(r, i).dtype);
+  grad_give(r, i, transposed(r, d, attr(r, key), true));
+}
+
 /* C = A B with a stored as A or Aᵀ (ta), b as B or Bᵀ (tb).  dA = D Bᵀ, dB = Aᵀ D, each in the
  * layout that its operand is stored in: of a transposed one dAᵀ = B Dᵀ, dBᵀ = Dᵀ A. */
 static void vjp_matmul(Grad *r) {
   const Node *n = &r->b.g->nodes.at[r->node];
   bool ta = node_bool(n, AT_ta), tb = node_bool(n, AT_tb), acc = n->nops == 3;
-  ValueId a = n->ops[0], b = n->ops[1], d = r->dy;
+  ValueId d = transposed(r, r->dy, attr(r, AT_perm_c), true);
   if (grad_wants(r, 0)) {
-    if (ta) give_matmul(r, 0, b, d, tb, true);
-    else give_matmul(r, 0, d, b, false, !tb);
+    ValueId b = transposed(r, operand(r, 1), attr(r, AT_perm_b), false);
+    if (ta) give_stored(r, 0, (ValueId[]){b, d}, tb, true, AT_perm_a);
+    else give_stored(r, 0, (ValueId[]){d, b}, false, !tb, AT_perm_a);
   }
   if (grad_wants(r, 1)) {
-    if (tb) give_matmul(r, 1, d, a, true, ta);
-    else give_matmul(r, 1, a, d, !ta, false);
+    ValueId a = transposed(r, operand(r, 0), attr(r, AT_perm_a), false);
+    if (tb) give_stored(r, 1, (ValueId[]){d, a}, true, ta, AT_perm_b);
+    else give_stored(r, 1, (ValueId[]){a, d}, !ta, false, AT_perm_b);
   }
-  if (acc && grad_wants(r, 2)) grad_give(r, 2, d);
+  if (acc && grad_wants(r, 2)) grad_give(r, 2, r->dy);
 }
 
 /* The cotangent type of x[…, n], of which z[…] has no last axis. */

@@ -3,7 +3,8 @@
  * k in chunks of k_chunk; a chunk is a chain of fused multiply-adds from +0, k ascending; chunk
  * totals are added ascending to the accumulator operand, +0 where there is none.  Where k is odd
  * and both operands are bf16 the last chain ends with +0 · +0, because instructions take bf16 in
- * pairs; it turns a chain of -0 into +0.
+ * pairs; it turns a chain of -0 into +0.  Leading axes make many products of one shape; where the
+ * operands and the result lie in memory (ta, perm_a, …) changes no bit.
  */
 #include "ref/cells.h"
 
@@ -15,10 +16,39 @@ typedef struct Matmul {
   bool pad; /* one more +0 · +0 at the end */
 } Matmul;
 
-/* Row i, column j of an operand, which is stored as [cols, rows] where it is transposed. */
-static int64_t element(const Tensor *t, bool transposed, int64_t i, int64_t j) {
-  int64_t width = t->type.dim[1];
-  return transposed ? j * width + i : i * width + j;
+/* Where the elements of an operand or of the result lie, by the axes of the product: leading ones,
+ * then two of a matrix. */
+typedef struct Matrix {
+  const Tensor *t;
+  int64_t stride[MAX_RANK];
+} Matrix;
+
+/* perm: the product's axis i is the tensor's axis perm[i]. */
+static Matrix matrix_of(const Tensor *t, const Attr *perm, bool swap) {
+  Matrix x = {.t = t};
+  int64_t of[MAX_RANK], step = 1;
+  int rank = t->type.rank;
+  for (int i = rank; i-- > 0; step *= t->type.dim[i]) of[i] = step;
+  for (int i = 0; i < rank; i++) x.stride[i] = of[perm ? perm->ints[i] : i];
+  if (!swap) return x;
+  int64_t row = x.stride[rank - 2];
+  x.stride[rank - 2] = x.stride[rank - 1];
+  x.stride[rank - 1] = row;
+  return x;
+}
+
+/* The result is stored with the product's axis perm[i] as its axis i. */
+static Matrix result_of(const Tensor *t, const Attr *perm) {
+  Matrix stored = matrix_of(t, NULL, false), x = stored;
+  for (uint32_t i = 0; perm && i < perm->n; i++) x.stride[perm->ints[i]] = stored.stride[i];
+  return x;
+}
+
+/* The first element of the matrix at place i of the leading axes, whose dims are lead's. */
+static int64_t matrix_at(const Matrix *x, Type lead, int64_t i) {
+  int64_t at = 0;
+  for (int a = lead.rank - 2; a-- > 0; i /= lead.dim[a]) at += i % lead.dim[a] * x->stride[a];
+  return at;
 }
 
 static float get_f32(const Tensor *t, int64_t i) {
@@ -49,37 +79,62 @@ static double dot_f64(const Matmul *p, const double *a, const double *b, double 
   return total;
 }
 
-/* The operand as lines of k elements, so that both dots run along memory. */
-static void *pack(Arena *a, const Tensor *x, bool transposed, int64_t lines, int64_t k) {
-  size_t size = x->wide ? sizeof(double) : sizeof(float);
-  void *to = arena_array(a, (size_t)(lines * k), size);
+/* A matrix as lines of k elements along axis `along`, so that both dots run along memory. */
+static void pack(void *to, const Matrix *m, int64_t first, int along, int64_t lines, int64_t k) {
+  const Tensor *x = m->t;
+  int across = 2 * x->type.rank - 3 - along;
   for (int64_t i = 0; i < lines * k; i++) {
-    int64_t at = element(x, transposed, i / k, i % k);
+    int64_t at = first + i / k * m->stride[across] + i % k * m->stride[along];
     if (x->wide) ((double *)to)[i] = tensor_get(x, at);
     else ((float *)to)[i] = get_f32(x, at);
   }
-  return to;
+}
+
+typedef struct Product {
+  Matmul p;
+  Matrix a, b, c;
+  const Tensor *acc;
+  void *rows, *cols; /* of one matrix, packed */
+} Product;
+
+static void multiply(Eval *e, const Product *x, Tensor *c, int64_t at) {
+  const Matmul *p = &x->p;
+  int rank = c->type.rank;
+  for (int64_t i = 0; i < p->m * p->n; i++) {
+    int64_t row = i / p->n, col = i % p->n;
+    int64_t to = at + row * x->c.stride[rank - 2] + col * x->c.stride[rank - 1];
+    double start = x->acc ? tensor_get(x->acc, to) : 0;
+    const void *rows = x->rows, *cols = x->cols;
+    double total = eval_wide(e) ? dot_f64(p, (const double *)rows + row * p->k,
+                                          (const double *)cols + col * p->k, start)
+                                : (double)dot_f32(p, (const float *)rows + row * p->k,
+                                                  (const float *)cols + col * p->k, (float)start);
+    tensor_set(e->scalars, c, to, total);
+  }
 }
 
 void eval_matmul(Eval *e, const Node *n) {
-  const Tensor *a = eval_operand(e, n, 0), *b = eval_operand(e, n, 1);
-  const Tensor *acc = n->nops > 2 ? eval_operand(e, n, 2) : NULL;
   Tensor *c = eval_output(e, n, 0);
-  bool ta = node_bool(n, AT_ta), tb = node_bool(n, AT_tb);
-  Matmul p = {.m = c->type.dim[0], .n = c->type.dim[1], .k = a->type.dim[!ta]};
-  p.chunk = node_int(n, AT_k_chunk, K_CHUNK);
-  p.pad = p.k % 2 && a->type.dtype == DT_bf16 && b->type.dtype == DT_bf16;
-  if (p.chunk < 1) eval_refuse(e, n, "k_chunk must be positive");
+  Product x = {.acc = n->nops > 2 ? eval_operand(e, n, 2) : NULL};
+  Type a = matmul_operand(e->g, n, 0), b = matmul_operand(e->g, n, 1);
+  int rank = a.rank;
+  int64_t lead = 1;
+  for (int i = 0; i < rank - 2; i++) lead *= a.dim[i];
+  x.p = (Matmul){.m = a.dim[rank - 2], .n = b.dim[rank - 1], .k = a.dim[rank - 1]};
+  x.p.chunk = node_int(n, AT_k_chunk, K_CHUNK);
+  x.p.pad = x.p.k % 2 && a.dtype == DT_bf16 && b.dtype == DT_bf16;
+  if (x.p.chunk < 1) eval_refuse(e, n, "k_chunk must be positive");
+  x.a = matrix_of(eval_operand(e, n, 0), node_attr(n, AT_perm_a), node_bool(n, AT_ta));
+  x.b = matrix_of(eval_operand(e, n, 1), node_attr(n, AT_perm_b), node_bool(n, AT_tb));
+  x.c = result_of(c, node_attr(n, AT_perm_c));
   Arena scratch = {0};
-  const void *rows = pack(&scratch, a, ta, p.m, p.k), *cols = pack(&scratch, b, !tb, p.n, p.k);
-  for (int64_t i = 0; i < p.m * p.n; i++) {
-    int64_t x = i / p.n * p.k, y = i % p.n * p.k;
-    double start = acc ? tensor_get(acc, i) : 0;
-    double total =
-        eval_wide(e)
-            ? dot_f64(&p, (const double *)rows + x, (const double *)cols + y, start)
-            : (double)dot_f32(&p, (const float *)rows + x, (const float *)cols + y, (float)start);
-    tensor_set(e->scalars, c, i, total);
+  size_t size = eval_wide(e) ? sizeof(double) : sizeof(float);
+  x.rows = arena_array(&scratch, (size_t)(x.p.m * x.p.k), size);
+  x.cols = arena_array(&scratch, (size_t)(x.p.n * x.p.k), size);
+  for (int64_t i = 0; i < lead; i++) {
+    pack(x.rows, &x.a, matrix_at(&x.a, a, i), rank - 1, x.p.m, x.p.k);
+    pack(x.cols, &x.b, matrix_at(&x.b, a, i), rank - 2, x.p.n, x.p.k);
+    multiply(e, &x, c, matrix_at(&x.c, a, i));
   }
   arena_free(&scratch);
 }

@@ -336,10 +336,35 @@ static void emit_block(Gemm *g, LLVMValueRef block, LLVMValueRef lo, LLVMValueRe
   gemm_if_end(g, &any);
 }
 
-/* The first tile of thread t. */
+static int64_t tiles_of(const Gemm *g) { return g->plan.strips * g->plan.panels; }
+
+/* The first tile of thread t, of all products'. */
 static LLVMValueRef thread_tile(Gemm *g, LLVMValueRef t, LLVMValueRef threads) {
-  LLVMValueRef all = gemm_mul(g, t, g->plan.strips * g->plan.panels);
-  return LLVMBuildUDiv(g->b, all, threads, "");
+  int64_t products = g->spec->element ? g->spec->batch : 1;
+  return LLVMBuildUDiv(g->b, gemm_mul(g, t, products * tiles_of(g)), threads, "");
+}
+
+/* Tiles lo … hi of one product. */
+static void emit_product(Gemm *g, LLVMValueRef lo, LLVMValueRef hi) {
+  GemmLoop l = gemm_loop(g, gemm_int(g, 0), gemm_int(g, g->plan.blocks), 1);
+  emit_block(g, l.i, lo, hi);
+  gemm_loop_end(g, &l);
+}
+
+/* A thread's run of tiles goes on from product to product: where there are many, most are one
+ * thread's. */
+static void emit_products(Gemm *g, LLVMValueRef lo, LLVMValueRef hi) {
+  LLVMValueRef tiles = gemm_int(g, tiles_of(g)), a = g->a, bm = g->bm;
+  LLVMValueRef up = gemm_add(g, hi, gemm_int(g, tiles_of(g) - 1));
+  LLVMValueRef first = LLVMBuildUDiv(g->b, lo, tiles, "");
+  GemmLoop l = gemm_loop(g, first, LLVMBuildUDiv(g->b, up, tiles, ""), 1);
+  LLVMValueRef base = LLVMBuildMul(g->b, l.i, tiles, "");
+  g->spec->element(g->spec->ctx, g->b, l.i, &g->a, &g->bm);
+  lo = gemm_max(g, gemm_sub(g, lo, base), gemm_int(g, 0));
+  emit_product(g, lo, gemm_min(g, gemm_sub(g, hi, base), tiles));
+  gemm_loop_end(g, &l);
+  g->a = a;
+  g->bm = bm;
 }
 
 void gemm_emit(const GemmSpec *spec, LLVMBuilderRef b, LLVMValueRef tid, LLVMValueRef threads,
@@ -349,7 +374,6 @@ void gemm_emit(const GemmSpec *spec, LLVMBuilderRef b, LLVMValueRef tid, LLVMVal
   LLVMValueRef t = LLVMBuildZExt(b, tid, g.i64, ""), team = LLVMBuildZExt(b, threads, g.i64, "");
   LLVMValueRef lo = thread_tile(&g, t, team);
   LLVMValueRef hi = thread_tile(&g, gemm_add(&g, t, gemm_int(&g, 1)), team);
-  GemmLoop l = gemm_loop(&g, gemm_int(&g, 0), gemm_int(&g, g.plan.blocks), 1);
-  emit_block(&g, l.i, lo, hi);
-  gemm_loop_end(&g, &l);
+  if (spec->element) emit_products(&g, lo, hi);
+  else emit_product(&g, lo, hi);
 }

@@ -27,6 +27,11 @@ typedef void GemmStore(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueR
 typedef LLVMValueRef GemmInit(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef col,
                               unsigned lanes);
 
+/* Goes to product `element` of `batch`: *a and *bm come in as the operands' first elements and
+ * become those of the product's.  Called at emission time like a store. */
+typedef void GemmElement(void *ctx, LLVMBuilderRef b, LLVMValueRef element, LLVMValueRef *a,
+                         LLVMValueRef *bm);
+
 struct GemmSpec {
   int64_t m, n, k, k_chunk;
   GemmElem a, b;    /* storage of the operands */
@@ -35,6 +40,8 @@ struct GemmSpec {
   VecInfo vec;
   GemmStore *store;
   GemmInit *init; /* may be NULL */
+  int64_t batch;  /* products of this shape, where `element` is given; else one */
+  GemmElement *element;
   void *ctx;
 };
 

@@ -1,13 +1,19 @@
 /* product.c: the gemm form: gemm_emit's loops with the kernel's map nodes on the store.
  *
- * The space is [m, n]; whenever gemm has a run of finished elements of a row, the matmul is given
- * at that place and every result is evaluated there and stored.
+ * The space is the result's; whenever gemm has a run of finished elements of a row, the matmul is
+ * given at that place and every result is evaluated there and stored.  Leading axes make a batch of
+ * products; operands and result may be stored with their axes in another order, of which only the
+ * distances between rows and between products are left here.
  */
 #include "codegen/cpu/emit.h"
 
 typedef struct Product {
   Kernel *k;
   const Node *matmul;
+  int rank;
+  Type a, b;                   /* as the product reads them */
+  int stored[MAX_RANK];        /* the product's axis i is this axis of the result */
+  LLVMValueRef lead[MAX_RANK]; /* where the leading axes stand */
 } Product;
 
 static const Node *find_matmul(const Kernel *k) {
@@ -18,17 +24,27 @@ static const Node *find_matmul(const Kernel *k) {
   ice(k->g, (NodeId)(k->node - k->g->nodes.at), "cpu: a gemm kernel without a matmul");
 }
 
+/* Elements between neighbours along each axis of a value in memory. */
+static void strides_of(Type t, int64_t *stride) {
+  int64_t step = 1;
+  for (int i = t.rank; i-- > 0; step *= t.dim[i]) stride[i] = step;
+}
+
+static void set_axis(Product *p, int axis, LLVMValueRef at, AxisKind kind) {
+  Kernel *k = p->k;
+  int group = k->group[p->stored[axis]];
+  if (group >= 0) k->axis[group] = (Axis){k->axis[group].extent, kind, at, k->scope};
+}
+
 /* The builder stands in gemm's loops: a scope of ours around what is emitted there. */
-static void scope_enter(Kernel *k, LLVMValueRef row, LLVMValueRef col, unsigned lanes) {
+static void scope_enter(Product *p, LLVMValueRef row, LLVMValueRef col, unsigned lanes) {
+  Kernel *k = p->k;
   k->block = LLVMGetInsertBlock(k->b);
   k->scope++;
   k->lanes = k->valid = lanes;
-  for (int a = 0; a < 2; a++) {
-    if (k->group[a] < 0) continue;
-    k->axis[k->group[a]].at = a ? col : row;
-    k->axis[k->group[a]].kind = a ? AXIS_STEP : AXIS_SPLAT;
-    k->axis[k->group[a]].scope = k->scope;
-  }
+  for (int i = 0; i < p->rank - 2; i++) set_axis(p, i, p->lead[i], AXIS_SPLAT);
+  set_axis(p, p->rank - 2, row, AXIS_SPLAT);
+  set_axis(p, p->rank - 1, col, AXIS_STEP);
 }
 
 static void scope_leave(Kernel *k) {
@@ -47,9 +63,9 @@ static void store(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef co
   Kernel *k = p->k;
   Index ix = place(p);
   (void)b;
-  scope_enter(k, row, col, lanes);
+  scope_enter(p, row, col, lanes);
   expr_given(k, p->matmul->res, &ix, (Val){value, lanes > 1, k->scope});
-  emit_results(k, 2);
+  emit_results(k, p->rank);
   scope_leave(k);
 }
 
@@ -59,7 +75,7 @@ static LLVMValueRef init(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValu
   Kernel *k = p->k;
   Index ix = place(p);
   (void)b;
-  scope_enter(k, row, col, lanes);
+  scope_enter(p, row, col, lanes);
   LLVMValueRef v = expr_wide(k, expr(k, p->matmul->ops[2], &ix)).v;
   scope_leave(k);
   return v;
@@ -70,27 +86,83 @@ static GemmElem elem(const Kernel *k, ValueId v) {
   return d == DT_bf16 ? GEMM_BF16 : d == DT_f16 ? GEMM_F16 : GEMM_F32;
 }
 
+/* Elements of operand i between neighbours along the product's axes, but for a swap of the last
+ * two. */
+static void product_strides(const Product *p, uint32_t i, int64_t *along) {
+  const Attr *perm = node_attr(p->matmul, i ? AT_perm_b : AT_perm_a);
+  int64_t stride[MAX_RANK];
+  strides_of(value_type(p->k->g, p->matmul->ops[i]), stride);
+  for (int a = 0; a < p->rank; a++) along[a] = stride[perm ? perm->ints[a] : a];
+}
+
+static int64_t row_stride(const Product *p, uint32_t i) {
+  int64_t along[MAX_RANK];
+  product_strides(p, i, along);
+  return along[p->rank - 2];
+}
+
+static LLVMValueRef moved(Product *p, LLVMValueRef from, uint32_t i) {
+  Kernel *k = p->k;
+  int64_t stride[MAX_RANK];
+  LLVMValueRef at = NULL;
+  product_strides(p, i, stride);
+  for (int a = 0; a < p->rank - 2; a++) {
+    if (p->a.dim[a] == 1) continue;
+    LLVMValueRef term = k_times(k, p->lead[a], stride[a]);
+    at = at ? LLVMBuildNSWAdd(k->b, at, term, "") : term;
+  }
+  unsigned bytes = dtype_bytes[value_type(k->g, p->matmul->ops[i]).dtype];
+  if (!at) return from;
+  at = k_times(k, at, bytes);
+  return LLVMBuildGEP2(k->b, k->m->i8, from, &at, 1, "");
+}
+
+static void element(void *ctx, LLVMBuilderRef b, LLVMValueRef at, LLVMValueRef *a,
+                    LLVMValueRef *bm) {
+  Product *p = ctx;
+  for (int i = p->rank - 2; i-- > 0;) {
+    LLVMValueRef dim = k_int(p->k, p->a.dim[i]);
+    p->lead[i] = i ? LLVMBuildURem(b, at, dim, "") : at;
+    at = LLVMBuildUDiv(b, at, dim, "");
+  }
+  *a = moved(p, *a, 0);
+  *bm = moved(p, *bm, 1);
+}
+
+static Product product_of(Kernel *k) {
+  const Node *n = find_matmul(k);
+  Product p = {.k = k, .matmul = n, .a = matmul_operand(k->g, n, 0)};
+  const Attr *perm = node_attr(n, AT_perm_c);
+  p.b = matmul_operand(k->g, n, 1);
+  p.rank = p.a.rank;
+  for (int i = 0; i < p.rank; i++) p.stored[perm ? perm->ints[i] : i] = i;
+  return p;
+}
+
 static GemmSpec product_spec(Product *p) {
   const Kernel *k = p->k;
   const Node *n = p->matmul;
-  Type a = value_type(k->g, n->ops[0]), b = value_type(k->g, n->ops[1]);
-  Type c = value_type(k->g, n->res);
-  GemmSpec s = {.m = c.dim[0], .n = c.dim[1], .ta = node_bool(n, AT_ta), .tb = node_bool(n, AT_tb)};
-  s.k = a.dim[s.ta ? 0 : 1];
+  int rank = p->rank;
+  GemmSpec s = {.m = p->a.dim[rank - 2], .n = p->b.dim[rank - 1], .k = p->a.dim[rank - 1]};
+  s.ta = node_bool(n, AT_ta);
+  s.tb = node_bool(n, AT_tb);
   s.k_chunk = node_int(n, AT_k_chunk, K_CHUNK);
   s.a = elem(k, n->ops[0]);
   s.b = elem(k, n->ops[1]);
-  s.lda = a.dim[1];
-  s.ldb = b.dim[1];
+  s.lda = row_stride(p, 0);
+  s.ldb = row_stride(p, 1);
   s.vec = k->m->target->vec;
   s.store = store;
   s.init = n->nops == 3 ? init : NULL;
+  s.batch = 1;
+  for (int i = 0; i < rank - 2; i++) s.batch *= p->a.dim[i];
+  s.element = rank > 2 ? element : NULL;
   s.ctx = p;
   return s;
 }
 
 void measure_product(Kernel *k) {
-  Product p = {.k = k, .matmul = find_matmul(k)};
+  Product p = product_of(k);
   GemmSpec s = product_spec(&p);
   k->scratch_bytes = gemm_scratch_bytes(&s);
 }
@@ -100,8 +172,9 @@ static LLVMValueRef matrix(const Kernel *k, ValueId v) {
 }
 
 void emit_product(Kernel *k) {
-  Product p = {.k = k, .matmul = find_matmul(k)};
-  space_set(k, value_type(k->g, p.matmul->res), 1, 0);
+  Product p = product_of(k);
+  for (int i = 0; i < p.rank; i++) k->parted[i] = true; /* gemm counts along each axis alone */
+  space_set(k, value_type(k->g, p.matmul->res), -1, 0);
   k->lanes = k->m->target->vec.f32_lanes;
   GemmSpec s = product_spec(&p);
   k_go(k, k->scope);

@@ -245,6 +245,40 @@ static void gemm(Cases *s, const long *dim, bool ta, bool tb, const char *of_a, 
   add(s, GEMM, (Values){.m = m, .n = n, .a = attrs, .p = p, .q = q, .t = LOW[s->count % 2]});
 }
 
+/* Two leading axes, the batch first; a bias and a mask ride along. */
+static const char GEMM_BATCH[] =
+    "entry @e# infer batch 3 (%a: P = input \"a\", %b: Q = input \"b\", %c: f32[N] = input \"c\") {\n"
+    "%y, %z = kernel %a, %b, %c {form=gemm} : f32T, bf16T (%p: P, %q: Q, %r: f32[N]) {\n"
+    "  %0 = matmul %p, %q {Ak_chunk=16} : f32T\n"
+    "  %1 = broadcast %r {axes=[3]} : f32T\n"
+    "  %2 = add %0, %1 : f32T\n"
+    "  %3 = mask_rows %2 : f32T\n"
+    "  %4 = cast %3 : bf16T\n"
+    "  yield %2, %4\n}\n"
+    "return value \"y\" = %y, value \"z\" = %z }\n";
+
+/* Operands and result [3, H, …], or with the second axis behind the rows: [3, …, H, …]. */
+static void gemm_batch(Cases *s, const long *d, unsigned how, const char *type) {
+  long h = d[0], m = d[1], n = d[2], k = d[3];
+  bool ta = how & 1, tb = how >> 1 & 1, inner = how >> 2 & 1;
+  char p[64], q[64], t[64], attrs[96];
+  static const char form[] = "%s[rows 3,%ld,%ld,%ld]";
+  long am = ta ? k : m, ak = ta ? m : k, bk = tb ? n : k, bn = tb ? k : n;
+  snprintf(p, sizeof p, form, type, inner ? am : h, inner ? h : am, ak);
+  snprintf(q, sizeof q, form, type, inner ? bk : h, inner ? h : bk, bn);
+  snprintf(t, sizeof t, form, "", inner ? m : h, inner ? h : m, n);
+  const char *perm = "perm_a=[0,2,1,3], perm_b=[0,2,1,3], perm_c=[0,2,1,3], ";
+  snprintf(attrs, sizeof attrs, "%s%s%s", ta ? "ta, " : "", tb ? "tb, " : "", inner ? perm : "");
+  add(s, GEMM_BATCH, (Values){.n = n, .a = attrs, .p = p, .q = q, .t = t});
+}
+
+static void batches(Cases *s) {
+  static const long dims[][4] = {{1, 1, 1, 1}, {2, 17, 33, 7}, {5, 8, 16, 40}, {1, 30, 5, 16}};
+  for (int i = 0; i < 4; i++)
+    for (unsigned how = 0; how < 8; how++)
+      gemm_batch(s, dims[i], how, (how + (unsigned)i) % 2 ? "bf16" : "f32");
+}
+
 /* ---- all ------------------------------------------------------------------------------------- */
 
 static void maps(Cases *s) {
@@ -357,6 +391,7 @@ int main(void) {
   run_section(&c, updates);
   run_section(&c, unfolded);
   run_section(&c, gemms);
+  run_section(&c, batches);
   check_symbols(&c);
   return checks_end(&c, "test_codegen");
 }
