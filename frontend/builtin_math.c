@@ -44,6 +44,11 @@ static Val call_where(Sema *s, const Builtin *b, const Call *c) {
   return val_tensor(build_select(&s->b, v[0], v[1], v[2]));
 }
 
+static Val call_stop(Sema *s, const Builtin *b, const Call *c) {
+  ValueId x = tensor_of(s, c->arg[0].val, c->arg[0].loc);
+  return x == NO_ID ? val_bad() : val_tensor(build1(&s->b, b->op, x));
+}
+
 static const Builtin table[] = {
     BUILTIN("relu", 1, 1, .call = call_unary, .op = OP_relu, .fold = fold_relu),
     BUILTIN("exp", 1, 1, .call = call_unary, .op = OP_exp, .fold = exp),
@@ -53,6 +58,7 @@ static const Builtin table[] = {
     BUILTIN("sigmoid", 1, 1, .call = call_unary, .op = OP_sigmoid, .fold = fold_sigmoid),
     BUILTIN("max", 2, 2, .call = call_extreme, .op = OP_max, .later = "axis"),
     BUILTIN("min", 2, 2, .call = call_extreme, .op = OP_min, .later = "axis"),
+    BUILTIN("stop", 1, 1, .call = call_stop, .op = OP_stop),
     BUILTIN("where", 3, 3, .call = call_where, .op = OP_select),
 };
 

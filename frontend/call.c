@@ -50,8 +50,7 @@ static bool check_fn(Sema *s, const Ast *fn) {
                d->kind == AST_REST ? "..." : "", d->name);
     return false;
   }
-  if (fn->kid[FN_GRAD]) sema_later(s, fn->kid[FN_GRAD]->loc, "a function's own `grad`");
-  return !fn->kid[FN_GRAD];
+  return true;
 }
 
 bool fn_is_sound(Sema *s, Fn *fn) {
@@ -200,11 +199,13 @@ static Val call_fn(Sema *s, Fn *fn, const Call *c, const Instance *self) {
   uint32_t errors = s->diag->errors;
   const Region *region = scope_region(fn->scope);
   Loc returned = ast_start(body);
+  CustomGrad *grad = custom_grad_begin(s, fn->ast, sc);
   Inside before = region_enter(s, region ? region : &(Region){0});
   Val v =
       body->kind == AST_CODE ? eval_code(s, sc, body, &returned) : eval_expr(s, sc, body, false);
   region_leave(s, before);
   bool ok = match_result(s, sc, &f, &v, returned);
+  if (ok && grad) v = custom_grad_end(grad, v);
   trace(s, errors, &f, c);
   return ok ? v : val_bad();
 }

@@ -15,6 +15,7 @@
  *   region.c    `precision(f32) { … }`, `eval`, `recompute`
  *   shape.c     types as written (`int`, `[..., i]`, `u8[B, 28]`) against values; binding of dims
  *   call.c      calls of functions, lists, modules; arguments
+ *   custom_grad.c  functions with a gradient of their own
  *   builtins.c  the functions of the language: registry; tables by kind in builtin_*.c
  *   modifiers.c words behind a value: `decay(false)`, `split(last, 0.1)`
  *   declare.c   file, module and model blocks; parameters and their paths
@@ -330,6 +331,12 @@ Val call_value(Sema *s, Val callee, const Call *c);
 const Arg *call_named(const Call *c, const char *name);
 bool params_are_sound(Sema *s, const Ast *params);
 bool fn_is_sound(Sema *s, Fn *fn); /* reports once what can be said without a call */
+
+/* ---- custom_grad.c ---- */
+typedef struct CustomGrad CustomGrad;
+/* Around the body of a function: NULL where it has no rule, or nothing is differentiated. */
+CustomGrad *custom_grad_begin(Sema *s, const Ast *fn, Scope *sc);
+Val custom_grad_end(CustomGrad *c, Val result); /* the result, whose gradient is the rule's */
 
 /* ---- builtins.c ---- */
 Val builtin_call(Sema *s, const Builtin *b, const Call *c);

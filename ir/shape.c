@@ -231,6 +231,18 @@ static bool shape_argmax(Shape *s) {
   return true;
 }
 
+/* y, dy, x…, g…: each g like its x, dy like y. */
+static bool shape_custom_grad(Shape *s) {
+  uint32_t n = s->nops / 2 - 1;
+  if (s->nops % 2) return refuse(s, "wants a gradient for each input");
+  if (!type_same_dims(operand(s, 0), operand(s, 1))) return refuse(s, "dy must be like y");
+  for (uint32_t i = 0; i < n; i++)
+    if (!type_same_dims(operand(s, 2 + i), operand(s, 2 + n + i)))
+      return refuse(s, "a gradient must be like its input");
+  *s->res = operand(s, 0);
+  return true;
+}
+
 static bool shape_loop(Shape *s) { return refuse(s, "type must be given"); }
 static bool shape_kernel(Shape *s) { return refuse(s, "type must be given"); }
 

@@ -11,6 +11,7 @@
  *   compare   operands of one exponent, result without scale             drop  result without scale
  *   select    as `same` over x and y   matmul    product, the accumulator has it too
  *   seed      the last operand's: S, or a weight where there is no scaler; the others carry none
+ *   custom_grad  that of y; dy and what is made of it carry S once
  *   first     the first operand's      region    checked where the block is
  *
  * A literal zero has every exponent, and is looked at only where exponents disagree.
@@ -140,6 +141,14 @@ static bool unit_seed(const Units *u) {
   for (uint32_t i = 0; i + 1 < u->nops; i++)
     if (unit_of(u, i) != 0) return refuse(u, "a weight must not carry the loss scale");
   *u->unit = u->nops ? unit_of(u, u->nops - 1) : 0;
+  return true;
+}
+
+static bool unit_custom_grad(const Units *u) {
+  *u->unit = unit_of(u, 0);
+  for (uint32_t i = u->nops / 2 + 1; i < u->nops; i++)
+    if (unit_of(u, i) != 1 && !unit_is_any(u->g, u->ops[i]))
+      return refuse(u, "a gradient must be linear in dy, so carry the loss scale once");
   return true;
 }
 

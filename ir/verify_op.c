@@ -121,6 +121,15 @@ static bool verify_loss_seed(const Check *c) {
          refuse(c, "index %lld of %lld losses", (long long)index, (long long)losses);
 }
 
+static bool verify_cotangent(const Check *c) {
+  return (kind(out(c)) == 'f' && out(c).unit == 1) || refuse(c, "must be floats that carry S once");
+}
+
+static bool verify_custom_grad(const Check *c) {
+  const Node *dy = value_node(c->g, c->n->ops[1]);
+  return (dy && dy->op == OP_cotangent) || refuse(c, "dy must be a cotangent");
+}
+
 static bool verify_matmul(const Check *c) {
   return node_int(c->n, AT_k_chunk, 0) > 0 || refuse(c, "k_chunk must be positive");
 }

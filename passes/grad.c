@@ -197,6 +197,7 @@ static void differentiate(Graph *g, uint32_t entry, PassCtx *c) {
   uint32_t errors = c->diag->errors;
   for (uint32_t i = nodes; i-- > 0;) visit(&r, g->blocks.at[e->body].nodes.at[i]);
   if (c->diag->errors == errors) add_results(&r, entry, nodes);
+  custom_grads_drop(g, g->entries.at[entry].body, c->arena);
 }
 
 bool pass_grad(Graph *g, PassCtx *c) {

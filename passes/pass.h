@@ -95,6 +95,11 @@ extern Vjp *const vjp_rule[OP_COUNT];
 void vjp_stop(Grad *r);    /* no gradient flows: integers, comparisons, draws */
 void vjp_nondiff(Grad *r); /* an error where one is asked for */
 
+/* ---- custom_grad.c ------------------------------------------------------------------------- */
+
+void vjp_custom_grad(Grad *r);
+void custom_grads_drop(Graph *g, BlockId block, Arena *scratch); /* behind all of grad */
+
 /* ---- states.c: states that passes add ------------------------------------------------------ */
 
 const char *states_name(Graph *g, const char *name);

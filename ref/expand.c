@@ -100,6 +100,17 @@ static ValueId expand_loss_seed(Builder *b, const Node *n, Type result) {
   return build_select(b, weighs, seed, build_constant(b, result, 0));
 }
 
+static ValueId expand_first(Builder *b, const Node *n, Type result) {
+  (void)b;
+  (void)result;
+  return n->ops[0];
+}
+
+static ValueId expand_zero(Builder *b, const Node *n, Type result) {
+  (void)n;
+  return build_constant(b, result, 0);
+}
+
 #define expand_none NULL
 
 static ExpandRule *const expand_rule[OP_COUNT] = {

@@ -72,6 +72,12 @@ static const Recipe recipe_gather = {
 static const Recipe recipe_cross_entropy = {
     .p = "3,8", .z = "3", .lo = -2, .hi = 2, .more = ", %i: i32[3] = input \"index\"",
     .body = "%z = OP %p, %i : f32[3]"};
+static const Recipe recipe_custom_grad = { /* (pq)² */
+    .p = "3", .q = "3", .z = "3", .lo = -2, .hi = 2,
+    .body = "%a = mul %p, %q : f32[3]\n%y = mul %a, %a : f32[3]\n%d = cotangent : f32[3]*S\n"
+            "%e = mul %d, %a : f32[3]*S\n%t = add %e, %e : f32[3]*S\n"
+            "%gp = mul %t, %q : f32[3]*S\n%gq = mul %t, %p : f32[3]*S\n"
+            "%z = OP %y, %d, %p, %q, %gp, %gq : f32[3]"};
 static const Recipe recipe_stop = {0}, recipe_nondiff = {0};
 
 static const Recipe *const recipe[OP_COUNT] = {
