@@ -107,9 +107,10 @@ static bool check_formula(const Checker *c, const TotalFormula *f) {
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
-static bool feeds(const DataSource *d, Type input) {
+/* full: every batch is, so no axis need be tagged. */
+static bool feeds(const DataSource *d, Type input, bool full) {
   bool rows = d->kind == READ_rows;
-  if (input.rows != 0 || input.dtype != d->type.dtype) return false;
+  if (input.rows > 0 || (input.rows < 0 && !full) || input.dtype != d->type.dtype) return false;
   if (!rows) return input.rank == 2 && input.dim[1] == d->length + 1;
   return input.rank == d->type.rank + 1 &&
          !memcmp(input.dim + 1, d->type.dim, d->type.rank * sizeof *input.dim);
@@ -120,7 +121,7 @@ static bool check_fed(const Checker *c, const DataSource *d) {
     EntryKind kind = c->g->entries.at[i].kind;
     if (kind != ENTRY_step && kind != ENTRY_eval) continue;
     ValueId v = graph_entry_arg(c->g, i, ARG_input, d->name);
-    if (v != NO_ID && !feeds(d, value_type(c->g, v)))
+    if (v != NO_ID && !feeds(d, value_type(c->g, v), c->g->entries.at[i].full))
       return wrong(c, d->loc, "source \"%s\" does not give the input of @%s", d->name,
                    c->g->entries.at[i].name);
   }
