@@ -46,6 +46,8 @@ static const Flag flags[] = {
     {"--eval-every", "N", FLAG_COUNT, AT(eval_every), CLI_TRAIN,
      "evaluate every N steps, not only at the end"},
     {"--log", "FILE", FLAG_TEXT, AT(log), CLI_TRAIN, "one JSON object a step"},
+    {"--plot", "FILE.svg", FLAG_TEXT, AT(plot), CLI_TRAIN, "a picture of the log"},
+    {"--tensorboard", "DIR", FLAG_TEXT, AT(tensorboard), CLI_TRAIN, "event files for TensorBoard"},
     {"--print-every", "N", FLAG_COUNT, AT(print_every), CLI_TRAIN,
      "a line every N steps (default: every 2 s)"},
     {"--input", "NAME=VALUE", FLAG_PAIR, AT(input), CLI_INFER,
@@ -187,6 +189,7 @@ static int read_command(CliArgs *a, const char *name) {
 
 static int check_together(const CliArgs *a) {
   if (a->steps && a->epochs) return cli_error(a, CLI_USAGE, "--steps or --epochs, not both");
+  if (a->plot && !a->log) return cli_error(a, CLI_USAGE, "--plot draws the log: give --log FILE");
   if (a->every && !a->save) return cli_error(a, CLI_USAGE, "--every needs --save DIR");
   if ((a->only || a->map.len) && !a->load)
     return cli_error(a, CLI_USAGE, "--only and --map go with --load FILE");

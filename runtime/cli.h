@@ -41,7 +41,7 @@ typedef struct CliArgs {
   int64_t steps, epochs, every, eval_every, print_every; /* 0: not given */
   int64_t keep, threads, seed;                           /* seed -1: not given */
   int64_t tokens, draw;                                  /* of infer */
-  const char *save, *resume, *load, *only, *log;
+  const char *save, *resume, *load, *only, *log, *plot, *tensorboard;
   const char *entry; /* of infer; of info the checkpoint */
   int quiet, help;
 } CliArgs;
@@ -121,11 +121,26 @@ void cli_meter_text(const CliMeter *m, mp_text *t);                 /* "  loss 0
 void cli_meter_json(const CliMeter *m, mp_text *t);                 /* ",\"loss\":0.4,…" */
 void cli_close_meter(CliMeter *m);
 
+/* ---- events.c, plot.c ---------------------------------------------------------------------- */
+
+typedef struct CliEvents {
+  const CliArgs *args;
+  FILE *file; /* NULL: none are written */
+  double flushed;
+} CliEvents;
+
+uint32_t cli_crc32c(const void *bytes, size_t n);
+int cli_open_events(CliEvents *e, const CliArgs *a);
+void cli_write_events(CliEvents *e, const char *group, int64_t step, const CliMeter *m);
+int cli_close_events(CliEvents *e);
+int cli_plot(const CliArgs *a, const char *model, const char *name); /* of the log */
+
 /* ---- progress.c: where the run stands ------------------------------------------------------ */
 
 typedef struct CliProgress {
   const CliArgs *args;
   FILE *log;
+  CliEvents events;
   bool terminal;
   double start, shown; /* seconds */
   int64_t total, first_step, rows, shown_rows;
@@ -180,6 +195,7 @@ int cli_set_hypers(CliRun *r); /* --set */
 int cli_open_train(CliRun *r);
 int cli_open_eval(CliRun *r); /* nothing to do without --eval-data or a split */
 int cli_run_eval(CliRun *r);  /* the same; prints and logs the means */
+int cli_draw(CliRun *r);      /* --plot, from the log so far */
 int cli_train(CliRun *r);
 
 #endif

@@ -41,5 +41,14 @@ int cli_run_eval(CliRun *r) {
   cli_add_to_meter(&r->of_eval, r->api, r->ctx);
   cli_log_eval(&r->progress, cli_steps_done(r), all, &r->of_eval);
   cli_print_eval(&r->progress, all, &r->of_eval);
-  return CLI_OK;
+  return cli_draw(r);
+}
+
+/* Whatever stands first: the loss. */
+int cli_draw(CliRun *r) {
+  CliReading first;
+  const char *name = mp_formula_of(r->desc, "loss") ? "loss" : NULL;
+  if (!r->args->plot) return CLI_OK;
+  if (!name && cli_meter_read(&r->of_step, 0, &first)) name = first.name;
+  return name ? cli_plot(r->args, r->desc->name, name) : CLI_OK;
 }

@@ -33,7 +33,8 @@ int cli_open_progress(CliProgress *p, const CliArgs *a, int64_t first_step, int6
   *p = (CliProgress){.args = a, .total = total, .first_step = first_step};
   p->terminal = isatty(STDOUT_FILENO);
   p->start = p->shown = cli_seconds();
-  if (!a->log) return CLI_OK;
+  int status = cli_open_events(&p->events, a);
+  if (status || !a->log) return status;
   p->log = fopen(a->log, a->resume ? "a" : "w");
   if (!p->log) return cli_error(a, CLI_FAILED, "cannot write '%s': %s", a->log, strerror(errno));
   setvbuf(p->log, NULL, _IOLBF, 1 << 16); /* whole lines, also after kill -9 */
@@ -48,6 +49,7 @@ static void write_line(FILE *f, mp_text *t) {
 }
 
 void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step) {
+  cli_write_events(&p->events, "train", s->step, of_step);
   if (!p->log) return;
   mp_text t = {0};
   mp_text_add(&t, "{\"step\":%lld,\"epoch\":%lld", (long long)s->step, (long long)s->epoch);
@@ -58,6 +60,7 @@ void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step) {
 }
 
 void cli_log_eval(CliProgress *p, int64_t step, int64_t rows, const CliMeter *m) {
+  cli_write_events(&p->events, "eval", step, m);
   if (!p->log) return;
   mp_text t = {0};
   mp_text_add(&t, "{\"eval\":true,\"step\":%lld", (long long)step);
@@ -135,10 +138,11 @@ void cli_print_done(const CliProgress *p, const CliStep *last) {
 }
 
 int cli_close_progress(CliProgress *p) {
-  if (!p->log) return CLI_OK;
+  int status = cli_close_events(&p->events);
+  if (!p->log) return status;
   bool failed = ferror(p->log) != 0;
   if (fclose(p->log) || failed)
     return cli_error(p->args, CLI_FAILED, "the log '%s' is not complete", p->args->log);
   p->log = NULL;
-  return CLI_OK;
+  return status;
 }

@@ -226,6 +226,7 @@ static void enter_data(CliRun *r) {
 static int finish(Loop *l) {
   CliRun *r = l->run;
   int status = save(l);
+  if (!status) status = cli_draw(r);
   if (!status && l->signal) return CLI_SIGNAL + l->signal;
   if (!status) cli_print_done(&r->progress, &l->last);
   return status ? status : cli_run_eval(r);

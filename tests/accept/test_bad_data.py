@@ -80,6 +80,80 @@ def bad_label(raw):
     return raw[:8] + b"\x0a" * (len(raw) - 8)
 
 
+def npy(name, array, **more):
+    """The file as NPY, found by its magic."""
+    def spoil(f):
+        np.lib.format.write_array(open(f / name, "wb"), array, **more)
+    return spoil
+
+
+def npy_edit(change):
+    def spoil(f):
+        npy("images", np.zeros((ROWS, 28, 28), np.uint8))(f)
+        edit("images", change)(f)
+    return spoil
+
+
+def csv(text):
+    """The labels from a CSV file instead."""
+    def spoil(f):
+        (f / "labels.csv").write_text(text)
+        return {"labels": f / "labels.csv"}
+    return spoil
+
+
+def tensors(header, data=b""):
+    """Both from a safetensors file instead."""
+    def spoil(f):
+        text = header if isinstance(header, bytes) else json.dumps(header).encode()
+        (f / "d.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+        return {"images": f / "d.safetensors"}
+    return spoil
+
+
+def column(cells):
+    return "id,labels\n" + "".join(f"{i},{c}\n" for i, c in enumerate(cells))
+
+
+OTHER_FORMATS = {
+    "npy of f64": (npy("images", np.zeros((ROWS, 28, 28))), 1,
+                   f"does not fit 'images': expected u8[rows, 28, 28], found f64[{ROWS}, 28, 28]"),
+    "npy other dims": (npy("images", np.zeros((ROWS, 784), np.uint8)), 1,
+                       f"expected u8[rows, 28, 28], found u8[{ROWS}, 784]"),
+    "npy in Fortran order": (npy("images", np.zeros((ROWS, 28, 28), np.uint8, order="F")), 1,
+                             "is in Fortran order: save np.ascontiguousarray(x) instead"),
+    "npy of objects": (npy("labels", np.array([None] * ROWS)), 1,
+                       "not a header of a plain array near 'O'"),
+    "npy with fields": (npy("labels", np.zeros(ROWS, [("a", "u1")])), 1,
+                        "not a header of a plain array near '[('a'"),
+    "npy without rows": (npy("labels", np.zeros(0, np.uint8)), 1, "holds no rows"),
+    "npy cut off": (npy_edit(lambda raw: raw[:-1]), 1,
+                    f"is truncated: expected {784 * ROWS} bytes of data, found {784 * ROWS - 1}"),
+    "npy too long": (npy_edit(lambda raw: raw + b"1"), 1, "has 1 bytes after its data"),
+    "npy ends in header": (npy_edit(lambda raw: raw[:40]), 1, "ends inside its header"),
+    "npy of version 9": (npy_edit(lambda raw: raw[:6] + b"\x09" + raw[7:]), 1,
+                         "is not an NPY file of version 1, 2 or 3"),
+    "npy claims 2^90": (npy_edit(lambda raw: raw.replace(b"28, 28", b"999999999999999999, 99")), 1,
+                        "its header claims more bytes than can exist"),
+    "csv without it": (csv("id,label\n1,2\n"), 1, "has no column 'labels', did you mean 'label'?"),
+    "csv missing value": (csv(column([1, 2, "", 3])), 1,
+                          "line 4, column 'labels': a value is missing"),
+    "csv not a number": (csv(column([1, "two"])), 1,
+                         "line 3, column 'labels': 'two' is not of type u8"),
+    "csv too large": (csv(column([256])), 1, "line 2, column 'labels': '256' is not of type u8"),
+    "csv fewer cells": (csv(column([1]) + "7\n"), 1, "line 3: fewer than the header's 2 cells"),
+    "csv open quote": (csv(column([1, '"2'])), 1, "line 3: a quote is never closed"),
+    "csv NUL": (csv(column([1, "\0"])), 1, "line 3: a cell of more than 255 bytes, or with a NUL"),
+    "csv fewer rows": (csv(column([1] * 5)), 1, f"'images' has {ROWS} rows, 'labels' has 5"),
+    "st other key": (tensors({"image": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}), 1,
+                     "has no tensor 'images', did you mean 'image'?"),
+    "st other type": (tensors({"images": {"dtype": "I8", "shape": [1, 2], "data_offsets": [0, 2]}},
+                              b"12"), 1, "expected u8[rows, 28, 28], found I8[1, 2]"),
+    "st hole": (tensors({"images": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}, b"12"),
+                1, "a hole in the data before 'images'"),
+    "st bad JSON": (tensors(b'{"images":{]'), 1, "header, byte"),
+}
+
 DATA = {
     "missing": (lambda f: (f / "images").unlink(), 1, "cannot open"),
     "a folder": (lambda f: ((f / "images").unlink(), (f / "images").mkdir()), 1, "images'"),
@@ -202,9 +276,11 @@ def refused(program, template, spoil, code, words, *more):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "case"
         shutil.copytree(template, folder)
-        spoil(folder)
+        instead = spoil(folder)
         before = sorted(p for p in folder.rglob("*"))
-        done = Case(program, folder).run(*more)
+        case = Case(program, folder)
+        case.data |= instead if isinstance(instead, dict) else {}
+        done = case.run(*more)
         assert done.returncode == code, (done.returncode, done.stdout)
         assert words in done.stdout and "Sanitizer" not in done.stdout, done.stdout
         assert done.stdout.startswith("train: error: ") or "note:" in done.stdout, done.stdout
@@ -223,7 +299,7 @@ def main():
         done = Case(program, good).run("--save", good / "ckpt")
         assert done.returncode == 0, done.stdout
         assert Case(program, good).run("--resume", "ckpt").returncode == 0
-        for what, (spoil, code, words) in DATA.items():
+        for what, (spoil, code, words) in (DATA | OTHER_FORMATS).items():
             print(f"{what:22} {refused(program, good, spoil, code, words)}", flush=True)
         for what, (spoil, code, words) in CHECKPOINTS.items():
             line = refused(program, good, spoil, code, words, "--resume", "ckpt")

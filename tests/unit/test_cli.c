@@ -245,6 +245,18 @@ static void test_infer(Checks *c) {
   expect(c, 2, "--input length: '3.5' is not a number of type i32", NEXT "--input length=3.5");
 }
 
+static void test_pictures(Checks *c) {
+  expect(c, 0, "<svg|class=\"eval\"|</svg>|Fake: loss",
+         "./t " DATA EVAL "--log pl --plot p.svg --quiet >/dev/null; cat p.svg");
+  expect(c, 0, "tfevents", "./t " DATA "--tensorboard tb/a --quiet; ls tb/a");
+  expect(c, 0, "</svg>",
+         "./t --data x=x.idx --data y=nan.idx --log pl --plot p.svg 2>/dev/null;"
+         "cat p.svg"); /* nothing to draw is no error */
+  expect(c, 2, "--plot draws the log: give --log FILE", "./t " DATA "--plot p.svg");
+  expect(c, 1, "cannot create 'none/p.svg.tmp", "./t " DATA "--log pl --plot none/p.svg");
+  expect(c, 1, "cannot make the directory '/proc/none'", "./t " DATA "--tensorboard /proc/none");
+}
+
 /* However it is cut into pieces, the run ends with the same bytes. */
 static void test_resume(Checks *c) {
   expect(c, 0, "done  300 steps", "./t " DATA "--steps 300 --seed 9 --save whole --set lr=0.05");
@@ -311,6 +323,7 @@ int main(int argc, char **argv) {
   test_infer(&c);
   test_info(&c);
   test_selftest(&c);
+  test_pictures(&c);
   test_resume(&c);
   test_signals(&c);
   test_full_disk(&c);
