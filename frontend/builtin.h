@@ -28,7 +28,8 @@ typedef struct BuiltinTable {
 #define BUILTIN_TABLE(table)                                                                       \
   { table, sizeof(table) / sizeof *(table) }
 
-extern const BuiltinTable builtin_math, builtin_shape, builtin_reduce, builtin_loss, builtin_list;
+extern const BuiltinTable builtin_math, builtin_shape, builtin_reduce, builtin_loss, builtin_list,
+    builtin_train;
 
 /* ---- builtins.c ---- */
 uint32_t call_positional(const Call *c); /* how many positional arguments */

@@ -52,6 +52,7 @@ static Val call_stop(Sema *s, const Builtin *b, const Call *c) {
 static const Builtin table[] = {
     BUILTIN("relu", 1, 1, .call = call_unary, .op = OP_relu, .fold = fold_relu),
     BUILTIN("exp", 1, 1, .call = call_unary, .op = OP_exp, .fold = exp),
+    BUILTIN("expm1", 1, 1, .call = call_unary, .op = OP_expm1, .fold = expm1),
     BUILTIN("log", 1, 1, .call = call_unary, .op = OP_log, .fold = log),
     BUILTIN("sqrt", 1, 1, .call = call_unary, .op = OP_sqrt, .fold = sqrt),
     BUILTIN("tanh", 1, 1, .call = call_unary, .op = OP_tanh, .fold = tanh),

@@ -71,7 +71,7 @@ ValueId float_arg(Sema *s, const Builtin *b, const Arg *a) {
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const BuiltinTable *const tables[] = {&builtin_math, &builtin_shape, &builtin_reduce,
-                                             &builtin_loss, &builtin_list};
+                                             &builtin_loss, &builtin_list,  &builtin_train};
 
 Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
   if (!check_args(s, b, c)) return val_bad();
@@ -81,14 +81,14 @@ Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
 
 /* Names of the language that a later version gives a meaning. */
 static const char *const later[] = {
-    "abs",         "attention", "avg_pool", "bce_logits", "categorical", "category",    "clamp",
-    "concat",      "copy",      "cos",      "cosine",     "cumprod",     "cumsum",      "dropout",
-    "einsum",      "enumerate", "fitting",  "gelu",       "gelu_tanh",   "gradient",    "hold",
-    "hyper",       "inf",       "iota",     "lanes",      "len",         "lerp",        "linspace",
-    "log_softmax", "one_hot",   "pad",      "randint",    "random_crop", "random_flip", "range",
-    "rearrange",   "round",     "rsqrt",    "scan",       "sign",        "silu",        "sin",
-    "split",       "stack",     "stop",     "tensor",     "top_k",       "training",    "upsample",
-    "warmup",      "windows",   "write",    "zip",
+    "abs",       "attention", "avg_pool",    "bce_logits",  "categorical", "category",    "clamp",
+    "concat",    "copy",      "cos",         "cumprod",     "cumsum",      "dropout",     "einsum",
+    "enumerate", "fitting",   "gelu",        "gelu_tanh",   "gradient",    "hyper",       "inf",
+    "iota",      "lanes",     "len",         "lerp",        "linspace",    "log_softmax", "one_hot",
+    "pad",       "randint",   "random_crop", "random_flip", "range",       "rearrange",   "round",
+    "rsqrt",     "scan",      "sign",        "silu",        "sin",         "split",       "stack",
+    "stop",      "tensor",    "top_k",       "training",    "upsample",    "windows",     "write",
+    "zip",
 };
 
 /* Names that mean something only where they are asked for by name. */
@@ -99,9 +99,7 @@ static const struct {
     {"full", "an initializer"},       {"normal", "an initializer"},
     {"uniform", "an initializer"},    {"he_normal", "an initializer"},
     {"he_uniform", "an initializer"}, {"xavier_uniform", "an initializer"},
-    {"orthogonal", "an initializer"}, {"linear", "a schedule"},
-    {"sgd", "an optimizer"},          {"adam", "an optimizer"},
-    {"adamw", "an optimizer"},
+    {"orthogonal", "an initializer"},
 };
 
 static const char *name_of(Sema *s, const char *text) {

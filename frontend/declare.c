@@ -63,7 +63,13 @@ static void set_decay(Sema *s, Scope *sc, const Ast *m, void *into) {
   if (modifier_bool(s, sc, m, &decays)) ((Param *)into)->no_decay = !decays;
 }
 
-static const ModifierRule param_rules[] = {{"decay", set_decay}, {"frozen", NULL}};
+static void set_frozen(Sema *s, Scope *sc, const Ast *m, void *into) {
+  (void)sc;
+  ((Param *)into)->frozen = true;
+  if (m->kid[MODIFIER_ARGS]) diag_error(s->diag, m->loc, "`frozen` takes no arguments");
+}
+
+static const ModifierRule param_rules[] = {{"decay", set_decay}, {"frozen", set_frozen}};
 
 static Val declare_param(Sema *s, Scope *sc, const Ast *field) {
   const Ast *type = field->kid[FIELD_TYPE], *key = field->kid[FIELD_KEY];

@@ -134,6 +134,21 @@ static File *load(Sema *s, const Ast *a, const char *given_as) {
 
 /* ---- the importer's side --------------------------------------------------------------------- */
 
+void import_prelude(Sema *s) {
+  static const char name[] = "std/optim.mp";
+  const EmbeddedFile *own = find_in_library(name);
+  File *f = NEW(s->arena, File), *nobody = NEW(s->arena, File);
+  nobody->path = name;
+  *f = (File){.path = name, .importer = nobody}; /* so that it takes no -D of the main file */
+  uint32_t source = diag_source(s->diag, name, own->text, own->size);
+  s->diag->sources.at[source].built_in = true;
+  declare_import(s, f, frontend_parse(s->arena, s->strings, s->diag, source));
+  for (uint32_t i = 0; i < f->scope->names.len; i++) {
+    const Binding *b = &f->scope->names.at[i];
+    scope_set(s, s->builtins, b->name, b->val, b->loc);
+  }
+}
+
 File *import_main(Sema *s) {
   File *f = NEW(s->arena, File);
   f->path = s->options->source;

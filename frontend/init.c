@@ -153,12 +153,14 @@ static ValueId init_param(Sema *s, const Param *p) {
   return NO_ID;
 }
 
+void init_state(Sema *s, const Param *p) {
+  s->entry = (uint32_t)graph_entry_find(s->g, ENTRY_init);
+  s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
+  ValueId v = p->init ? init_param(s, p) : NO_ID;
+  if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, p->path, v, p->loc);
+}
+
 void init_entry(Sema *s) {
   s->entry = graph_add_entry(s->g, "init", ENTRY_init, 0, s->model_ast->loc);
-  s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
-  for (uint32_t i = 0; i < s->params.len; i++) {
-    const Param *p = s->params.at[i];
-    ValueId v = p->init ? init_param(s, p) : NO_ID;
-    if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, p->path, v, p->loc);
-  }
+  for (uint32_t i = 0; i < s->params.len; i++) init_state(s, s->params.at[i]);
 }

@@ -18,6 +18,7 @@ Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *f
   s->g = graph_new(arena, strings, options->name, options->source);
   s->builtins = scope_new(s, NULL);
   builtins_bind(s, s->builtins);
+  import_prelude(s);
   s->file = file_scope(s);
   s->current = import_main(s);
   declare_file(s, file);

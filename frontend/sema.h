@@ -22,7 +22,10 @@
  *   import.c    other files
  *   state.c     parameters and states: their declaration, values, `:=`
  *   init.c      initializers: the entry `init`
- *   optimizer.c the settings of optimizers
+ *   weights.c   `init`, `load`, `frozen`: where parameters start, which ones stay
+ *   glob.c      patterns of paths
+ *   optimizer.c optimizers and groups: entries `update`
+ *   schedule.c  hyperparameters and their schedules
  *   train.c     the train block: entries train_step and eval
  *   settings.c  its settings of one number or word
  *   data.c      its data
@@ -113,6 +116,20 @@ typedef struct Phase {
 } Phase;
 
 typedef struct TrainBlock TrainBlock; /* train.c */
+
+/* Paths of the model by a pattern; glob.c. */
+typedef struct Glob {
+  const char *text;
+  Loc loc;
+  uint32_t n;
+  const char *const *plain; /* without braces */
+} Glob;
+
+typedef struct Moment { /* a state of an optimizer */
+  State state;
+  Param *param;
+  bool added; /* to the graph */
+} Moment;
 
 typedef struct Builtin Builtin; /* frontend/builtin.h */
 
@@ -211,6 +228,10 @@ struct Sema {
   int64_t batch;
   bool full;
   TrainBlock *train;
+  VEC(struct OptimizerUse) optimizers; /* optimizer.c */
+  VEC(struct GroupUse) groups;
+  VEC(struct HyperUse) hypers;
+  VEC(Moment) moments;
 };
 
 /* Bounds that no sane program meets.  A level of depth costs about 1 KB of stack. */
@@ -370,7 +391,8 @@ Instance *declare_instance(Sema *s, const Module *m, const Ast *block, Scope *sc
 void declare_model(Sema *s);
 
 /* ---- import.c ---- */
-File *import_main(Sema *s); /* the file given to frontend_compile, as an importer */
+void import_prelude(Sema *s); /* std/optim.mp, whose names are builtins */
+File *import_main(Sema *s);   /* the file given to frontend_compile, as an importer */
 bool import_is_main(const Sema *s);
 const char *import_given_as(const Sema *s); /* the current import's name in -D, or NULL */
 void declare_import_item(Sema *s, const Ast *a);
@@ -385,14 +407,29 @@ void state_assign(Sema *s, Scope *sc, const Ast *assign);
 
 /* ---- init.c ---- */
 void init_entry(Sema *s);
+void init_state(Sema *s, const Param *p); /* adds one more to it */
+
+/* ---- glob.c ---- */
+bool glob_read(Sema *s, const char *text, Loc loc, Glob *glob);
+bool glob_matches(const Glob *glob, const char *path);
+/* A string that matches a parameter or state at least; else reported, with near paths. */
+bool glob_of_params(Sema *s, const Ast *a, Glob *glob);
+
+/* ---- schedule.c ---- */
+ValueId steps_done(Sema *s); /* f32[]: updates before this one */
+ValueId schedule_value(Sema *s, Val v, Loc loc);
+/* The value of the hyperparameter in the entry being built, a result of train_step. */
+ValueId hyper_value(Sema *s, const char *name, Val v, Loc loc);
+void hyper_add_steps(Sema *s);
 
 /* ---- optimizer.c ---- */
-void set_optimizer(Sema *s, Scope *sc, const Ast *setting);
+void optimizer_entries(Sema *s); /* an entry `update` for each trained parameter */
 
-/* ---- settings.c, loss.c, data.c: settings of `train` ---- */
+/* ---- settings.c, loss.c, data.c, schedule.c, optimizer.c, weights.c: settings of `train` ---- */
 typedef void SetFn(Sema *s, Scope *sc, const Ast *setting);
 SetFn setting_batch, setting_tail, setting_steps, setting_epochs, setting_accumulate, setting_clip,
     setting_precision;
+SetFn setting_hyper, setting_optimizer, setting_group, setting_init, setting_load, setting_frozen;
 SetFn setting_loss, setting_metric, setting_data, setting_input;
 void bind_in(Sema *s, Scope *sc, const Ast *bind); /* a binding of a block */
 

@@ -33,16 +33,16 @@ static const struct {
     {"input", setting_input, EACH, ONE, BLOCK | MODS},
     {"loss", setting_loss, EACH, ANY, BINDS | NEEDED | MODS},
     {"metric", setting_metric, EACH, ANY, BINDS | MODS | IN_EVAL},
-    {"optimizer", set_optimizer, ONCE, ONE_YET, NEEDED},
-    {"steps", setting_steps, ONCE, ONE, 0},
-    {"epochs", setting_epochs, ONCE, ONE, 0},
+    {"steps", setting_steps, FIRST, ONE, 0},
+    {"epochs", setting_epochs, FIRST, ONE, 0},
+    {"init", setting_init, FIRST, ANY, BLOCK},
+    {"load", setting_load, FIRST, ANY, BLOCK},
+    {"frozen", setting_frozen, FIRST, ANY, MODS},
+    {"hyper", setting_hyper, EACH, ANY, BINDS},
+    {"optimizer", setting_optimizer, ONCE, ANY, NEEDED | MODS},
+    {"group", setting_group, ONCE, ANY, BLOCK},
     {"clip", setting_clip, ONCE, ONE, 0},
     {"precision", setting_precision, ONCE, ONE, MODS},
-    {.word = "frozen"},
-    {.word = "group"},
-    {.word = "hyper", .flags = BINDS},
-    {.word = "init"},
-    {.word = "load"},
     {.word = "order"},
     {.word = "step"},
 };
@@ -218,7 +218,7 @@ static void build_entry(Sema *s, EntryKind kind) {
 static void check_trained(Sema *s) {
   for (uint32_t i = 0; i < s->params.len; i++) {
     const Param *p = s->params.at[i];
-    if (p->arg == NO_ID && !p->is_state)
+    if (p->arg == NO_ID && !p->is_state && !p->frozen)
       diag_error(s->diag, p->loc, "nothing trains %s: `train` does not use it", p->path);
   }
 }
@@ -273,5 +273,6 @@ void train_entries(Sema *s) {
   if (!s->train) return;
   build_entry(s, ENTRY_step);
   if (!s->diag->errors) check_trained(s);
+  if (!s->diag->errors) optimizer_entries(s);
   if (!s->diag->errors) build_entry(s, ENTRY_eval);
 }

@@ -32,6 +32,11 @@ OPTIMIZERS = {
              lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.8, 0.99), eps=1e-4,
                                         weight_decay=0.01), 1e-3),
     "sgd": ("sgd(lr: linear(0.05, to: 0))", lambda p: torch.optim.SGD(p, lr=0.05), 0.05),
+    "nesterov": ("sgd(lr: linear(0.02, to: 0), momentum: 0.9, nesterov: true)",
+                 lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True), 0.02),
+    "rmsprop": ("rmsprop(lr: linear(1e-3, to: 0), alpha: 0.9, eps: 1e-4, momentum: 0.5, weight_decay: 0.01)",
+                lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9, eps=1e-4, momentum=0.5, weight_decay=0.01),
+                1e-3),
     "momentum": ("sgd(lr: linear(0.02, to: 0), momentum: 0.9, weight_decay: 0.01)",
                  lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, weight_decay=0.01), 0.02),
 }
@@ -85,8 +90,11 @@ def compare(what, got, want, tolerance, also=None):
 
 def evaluated_gradients(graph, weights, images, labels, rows):
     e = Evaluator(graph, f64=True)
+    e.run("init")
     for path, w in weights.items():
         e.set("state", path, w.astype(np.float64))
+    e.set("hyper", "steps", np.array(float(STEPS)))
+    e.set("hyper", "lr", np.array(0.0))
     found = e.run("train_step", rows=rows, images=images, labels=labels)
     n = found["weight", "loss"]
     assert n == rows
