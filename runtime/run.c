@@ -134,6 +134,9 @@ static int check_run(mp_ctx *ctx, uint32_t entry, const mp_run *run) {
   if (!status && d->batch && (run->rows < 1 || run->rows > d->batch))
     status = mp_fail(&ctx->error, MP_E_ARG, "%s: rows %lld not in 1 … %lld", d->name,
                      (long long)run->rows, (long long)d->batch);
+  if (!status && d->flags & MP_ENTRY_FULL && run->rows != d->batch)
+    status = mp_fail(&ctx->error, MP_E_ARG, "%s: rows %lld: only full batches of %lld, tail(drop)",
+                     d->name, (long long)run->rows, (long long)d->batch);
   for (uint32_t i = 0; i < d->n_inputs && !status; i++)
     status = check_input(ctx, d, &d->inputs[i], ctx->entries[entry].inputs[i], run->rows);
   if (!status && atomic_exchange(&ctx->cancelled, false))
