@@ -107,10 +107,12 @@ typedef struct Diag {
   FILE *out; /* NULL: count only */
   VEC(Source) sources;
   uint32_t errors, warnings;
-  uint32_t limit; /* stop printing after so many errors; 0: no limit */
-  bool json;      /* an object a line instead of text with carets */
-  bool color;     /* escape codes of terminals */
-  bool werror;    /* warnings are errors */
+  uint32_t limit;     /* stop printing after so many errors; 0: no limit */
+  bool json;          /* an object a line instead of text with carets */
+  bool color;         /* escape codes of terminals */
+  bool werror;        /* warnings are errors */
+  VEC(uint64_t) said; /* hashes of places and messages */
+  bool repeated;      /* the last error or warning was, so its notes are not shown either */
 } Diag;
 
 void diag_init(Diag *d, Arena *a, FILE *out);

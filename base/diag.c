@@ -5,7 +5,10 @@
 
 #include <string.h>
 
-enum { SHOWN = 100 }; /* columns of a source line that are shown at most */
+enum {
+  SHOWN = 100,           /* columns of a source line that are shown at most */
+  MOST_REMEMBERED = 1000 /* errors that are not said twice */
+};
 
 typedef enum Severity { NOTE, WARNING, ERROR } Severity;
 
@@ -72,14 +75,25 @@ static void say_json(Diag *d, const Source *s, Loc loc, Severity severity, const
   arena_free(&scratch);
 }
 
-static void say(Diag *d, Loc loc, Severity severity, const char *fmt, va_list ap) {
+static const char *format(Arena *a, const char *fmt, va_list ap) {
+  Text message = {.arena = a};
+  text_vprintf(&message, fmt, ap);
+  return message.at ? message.at : "";
+}
+
+static void say(Diag *d, Loc loc, Severity severity, const char *message) {
   if (!d->out) return;
   const Source *s = loc.line && loc.source < d->sources.len ? &d->sources.at[loc.source] : NULL;
-  Arena scratch = {0};
-  Text message = {.arena = &scratch};
-  text_vprintf(&message, fmt, ap);
-  (d->json ? say_json : say_text)(d, s, loc, severity, message.at ? message.at : "");
-  arena_free(&scratch);
+  (d->json ? say_json : say_text)(d, s, loc, severity, message);
+}
+
+/* What was said of a place is not said again: a module is looked at anew for each instance. */
+static bool said_before(Diag *d, Loc loc, const char *message) {
+  uint64_t hash = hash_bytes(&loc, sizeof loc, hash_bytes(message, strlen(message), 0));
+  for (uint32_t i = 0; loc.line && i < d->said.len; i++)
+    if (d->said.at[i] == hash) return true;
+  if (d->said.len < MOST_REMEMBERED) vec_push(d->arena, &d->said, hash);
+  return false;
 }
 
 static void too_many(Diag *d) {
@@ -88,32 +102,41 @@ static void too_many(Diag *d) {
           (unsigned)d->limit);
 }
 
-static void error(Diag *d, Loc loc, const char *fmt, va_list ap) {
+static void error(Diag *d, Loc loc, const char *message) {
   d->errors++;
   if (d->limit && d->errors > d->limit) too_many(d);
-  else say(d, loc, ERROR, fmt, ap);
+  else say(d, loc, ERROR, message);
+}
+
+static void report(Diag *d, Loc loc, Severity severity, const char *fmt, va_list ap) {
+  Arena scratch = {0};
+  const char *message = format(&scratch, fmt, ap);
+  bool past_limit = d->limit && d->errors > d->limit;
+  if (severity != NOTE) d->repeated = !past_limit && said_before(d, loc, message);
+  if (d->repeated) severity = NOTE, past_limit = true; /* nor its notes */
+  d->warnings += severity == WARNING;
+  if (severity == ERROR || (severity == WARNING && d->werror)) error(d, loc, message);
+  else if (severity == WARNING || !past_limit) say(d, loc, severity, message);
+  arena_free(&scratch);
 }
 
 void diag_error(Diag *d, Loc loc, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  error(d, loc, fmt, ap);
+  report(d, loc, ERROR, fmt, ap);
   va_end(ap);
 }
 
 void diag_warning(Diag *d, Loc loc, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  d->warnings++;
-  if (d->werror) error(d, loc, fmt, ap);
-  else say(d, loc, WARNING, fmt, ap);
+  report(d, loc, WARNING, fmt, ap);
   va_end(ap);
 }
 
 void diag_note(Diag *d, Loc loc, const char *fmt, ...) {
-  if (d->limit && d->errors > d->limit) return;
   va_list ap;
   va_start(ap, fmt);
-  say(d, loc, NOTE, fmt, ap);
+  report(d, loc, NOTE, fmt, ap);
   va_end(ap);
 }
