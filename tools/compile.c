@@ -67,7 +67,8 @@ static int choose_output(Session *s) {
       return fail(
           "--emit wants ast, graph, a pass, plan, header, ll, asm, obj, archive, lib or exe, not",
           o->emit);
-  } else {
+  } else if (o->pass.stop_after) s->kind = OUT_TEXT;
+  else {
     for (int i = 1; dot && i < KINDS; i++)
       if (!strcmp(dot, kinds[i].suffix)) s->kind = kinds[i].kind;
   }
