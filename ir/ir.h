@@ -156,8 +156,10 @@ typedef enum StateKind {
   STATE_state,
   STATE_moment,
   STATE_counter,
-  STATE_derived
+  STATE_derived,
+  STATE_shadow /* what a step's half `grads` hands to its half `apply` */
 } StateKind;
+enum { STATE_KINDS = STATE_shadow + 1 };
 typedef struct State { /* order of kinds: mp_state_kind */
   const char *path;    /* interned: "net.0.weight", "net.0.weight:m" */
   StateKind kind;
@@ -194,7 +196,7 @@ typedef enum ResRole {
   RES_gauge      /* of a step, f32[]: a number to look at: "grad_norm", "scale" */
 } ResRole;
 enum { RES_ROLES = RES_gauge + 1 };
-extern const char *const state_kind_name[5], *const arg_role_name[ARG_ROLES],
+extern const char *const state_kind_name[STATE_KINDS], *const arg_role_name[ARG_ROLES],
                                                  *const res_role_name[RES_ROLES];
 
 /* Arguments and results of an entry, beside its block's lists: role and name of each. */
@@ -211,6 +213,8 @@ typedef enum EntryKind {
   ENTRY_infer,
   ENTRY_fit,
   ENTRY_derive,
+  ENTRY_grads, /* a step in halves: forward and backward; guard and update */
+  ENTRY_apply,
   ENTRY_update /* one parameter's new value and moments, from its gradient; gone after `optimize`
                 */
 } EntryKind;

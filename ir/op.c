@@ -60,13 +60,14 @@ const uint8_t attr_kind[AT_COUNT] = {
 
 bool attr_is_common(AttrKey key) { return key == AT_prec || key == AT_recompute; }
 
-const char *const state_kind_name[5] = {"param", "state", "moment", "counter", "derived"};
+const char *const state_kind_name[STATE_KINDS] = {"param",   "state",   "moment",
+                                                  "counter", "derived", "shadow"};
 const char *const arg_role_name[ARG_ROLES] = {"input", "state", "hyper", "seed", "grad", "draw"};
 const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric",    "weight", "grad",
                                               "ok",    "fault", "nonfinite", "value",  "hyper",
                                               "finite", "gauge"};
 const char *const entry_kind_name[ENTRY_KINDS] = {"init", "step",   "eval",  "infer",
-                                                  "fit",  "derive", "update"};
+                                                  "fit",  "derive", "grads", "apply", "update"};
 const char *const read_kind_name[READ_KINDS] = {"rows", "windows", "lanes"};
 const char *const split_kind_name[SPLIT_KINDS] = {"none", "last", "random"};
 const char *const scale_kind_name[SCALE_KINDS] = {"none", "static", "dynamic"};

@@ -162,7 +162,7 @@ bool parse_load(Parser *p) {
 bool parse_state(Parser *p) {
   State s = {0};
   int kind = 0;
-  if (!parse_choice(p, state_kind_name, 5, "state kind", &kind)) return false;
+  if (!parse_choice(p, state_kind_name, STATE_KINDS, "state kind", &kind)) return false;
   s.kind = (StateKind)kind;
   parse_skip_space(p);
   s.loc = parse_loc_at(p, p->at);

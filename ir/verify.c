@@ -17,7 +17,8 @@
  *  9. The loss scale of results is that of unit_infer; a literal zero may state any.
  * 10. What column VERIFY says of the op: verify_op.c; for kernels the rules of their form.
  * States
- * 11. Paths are unique; types carry no rows, and no loss scale but for the counter `scale`, f32[]*S.
+ * 11. Paths are unique; types carry no rows, and no loss scale but for the counter `scale`,
+ * f32[]*S.
  * 12. A moment or derived copy names a parameter as its master.
  * Entries
  * 13. Names are unique.  Each argument and each result has a port; of a role and name there is one.
@@ -35,8 +36,9 @@
  * not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of kind `state`
  * bare.
  * 19. A step that writes a parameter writes its derived copies, under the same ok.
+ * 20. An entry `grads` writes shadows and nothing else; no other entry writes one.
  * Around the entries
- * 20. What is listed on top of verify_parts.c.
+ * 21. What is listed on top of verify_parts.c.
  *
  * Each group is looked at only where the ones before it hold.
  */
@@ -471,7 +473,7 @@ static bool check_ports(Verifier *v, const Entry *e) {
   return ok && check_update(v, e);
 }
 
-/* ---- transaction: 18, 19 -------------------------------------------------------------------- */
+/* ---- transaction: 18 to 20 ------------------------------------------------------------------- */
 
 static bool is_exempt(const State *s) {
   for (size_t i = 0; s->kind == STATE_counter && i < sizeof exempt / sizeof *exempt; i++)
@@ -524,12 +526,24 @@ static bool check_copies(Verifier *v, const Port *p, ValueId result) {
   return true;
 }
 
+/* Shadows are all that `grads` writes, and nobody else writes one. */
+static bool check_shadow(Verifier *v, const Port *p) {
+  bool grads = v->entry->kind == ENTRY_grads;
+  if (grads == (graph_state(v->g, p->name)->kind == STATE_shadow)) return true;
+  return report(v, p->loc, NO_ID,
+                grads ? "state \"%s\" is written before it is known whether the step commits"
+                      : "shadow \"%s\" is written outside of an entry `grads`",
+                p->name);
+}
+
 static bool check_transaction(Verifier *v, const Entry *e) {
   const Block *b = &v->g->blocks.at[e->body];
-  bool ok = true;
-  for (uint32_t i = 0; e->kind == ENTRY_step && i < e->results.len; i++) {
+  bool ok = true, commits = e->kind == ENTRY_step || e->kind == ENTRY_apply;
+  for (uint32_t i = 0; i < e->results.len; i++) {
     const Port *p = &e->results.at[i];
     if (p->role != RES_state) continue;
+    ok = check_shadow(v, p) && ok;
+    if (!commits) continue;
     ok = check_committed(v, p, b->results.at[i]) && check_copies(v, p, b->results.at[i]) && ok;
   }
   return ok;

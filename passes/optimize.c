@@ -6,6 +6,7 @@
  *   step_update.c   what the optimizers make of the parameters, committed under ok
  *   step_count.c    step, attempt, skipped
  *   step_scaler.c   the loss scale, and how it moves
+ *   step_halves.c   the step in two entries, for hosts that reduce gradients themselves
  *
  * Results of role grad and entries of kind update give way to: state results, each a commit or
  * exempt by name; ok; for each parameter nonfinite; finite, one of each tensor the guard looked at;
@@ -56,12 +57,18 @@ static void commit_written(Step *s) {
   }
 }
 
-static void remove_gradients(Step *s) {
+/* Gradients are used up.  Losses and weights of the second half are the first one's results. */
+static bool stays(const Entry *e, const Port *p) {
+  if (p->role == RES_loss || p->role == RES_weight) return e->kind != ENTRY_apply;
+  return p->role != RES_grad;
+}
+
+static void remove_used(Step *s) {
   Entry *e = &s->b.g->entries.at[s->entry];
   Block *body = &s->b.g->blocks.at[e->body];
   uint32_t kept = 0;
   for (uint32_t i = 0; i < e->results.len; i++) {
-    if (e->results.at[i].role == RES_grad) continue;
+    if (!stays(e, &e->results.at[i])) continue;
     e->results.at[kept] = e->results.at[i];
     body->results.at[kept++] = body->results.at[i];
   }
@@ -79,7 +86,7 @@ static void optimize_step(Graph *g, uint32_t entry, PassCtx *c) {
   s.results = g->entries.at[entry].results.len;
   find_gradients(&s);
   optimizer_add_moments(&s);
-  s.scale = scaler_scale(&s.b, entry);
+  s.scale = g->entries.at[entry].kind == ENTRY_apply ? NO_ID : scaler_scale(&s.b, entry);
   step_weigh(&s);
   step_guard(&s);
   step_factor(&s);
@@ -90,7 +97,7 @@ static void optimize_step(Graph *g, uint32_t entry, PassCtx *c) {
   step_result(&s, RES_ok, "ok", s.ok);
   step_result(&s, RES_gauge, "grad_norm", s.norm);
   scaler_show(&s);
-  remove_gradients(&s);
+  remove_used(&s);
 }
 
 static bool remove_updates(Graph *g) {
@@ -105,6 +112,7 @@ bool pass_optimize(Graph *g, PassCtx *c) {
   bool changed = false;
   for (uint32_t i = 0; i < g->entries.len; i++) {
     if (g->entries.at[i].kind != ENTRY_step) continue;
+    if (c->options->halves) optimize_step(g, step_halves(g, i, c), c);
     optimize_step(g, i, c);
     changed = true;
   }

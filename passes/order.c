@@ -101,12 +101,19 @@ static bool placed_before(const Ordering *s, uint32_t i, ValueId v) {
   return false;
 }
 
+/* A result that the host sees lies in the arena. */
+static bool is_output(const Ordering *s, ValueId v) {
+  for (uint32_t i = 0; i < block_of(s)->results.len; i++)
+    if (!has_place(s, i) && view_source(s->g, block_of(s)->results.at[i]) == v) return true;
+  return false;
+}
+
 static bool needs_copy(const Ordering *s, uint32_t i, ValueId v) {
   const Graph *g = s->g;
   ValueId old = replaced(s, i);
   if (old != NO_ID && v == old) return false; /* unchanged */
   Node *k = value_node(g, v);
-  if (!k || placed_before(s, i, v) || s->shadow[i]) return true;
+  if (!k || placed_before(s, i, v) || is_output(s, v) || s->shadow[i]) return true;
   bool slice = loop_of(s) && old == NO_ID; /* a loop's results can grow in it */
   if (k->op != OP_kernel) return !slice;
   return old != NO_ID && !goes_in_place(g, (NodeId)(k - g->nodes.at), old, v);

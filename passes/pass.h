@@ -35,6 +35,7 @@ typedef struct PassOptions {
   const char *stop_after; /* --stop-after=P */
   const char *disable;    /* --disable=a,b */
   bool time, roundtrip;   /* --time-passes, --roundtrip-each */
+  bool halves;          /* each step also as NAME.grads and NAME.apply (step_halves.c) */
   FILE *out;              /* where dumps and times go; NULL: stderr */
   PassCheck *check;
   void *check_user;
@@ -150,6 +151,9 @@ void step_guard(Step *s);
 void step_update(Step *s, const StepGrad *grad);
 void step_add_counters(Graph *g, Loc loc);
 void step_count(Step *s);
+
+/* step_halves.c: adds both halves; gives the second, which is yet to be optimized. */
+uint32_t step_halves(Graph *g, uint32_t step, PassCtx *c);
 
 /* step_scaler.c: S as an argument or constant of the entry, NO_ID: there is no scaler. */
 ValueId scaler_scale(Builder *b, uint32_t entry);

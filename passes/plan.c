@@ -65,7 +65,7 @@ static void place_states(Planning *s) {
   Graph *g = s->g;
   uint64_t at = 0;
   s->p->state_at = NEW_ARRAY(g->arena, uint64_t, g->states.len);
-  for (int kind = STATE_param; kind <= STATE_derived; kind++)
+  for (int kind = STATE_param; kind < STATE_KINDS; kind++)
     for (uint32_t i = 0; i < g->states.len; i++) {
       if (g->states.at[i].kind != (StateKind)kind) continue;
       s->p->state_at[i] = at;

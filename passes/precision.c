@@ -327,8 +327,10 @@ bool pass_precision(Graph *g, PassCtx *ctx) {
     EntryKind kind = g->entries.at[s.entry].kind;
     if (kind != ENTRY_init && kind != ENTRY_derive) label_entry(&s);
   }
-  for (s.entry = 0; s.entry < g->entries.len; s.entry++)
-    if (g->entries.at[s.entry].kind == ENTRY_step) write_copies(&s);
+  for (s.entry = 0; s.entry < g->entries.len; s.entry++) {
+    EntryKind kind = g->entries.at[s.entry].kind;
+    if (kind == ENTRY_step || kind == ENTRY_apply) write_copies(&s);
+  }
   build_derive(&s);
   return true;
 }

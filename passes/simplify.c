@@ -88,7 +88,9 @@ static ValueId div_power(Simplify *s, const Node *n) {
   if (c == 1) return as_result(s, n, n->ops[0]);
   if (type_of(s, n->res).dtype != DT_f32 || fabs(frexp(c, &e)) != 0.5 || e < -120 || e > 120)
     return NO_ID;
-  return build2(&s->b, OP_mul, n->ops[0], build_like(&s->b, n->ops[1], 1 / c));
+  Type inverse = type_of(s, n->ops[1]);
+  inverse.unit = (int8_t)-inverse.unit;
+  return build2(&s->b, OP_mul, n->ops[0], build_constant(&s->b, inverse, 1 / c));
 }
 
 /* f(f(x)) = x: neg, not */

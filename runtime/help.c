@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const entry_kinds[] = {"init", "step", "eval", "infer", "fit", "derive"};
+static const char *const entry_kinds[] = {"init", "step", "eval", "infer", "fit", "derive", "grads", "apply"};
 
 /* "u8[rows, 28, 28]" */
 static void input_text(const mp_tensor *t, char *out, size_t size) {
@@ -92,7 +92,7 @@ void cli_print_help(const CliArgs *a, const mp_desc *d) {
   print_length(d);
 }
 
-static const char *const state_kinds[] = {"param", "state", "moment", "counter", "derived"};
+static const char *const state_kinds[] = {"param", "state", "moment", "counter", "derived", "shadow"};
 
 static void print_states(const mp_desc *d) {
   uint64_t weights = 0;

@@ -77,7 +77,8 @@ typedef enum mp_state_kind {
   MP_STATE,   /* state of a module */
   MP_MOMENT,  /* state of an optimizer: "net.0.weight:m" */
   MP_COUNTER, /* step, attempt, skipped */
-  MP_DERIVED  /* low or packed copy of a parameter; rebuilt by `derive`, never saved */
+  MP_DERIVED, /* low or packed copy of a parameter; rebuilt by `derive`, never saved */
+  MP_SHADOW   /* what STEP.grads hands to STEP.apply: "grad:PATH", "weight:LOSS"; never saved */
 } mp_state_kind;
 
 /* Flags of a state. */
@@ -113,7 +114,7 @@ typedef struct mp_output_desc {
   const char *where; /* "model.mp:12:8: cross_entropy" for faults, else NULL */
 } mp_output_desc;
 
-typedef enum mp_entry_kind { MP_INIT, MP_STEP, MP_EVAL, MP_INFER, MP_FIT, MP_DERIVE } mp_entry_kind;
+typedef enum mp_entry_kind { MP_INIT, MP_STEP, MP_EVAL, MP_INFER, MP_FIT, MP_DERIVE, MP_GRADS, MP_APPLY } mp_entry_kind;
 
 enum { MP_ENTRY_FULL = 1 }; /* flag of an entry: only full batches make sense, tail(drop) */
 

@@ -114,7 +114,8 @@ static int check_state(mp_ctx *ctx, const mp_entry_desc *d) {
     if (ctx->missing[i])
       return mp_fail(&ctx->error, MP_E_ARG, "%s: '%s' has no initializer: load or set it first",
                      d->name, ctx->model->desc->states[i].tensor.name);
-  return d->kind == MP_STEP ? mp_check_poison(ctx) : MP_OK;
+  bool steps = d->kind == MP_STEP || d->kind == MP_GRADS || d->kind == MP_APPLY;
+  return steps ? mp_check_poison(ctx) : MP_OK;
 }
 
 /* Schedules divide by the run's length: with none, every step would be skipped. */

@@ -160,6 +160,8 @@ static int compile(Session *s, const CpuTarget *cpu) {
   if (bad || o->syntax_only) return bad;
   if (o->emit && !strcmp(o->emit, "graph")) return emit_graph(s, g);
 
+  bool library = s->kind == OUT_SHARED || s->kind == OUT_ARCHIVE || s->kind == OUT_HEADER;
+  o->pass.halves = library && !o->no_halves;
   Arena scratch = {0};
   PassCtx c = {.arena = &scratch, .diag = &s->diag, .target = target, .options = &o->pass};
   if (o->emit && passes_know(o->emit)) o->pass.stop_after = o->emit;

@@ -54,6 +54,7 @@ static const OptionRow rows[] = {
     TEXT("--disable", pass.disable, "a,b: leave these passes out"),
     FLAG("--time-passes", pass.time, "say how long each pass took"),
     FLAG("--roundtrip-each", pass.roundtrip, "print and read back after every pass"),
+    FLAG("--halves", pass.halves, "optimize gives each step in halves, too"),
     FLAG("--help", help, "this text"),
 };
 enum { ROWS = sizeof rows / sizeof *rows };

@@ -59,6 +59,8 @@ static const Flag flags[] = {
      AT(depfile_path)},
     {"-MT", "TARGET", "what the rule of -MD makes (default: the output)", FLAG_TEXT,
      AT(depfile_target)},
+    {"--no-halves", NULL, "of a library: leave out STEP.grads and STEP.apply, each step in halves",
+     FLAG_BOOL, AT(no_halves)},
     {"--linker", "COMMAND", "links executables and .so (default: $CC, else cc)", FLAG_TEXT,
      AT(linker)},
     {"-Werror", NULL, "warnings are errors", FLAG_BOOL, AT(werror)},

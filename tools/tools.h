@@ -12,7 +12,7 @@ typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *precision, *passes;
   const char *depfile_path, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
   int opt, error_limit;
-  bool syntax_only, help, version, locs, print_ops, depfile, werror;
+  bool syntax_only, help, version, locs, print_ops, depfile, werror, no_halves;
   VEC(Define) defines;
   VEC(const char *) folders; /* of imports */
   PassOptions pass;

@@ -65,10 +65,11 @@ def emit(stage, model, *flags):
     return mpcc(f"--emit={stage}", *flags, model)
 
 
-def compile_to(output, model, *flags):
+def compile_to(output, model, *flags, halves=False):
     """A library's symbol is named for its file, where mpcc_model looks for it."""
     named = [f"--name={output.stem}"] if output.suffix == ".so" else []
-    mpcc("-o", output, *named, *flags, model)
+    whole = ["--no-halves"] if output.suffix == ".so" and not halves else []
+    mpcc("-o", output, *named, *whole, *flags, model)
     return output
 
 

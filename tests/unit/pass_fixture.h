@@ -44,7 +44,7 @@ typedef struct PassFixture {
 /* text: a whole graph.  false: an error, which was printed. */
 static inline bool fixture_start(PassFixture *f, const char *text, const char *passes,
                                  EvalMode mode) {
-  static const PassOptions options = {0};
+  static const PassOptions options = {.halves = true};
   f->strings.arena = &f->arena;
   diag_init(&f->diag, &f->arena, stdout);
   uint32_t source = diag_source(&f->diag, "test", text, strlen(text));

@@ -1,6 +1,6 @@
 /* test_step.c: what stands between the backward pass and the optimizer, against its formulas in
  * double precision: seeds of several losses, the norm, the clip, the factor k; and that the loss
- * scale cancels to the last bit.
+ * scale cancels to the last bit, as a whole and in halves.
  *
  * The losses are Σ a·w and Σ b·w·v, whose gradients at w = 1, v = 0 are a and, by v, b.  The update
  * is p - grad, so v shows every bit of the gradient that an optimizer sees.
@@ -60,8 +60,17 @@ static double result(PassFixture *f, ResRole role, const char *name, int i) {
   return tensor_get(eval_result(f->e, role, name), i);
 }
 
+/* The step in halves; the host reduces nothing, but knows all weights. */
+static void run_halves(PassFixture *f, double na, double nb) {
+  eval_set_number(f->e, ARG_state, "weight:first", na);
+  eval_set_number(f->e, ARG_state, "weight:second", nb);
+  eval_run(f->e, (uint32_t)graph_entry_find(f->g, ENTRY_grads), 1);
+  eval_carry_states(f->e);
+  eval_run(f->e, (uint32_t)graph_entry_find(f->g, ENTRY_apply), 1);
+}
+
 static bool run(Tally *t, const Case *c, const char *scale, const double *a, const double *b,
-                double na, double nb, Seen *seen) {
+                double na, double nb, bool halves, Seen *seen) {
   PassFixture f = {0};
   double w[N] = {1, 1, 1, 1, 1}, v[N] = {0, 0, 0, 0, 0}, zero = 0;
   bool ok = fixture_start(&f, graph_text(&f.arena, c, scale),
@@ -77,7 +86,8 @@ static bool run(Tally *t, const Case *c, const char *scale, const double *a, con
   for (int i = 0; i < 3; i++)
     eval_set(f.e, ARG_state, counters[i],
              &(Tensor){.type = type_scalar(DT_f32), .wide = true, .data = &zero});
-  eval_run(f.e, 0, 1);
+  if (halves) run_halves(&f, na, nb);
+  else eval_run(f.e, 0, 1);
   for (int i = 0; i < N; i++) {
     seen->w[i] = result(&f, RES_state, "w", i);
     seen->v[i] = result(&f, RES_state, "v", i);
@@ -112,7 +122,7 @@ static void test_formula(Tally *t, const Case *c) {
     squares += gw[i] * gw[i] + gv[i] * gv[i];
   }
   double norm = sqrt(squares), k = c->clip > 0 ? fmin(1, c->clip / norm) : 1;
-  if (!run(t, c, "", a, b, c->na, c->nb, &s)) return;
+  if (!run(t, c, "", a, b, c->na, c->nb, false, &s)) return;
   expect(t, s.ok == 1, "%s: commits", c->what);
   expect(t, near(s.norm, norm, norm), "%s: norm %.9g, not %.9g", c->what, s.norm, norm);
   for (int i = 0; i < N; i++) {
@@ -127,14 +137,16 @@ static void test_formula(Tally *t, const Case *c) {
 
 static void test_scale(Tally *t, const Case *c) {
   double a[N], b[N];
-  Seen plain, scaled;
+  Seen plain, scaled, halves;
   fill(c, a, b);
-  if (!run(t, c, "", a, b, c->na, c->nb, &plain)) return;
+  if (!run(t, c, "", a, b, c->na, c->nb, false, &plain)) return;
   for (int k = 0; k <= 16; k += 4) {
     char scale[64];
     snprintf(scale, sizeof scale, " scale static init %d", 1 << k);
-    if (!run(t, c, scale, a, b, c->na, c->nb, &scaled)) return;
+    if (!run(t, c, scale, a, b, c->na, c->nb, false, &scaled)) return;
     expect(t, !memcmp(&plain, &scaled, sizeof plain), "%s: S = 2^%d changes no bit", c->what, k);
+    if (!run(t, c, scale, a, b, c->na, c->nb, true, &halves)) return;
+    expect(t, !memcmp(&plain, &halves, sizeof plain), "%s: nor do halves, S = 2^%d", c->what, k);
   }
 }
 
@@ -144,10 +156,12 @@ static void test_refused(Tally *t, const char *what, double x, double na, double
   static const Case c = {.what = "refused", .train = " clip 1"};
   double a[N] = {1, 1, x, 1, 1}, b[N] = {1, 1, 1, 1, 1};
   Seen s;
-  if (!run(t, &c, "", a, b, na, nb, &s)) return;
-  expect(t, s.ok == 0, "%s: does not commit", what);
-  for (int i = 0; i < N; i++)
-    expect(t, s.w[i] == 1 && s.v[i] == 0, "%s: element %d moved", what, i);
+  for (int halves = 0; halves < 2; halves++) {
+    if (!run(t, &c, "", a, b, na, nb, halves, &s)) return;
+    expect(t, s.ok == 0, "%s: does not commit", what);
+    for (int i = 0; i < N; i++)
+      expect(t, s.w[i] == 1 && s.v[i] == 0, "%s: element %d moved", what, i);
+  }
 }
 
 int main(void) {
