@@ -100,11 +100,20 @@ static void note_f32(Precision *s, ValueId v) {
   s->readers[v].other = true;
 }
 
+/* Reported once. */
+static void check_scaled(Precision *s, const Node *n) {
+  if (!s->unscaled || precision_of(s, n) != DT_f16) return;
+  diag_error(s->unscaled, n->loc,
+             "f16 without a loss scale: add one in train, `precision W scale(dynamic)`");
+  s->unscaled = NULL;
+}
+
 static void note_kernel(Precision *s, const Node *k) {
   const Graph *g = s->g;
   const Block *body = &g->blocks.at[k->blocks[0]];
   for (uint32_t i = 0; i < body->nodes.len; i++) {
     const Node *n = &g->nodes.at[body->nodes.at[i]];
+    check_scaled(s, n);
     for (uint32_t j = 0; j < n->nops; j++) {
       Value v = g->values.at[n->ops[j]];
       if (v.node == NO_ID) note_reader(s, k->ops[v.index], n, j);
@@ -325,6 +334,8 @@ bool pass_precision(Graph *g, PassCtx *ctx) {
   if (!has_work(&s)) return false;
   for (s.entry = 0; s.entry < g->entries.len; s.entry++) {
     EntryKind kind = g->entries.at[s.entry].kind;
+    bool scaled = kind != ENTRY_step || g->train.scale.kind;
+    s.unscaled = scaled || ctx->diag->errors ? NULL : ctx->diag;
     if (kind != ENTRY_init && kind != ENTRY_derive) label_entry(&s);
   }
   for (s.entry = 0; s.entry < g->entries.len; s.entry++) {

@@ -32,6 +32,7 @@ typedef struct Precision {
   Arena *arena;
   DType type; /* that the program works in */
   bool wide_residual;
+  Diag *unscaled; /* where f16 is an error in the entry at hand: it trains, and no loss is scaled */
   uint32_t entry;
   Frame *at;
   uint32_t values; /* before the pass */
