@@ -4,6 +4,10 @@
    a learning rate that is not finite) against a model written here from docs/precision.md, and,
    where there is no hysteresis, floor or cap, against one written from torch.amp.GradScaler's.
    MPCC_LONG=1: against GradScaler itself, of the current PyTorch from PyPI.
+2. Compiled: `bf16 scale(2^k)`, k = 0 … 16, has the states of `bf16`, bit for bit; f16 those of
+   k = 0 where its cotangents stay in range.
+3. Compiled: an infinity in the data or in a weight changes nothing but S and the counters; halves
+   commit the bits of the whole step; a run that cannot get on says which tensor was the first.
 """
 import json
 import subprocess
@@ -13,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from support import BIN, LONG, Evaluator, check_same_bits_sees, same_bits
+from mpcc_model import FINITE, GAUGE, Model
+from support import (BIN, LONG, MLP, Evaluator, check_same_bits_sees, compile_to, images_like,
+                     same_bits)
 
 PASSES = ("simplify, grad, optimize, simplify, cse, dce, expand, simplify, cse, dce, group, precision, "
           "order, schedule")
@@ -71,7 +77,7 @@ def script(rng, kinds, chance):
 # ---- models --------------------------------------------------------------------------------------
 
 
-class Model:
+class Rules:
     """docs/precision.md, sections 3 and 4."""
 
     def __init__(self, config):
@@ -176,7 +182,7 @@ def inputs(rng, kind):
 def check_trajectory(config, kinds, rng):
     """The scales behind each step."""
     text = " ".join(f"{name} {config[name]!r}" for name in DEFAULTS if name in config)
-    e, model, scales = Evaluator(optimized(GRAPH.format(scale=text))), Model(config), []
+    e, model, scales = Evaluator(optimized(GRAPH.format(scale=text))), Rules(config), []
     e.run("init")
     for at, kind in enumerate(kinds):
         x, n, lr = inputs(rng, kind)
@@ -194,6 +200,207 @@ def check_trajectory(config, kinds, rng):
     return scales
 
 
+# ---- compiled ------------------------------------------------------------------------------------
+
+STEPPED = """version 1
+import "std/nn.mp"
+model M {
+  a = Linear(8, 16)
+  b = Linear(16, 4)
+  fn logits [B](x: [B, 8]) -> [B, 4] = b(relu(a(x)))
+}
+train M {
+  batch B = 16
+  data { x: f32[B, 8]; t: i32[B] }
+  loss cross_entropy(logits(x), t)
+  optimizer adamw(lr: linear(0.01, to: 0))
+  precision bf16 scale(dynamic, init: 2^12, interval: 3)
+  clip 0.5
+  steps 10
+}
+"""
+EXEMPT = {"attempt", "skipped", "scale", "clean", "hysteresis"}
+SHADOWS = ("grad:", "weight:", "loss:", "next:")
+
+
+def seen(m):
+    """States but for shadows; the norm."""
+    states = {path: m.get(path).copy() for path in m.states if not path.startswith(SHADOWS)}
+    return {**states, "grad_norm": gauges(m)["grad_norm"]}
+
+
+def gauges(m, entry="train_step"):
+    found = m.outputs(entry)
+    return {name: float(value) for (name, role), value in found.items() if role == GAUGE}
+
+
+def equal(a, b, *but):
+    for path, value in a.items():
+        why = path in but or same_bits(np.asarray(value), np.asarray(b[path]))
+        assert why in (True, None), f"{path}: {why}"
+
+
+F16 = """version 1
+import "std/nn.mp"
+model M {
+  a = Linear(8, 8)
+  b = Linear(8, 4)
+  fn f [B](x: [B, 8]) -> [B, 4] = b(relu(a(x)))
+}
+train M {
+  batch B = 16
+  data { x: f32[B, 8]; t: f32[B, 4] }
+  loss (f(x) - t)^2
+  optimizer sgd(lr: 0.001, momentum: 0.9)
+  precision f16 scale(2^0)
+  steps 10
+}
+"""
+
+
+def check_scale_cancels_f16(folder):
+    """Targets of size 1 to 2 from outputs near 0: cotangents of the outputs are 2 to 4 times S, of
+    the hidden units a few times smaller, so in the range where f16 has all its bits."""
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((3, 16, 8)).astype(np.float32)
+    t = (rng.choice([-1, 1], (3, 16, 4)) * rng.uniform(1, 2, (3, 16, 4))).astype(np.float32)
+    traces = {}
+    for k in range(12):
+        model = folder / f"wide{k}.mp"
+        model.write_text(F16.replace("2^0", f"2^{k}"))
+        m = Model(compile_to(folder / f"wide{k}.so", model), 1)
+        m.init(1)
+        traces[k] = []
+        for i in range(3):
+            assert m.run("train_step", x=x[i], t=t[i]).committed
+            traces[k].append(seen(m))
+        for a, b in zip(traces[k], traces[0]):
+            equal(a, b)
+    print("f16 scale(2^0 … 2^11): every state the same", flush=True)
+
+
+def check_scale_cancels(folder):
+    rng = np.random.default_rng(3)
+    images, labels = images_like(rng, 4 * 64)
+    traces = {}
+    for k in [None, *range(17)]:
+        word = "precision bf16" + ("" if k is None else f" scale(2^{k})")
+        text = MLP.read_text()
+        assert text.count("precision bf16") == 1
+        model = folder / f"mlp{k}.mp"
+        model.write_text(text.replace("precision bf16", word))
+        m = Model(compile_to(folder / f"mlp{k}.so", model, "-Dhidden=24"), 1)
+        m.init(1)
+        m.hyper("steps", 4)
+        traces[k] = []
+        for i in range(0, len(images), 64):
+            assert m.run("train_step", images=images[i:i + 64], labels=labels[i:i + 64]).committed
+            traces[k].append(seen(m))
+            assert k is None or gauges(m)["scale"] == 2.0**k
+        for a, b in zip(traces[k], traces[None]):
+            equal(a, b)
+    print("bf16 scale(2^0 … 2^16): every state as without", flush=True)
+
+
+def batch(rng):
+    x = rng.standard_normal((16, 8)).astype(np.float32)
+    return {"x": x, "t": rng.integers(0, 4, 16).astype(np.int32)}
+
+
+def check_infinity(library):
+    rng = np.random.default_rng(4)
+    m = Model(library, 2)
+    m.init(1)
+    m.hyper("steps", 10)
+    assert m.run("train_step", **batch(rng)).committed
+    good = seen(m)
+    bad = batch(rng)
+    bad["x"][3, 5] = np.inf
+    assert not m.run("train_step", **bad).committed
+    after = seen(m)
+    equal(good, after, "grad_norm", *EXEMPT)
+    assert after["scale"] == good["scale"] / 2 and after["attempt"] == good["attempt"] + 1
+    assert after["skipped"] == 1 and after["clean"] == 0
+    finite = [name for (name, role), v in m.outputs("train_step").items() if role == FINITE and not v]
+    assert finite[0] == "loss:loss", finite
+
+    weight = m.get("a.weight").copy()
+    broken = weight.copy()
+    broken[2, 1] = np.inf
+    m.set("a.weight", broken)
+    assert not m.run("train_step", **batch(rng)).committed
+    m.set("a.weight", weight)
+    equal(good, seen(m), "grad_norm", *EXEMPT)
+    assert m.get("scale") == good["scale"] / 4 and m.get("skipped") == 2
+    assert m.run("train_step", **batch(rng)).committed
+    assert m.get("scale") == good["scale"] / 4 and m.get("skipped") == 0 and m.get("step") == 2
+    print("an infinity moves S and the counters alone", flush=True)
+
+
+def check_halves(library):
+    """On one machine, and on two: half a batch each, sums added up between the halves."""
+    rng = np.random.default_rng(5)
+    whole, halves, other = Model(library, 1), Model(library, 1), Model(library, 1)
+    for m in whole, halves, other:
+        m.init(1)
+        m.hyper("steps", 10)
+    for _ in range(3):
+        data = batch(rng)
+        whole.run("train_step", **data)
+        other.run("train_step", **data)
+        halves.run("train_step.grads", **data)
+        assert halves.get("weight:loss") == 16
+        assert halves.run("train_step.apply").committed
+        assert gauges(whole) == gauges(halves, "train_step.apply")
+        equal(*({p: m.get(p) for p in m.states if not p.startswith(SHADOWS)}
+                for m in (whole, halves)))
+    data = batch(rng)
+    whole.run("train_step.grads", **data)
+    total = {p: whole.get(p).copy() for p in whole.states if p.startswith(SHADOWS)}
+    parts = []
+    for half in slice(0, 8), slice(8, 16):
+        other.run("train_step.grads", rows=8, **{name: a[half].copy() for name, a in data.items()})
+        parts.append({path: other.get(path).copy() for path in total})
+    squares = 0.0
+    for path, want in total.items():
+        have = parts[0][path] + parts[1][path]
+        assert np.allclose(have, want, rtol=1e-5, atol=1e-5 * np.abs(want).max()), path
+        other.set(path, have)
+        if path.startswith("grad:"):
+            squares += np.sum(np.square(have.astype(np.float64)))
+    assert other.run("train_step.apply").committed
+    norm = gauges(other, "train_step.apply")["grad_norm"]
+    assert abs(norm - np.sqrt(squares) / 16) <= 1e-6 * norm, (norm, np.sqrt(squares) / 16)
+    print("halves commit what the whole step does", flush=True)
+
+
+def check_diagnosis(folder, model):
+    """A run whose steps are all skipped ends, and says what was the first tensor not finite."""
+    program = compile_to(folder / "stuck", model)
+    x = np.zeros((64, 8), np.float32)
+    x[:, 3] = np.nan
+    np.save(folder / "x.npy", x)
+    np.save(folder / "t.npy", np.zeros(64, np.int32))
+    run = subprocess.run([program, "--data", f"x={folder / 'x.npy'}", "--data",
+                          f"t={folder / 't.npy'}", "--steps", "100"], text=True, capture_output=True)
+    line = STEPPED[:STEPPED.index("loss cross")].count("\n") + 1
+    assert run.returncode == 1, run
+    assert "20 steps in a row" in run.stderr and f"stepped.mp:{line}:" in run.stderr, run.stderr
+    assert "loss:loss" in run.stderr and "step 20" in run.stderr, run.stderr
+    print(run.stderr.strip(), flush=True)
+
+
+def check_compiled(folder):
+    check_scale_cancels(folder)
+    check_scale_cancels_f16(folder)
+    model = folder / "stepped.mp"
+    model.write_text(STEPPED)
+    library = compile_to(folder / "stepped.so", model, halves=True)
+    check_infinity(library)
+    check_halves(library)
+    check_diagnosis(folder, model)
+
+
 def main():
     check_same_bits_sees()
     rng, cases, ours = np.random.default_rng(5), [], []
@@ -206,6 +413,8 @@ def main():
             cases.append((config, line))
             ours.append(scales)
     assert len(cases) == 3
+    with tempfile.TemporaryDirectory() as name:
+        check_compiled(Path(name))
     if LONG:
         with tempfile.TemporaryDirectory() as name:
             assert real_grad_scaler(Path(name), cases) == ours
