@@ -29,7 +29,7 @@ typedef struct BuiltinTable {
   { table, sizeof(table) / sizeof *(table) }
 
 extern const BuiltinTable builtin_math, builtin_shape, builtin_reduce, builtin_loss, builtin_list,
-    builtin_train;
+    builtin_loop, builtin_train;
 
 /* ---- builtins.c ---- */
 uint32_t call_positional(const Call *c); /* how many positional arguments */

@@ -71,7 +71,8 @@ ValueId float_arg(Sema *s, const Builtin *b, const Arg *a) {
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const BuiltinTable *const tables[] = {&builtin_math, &builtin_shape, &builtin_reduce,
-                                             &builtin_loss, &builtin_list,  &builtin_train};
+                                             &builtin_loss, &builtin_list,  &builtin_loop,
+                                             &builtin_train};
 
 Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
   if (!check_args(s, b, c)) return val_bad();

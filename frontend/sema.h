@@ -196,6 +196,12 @@ typedef struct Known { /* of a value's dims, beyond their sizes */
   uint8_t ones;        /* bit k: axis k is a 1 that the program wrote */
 } Known;
 
+typedef struct Turn { /* of a scan whose body is being built */
+  ValueId index;      /* i32[] */
+  int64_t trip;
+  const struct Turn *around;
+} Turn;
+
 struct Sema {
   Arena *arena;
   Strings *strings;
@@ -219,6 +225,7 @@ struct Sema {
   VEC(Known) known; /* an element a value */
   bool building;
   bool training, fitting;            /* what the program reads by these names */
+  const Turn *turn;                  /* the innermost scan */
   uint32_t faults;                   /* of indices, in the entry */
   const char *total;                 /* "loss" or "metric" while one is evaluated */
   bool named_loss;                   /* a loss is called `loss` */
@@ -362,6 +369,11 @@ Val custom_grad_end(CustomGrad *c, Val result); /* the result, whose gradient is
 /* ---- builtins.c ---- */
 Val builtin_call(Sema *s, const Builtin *b, const Call *c);
 void builtins_bind(Sema *s, Scope *sc);
+
+/* ---- builtin_loop.c ---- */
+/* The number of a draw in the scans from `turn` outwards, of that of the entry: draw · n + i for
+ * each. */
+ValueId scan_draw(Sema *s, ValueId draw, const Turn *turn);
 
 /* ---- modifiers.c ---- */
 typedef struct ModifierRule {

@@ -388,6 +388,15 @@ const ValueId *graph_replace_all(Graph *g, Arena *scratch, uint32_t n, const Rep
  * entered in map.  Blocks are copied too. */
 NodeId graph_copy_node(Graph *g, NodeId n, BlockId block, ValueId *map);
 
+/* ---- loop.c ---------------------------------------------------------------------------------- */
+
+/* The blocks of loops see their arguments alone: what they read from outside becomes an invariant,
+ * what is made of constants is copied.  True: something changed. */
+bool graph_close_loop(Graph *g, NodeId loop, Arena *scratch); /* one, and those inside */
+bool graph_close_loops(Graph *g, Arena *scratch);
+/* The argument of the loop's block that is its new invariant v. */
+ValueId loop_add_invariant(Graph *g, NodeId loop, ValueId v);
+
 /* ---- build.c: nodes with inferred types; an error in the operands is an internal error ------- */
 
 typedef struct Builder {

@@ -439,7 +439,7 @@ static void group_block(Graph *g, BlockId block, Arena *arena) {
 }
 
 bool pass_group(Graph *g, PassCtx *ctx) {
-  loops_close(g, ctx->arena);
+  graph_close_loops(g, ctx->arena);
   for (uint32_t i = 0; i < g->entries.len; i++) group_block(g, g->entries.at[i].body, ctx->arena);
   return true;
 }

@@ -205,14 +205,6 @@ ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside); /* the new result
 /* Kernels of their own, at the end of `block`: x cast by policy; a copy of x. */
 ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to);
 ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x);
-/* ---- loop.c: edits of loop nodes ----------------------------------------------------------- */
-
-/* The blocks of loops see their arguments alone: what they read from outside becomes an invariant,
- * what is made of constants is copied. */
-bool loops_close(Graph *g, Arena *scratch);
-/* The argument of the loop's block that is its new invariant v. */
-ValueId loop_add_invariant(Graph *g, NodeId loop, ValueId v);
-
 /* The value in memory that a chain of views shows. */
 ValueId view_source(const Graph *g, ValueId v);
 

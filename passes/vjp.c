@@ -272,6 +272,14 @@ static void vjp_cross_entropy(Grad *r) {
   grad_give(r, 0, mul(r, e, d));
 }
 
+/* The loop of a `scan`; those of micro-batches come later than gradients. */
+static void vjp_loop(Grad *r) {
+  const Node *n = &r->b.g->nodes.at[r->node];
+  diag_error(r->c->diag, n->loc,
+             "`scan` has no gradient in this version of mpcc, and it lies between a parameter and "
+             "the loss");
+}
+
 Vjp *const vjp_rule[OP_COUNT] = {
 #define OP(name, doc) [OP_##name] =
 #define VJP(rule) vjp_##rule,

@@ -18,7 +18,7 @@ typedef struct Memory {
   const ProgramEntry *entry;
   unsigned char *at[SPACE_COUNT];
   uint64_t size[SPACE_COUNT];
-  int64_t *turn;  /* by NodeId of a loop: its iteration */
+  int64_t *index; /* by NodeId of a loop */
   uint32_t *last; /* by ValueId: the last step that reads its bytes; NEVER: none */
 } Memory;
 
@@ -36,7 +36,7 @@ static unsigned char *place(const Memory *m, const Eval *e, ValueId v) {
   uint64_t at = b->at;
   if (b->space == SPACE_NONE || b->space == SPACE_INDEX) return NULL;
   for (const Move *move = b->moves; move; move = move->more)
-    at += (uint64_t)m->turn[move->loop] * move->stride;
+    at += (uint64_t)m->index[move->loop] * move->stride;
   if (at > m->size[b->space] || tensor_bytes(&e->value[v]) > m->size[b->space] - at)
     ice(e->g, NO_ID, "evaluator: the buffer of value %u ends outside its space", (unsigned)v);
   return m->at[b->space] + at;
@@ -46,7 +46,7 @@ static void load(const Memory *m, Eval *e, ValueId v) {
   Tensor *t = eval_ensure(e, v);
   const unsigned char *from = place(m, e, v);
   const Buffer *b = &m->p->buffer[v];
-  if (b->space == SPACE_INDEX) tensor_set(e->scalars, t, 0, (double)m->turn[b->moves->loop]);
+  if (b->space == SPACE_INDEX) tensor_set(e->scalars, t, 0, (double)m->index[b->moves->loop]);
   if (from) memcpy(t->data, from, tensor_bytes(t));
 }
 
@@ -129,8 +129,9 @@ static uint32_t run_loop(Memory *m, Eval *e, uint32_t open) {
   const Node *n = &e->g->nodes.at[id];
   int64_t trip = node_int(n, AT_trip, 0), rows = e->rows, batch = e->batch;
   e->batch = node_int(n, AT_rows, batch);
-  for (m->turn[id] = 0; m->turn[id] < trip; m->turn[id]++) {
-    e->rows = eval_turn_rows(n, rows, m->turn[id]);
+  for (int64_t turn = 0; turn < trip; turn++) {
+    m->index[id] = eval_turn_index(n, turn);
+    e->rows = eval_turn_rows(n, rows, m->index[id]);
     run_steps(m, e, open + 1, close);
   }
   e->rows = rows;
@@ -167,7 +168,7 @@ void eval_run_program(Eval *e, const Program *p, uint32_t entry, int64_t rows) {
   m.at[SPACE_STATE] = poisoned(e, p->state_bytes);
   m.at[SPACE_ARENA] = poisoned(e, p->arena_bytes);
   m.entry = pe;
-  m.turn = NEW_ARRAY(&e->run, int64_t, e->g->nodes.len);
+  m.index = NEW_ARRAY(&e->run, int64_t, e->g->nodes.len);
   m.last = last_reads(e, pe, &e->g->blocks.at[en->body]);
   fill_memory(&m, e, en);
   uint64_t saved = float_mode_set();

@@ -35,6 +35,10 @@ int64_t eval_turn_rows(const Node *n, int64_t rows, int64_t i) {
   return !batch ? rows : left < 0 ? 0 : left > batch ? batch : left;
 }
 
+int64_t eval_turn_index(const Node *n, int64_t turn) {
+  return node_bool(n, AT_reverse) ? node_int(n, AT_trip, 0) - 1 - turn : turn;
+}
+
 /* Carries go from iteration to iteration in the node's results, where the last ones stay. */
 void eval_loop(Eval *e, const Node *n) {
   const Block *b = &e->g->blocks.at[n->blocks[0]];
@@ -42,7 +46,8 @@ void eval_loop(Eval *e, const Node *n) {
   for (uint32_t k = 0; k < carries; k++) copy_piece(eval_output(e, n, k), eval_operand(e, n, k), 0);
   int64_t rows = e->rows, batch = e->batch;
   e->batch = node_int(n, AT_rows, batch);
-  for (int64_t i = 0; i < trip; i++) {
+  for (int64_t turn = 0; turn < trip; turn++) {
+    int64_t i = eval_turn_index(n, turn);
     e->rows = eval_turn_rows(n, rows, i);
     bind_iteration(e, n, b, i);
     eval_block(e, n->blocks[0]);

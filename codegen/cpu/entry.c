@@ -17,7 +17,7 @@
 /* A loop being emitted: its index as a number and as a kernel's operand. */
 typedef struct Turn {
   NodeId loop;
-  LLVMValueRef i, place, rows; /* rows: those around it */
+  LLVMValueRef turn, i, place, rows; /* rows: those around it */
   LLVMBasicBlockRef head;
 } Turn;
 
@@ -171,9 +171,12 @@ static void loop_begin(EntryFn *e, NodeId loop) {
   LLVMValueRef zero = module_int(e->m, 0);
   LLVMBuildBr(e->b, t.head);
   LLVMPositionBuilderAtEnd(e->b, t.head);
-  t.i = LLVMBuildPhi(e->b, e->m->i64, "i");
-  LLVMAddIncoming(t.i, &zero, &before, 1);
-  const Block *body = &e->m->g->blocks.at[e->m->g->nodes.at[loop].blocks[0]];
+  t.turn = t.i = LLVMBuildPhi(e->b, e->m->i64, "turn");
+  LLVMAddIncoming(t.turn, &zero, &before, 1);
+  const Node *n = &e->m->g->nodes.at[loop];
+  LLVMValueRef last = module_int(e->m, node_int(n, AT_trip, 0) - 1);
+  if (node_bool(n, AT_reverse)) t.i = LLVMBuildSub(e->b, last, t.turn, "");
+  const Block *body = &e->m->g->blocks.at[n->blocks[0]];
   unsigned bits = 8u * dtype_bytes[value_type(e->m->g, body->args.at[0]).dtype];
   LLVMTypeRef number = LLVMIntTypeInContext(e->m->ctx, bits);
   LLVMBuildStore(e->b, LLVMBuildIntCast2(e->b, t.i, number, true, ""), t.place);
@@ -186,8 +189,8 @@ static void loop_end(EntryFn *e) {
   e->rows = t.rows;
   int64_t trip = node_int(&e->m->g->nodes.at[t.loop], AT_trip, 0);
   LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b), next = block(e);
-  LLVMValueRef more = LLVMBuildAdd(e->b, t.i, module_int(e->m, 1), "");
-  LLVMAddIncoming(t.i, &more, &here, 1);
+  LLVMValueRef more = LLVMBuildAdd(e->b, t.turn, module_int(e->m, 1), "");
+  LLVMAddIncoming(t.turn, &more, &here, 1);
   LLVMValueRef on = LLVMBuildICmp(e->b, LLVMIntSLT, more, module_int(e->m, trip), "");
   LLVMBuildCondBr(e->b, on, t.head, next);
   LLVMPositionBuilderAtEnd(e->b, next);

@@ -78,7 +78,7 @@ static const Recipe recipe_custom_grad = { /* (pq)² */
             "%e = mul %d, %a : f32[3]*S\n%t = add %e, %e : f32[3]*S\n"
             "%gp = mul %t, %q : f32[3]*S\n%gq = mul %t, %p : f32[3]*S\n"
             "%z = OP %y, %d, %p, %q, %gp, %gq : f32[3]"};
-static const Recipe recipe_stop = {0}, recipe_nondiff = {0};
+static const Recipe recipe_stop = {0}, recipe_nondiff = {0}, recipe_loop = {0};
 
 static const Recipe *const recipe[OP_COUNT] = {
 #define OP(name, doc) [OP_##name] =

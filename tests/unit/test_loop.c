@@ -22,11 +22,12 @@ static const char BASIC[] =
     "return value \"last\" = %last, value \"all\" = %all, value \"h\" = %h }\n";
 
 /* Carries that change places, one that stays, one that is also stacked, a stacked slice, the index
- * as a number, an argument as a result twice. */
+ * as a number, counting down, an argument as a result twice. */
 static const char PLACES[] =
     "entry @places infer (%a: f32[5] = input \"a\", %b: f32[5] = input \"b\","
     " %xs: f32[4,5] = input \"xs\") {\n"
-    "%p, %q, %r, %s, %t, %u, %v, %w = loop %a, %b, %a, %a, %xs {trip=4, carries=4, slices=1}\n"
+    "%p, %q, %r, %s, %t, %u, %v, %w = loop %a, %b, %a, %a, %xs {trip=4, carries=4, slices=1, "
+    "reverse}\n"
     "    : f32[5], f32[5], f32[5], f32[5], f32[4,5], f32[4,5], f32[4,5], f32[4]\n"
     "    (%i: i32[], %ca: f32[5], %cb: f32[5], %cc: f32[5], %cd: f32[5], %x: f32[5]) {\n"
     "  %n = add %cd, %x : f32[5]\n"

@@ -1,5 +1,5 @@
-/* loop.c: edits of loop nodes that several passes make. */
-#include "passes/pass.h"
+/* loop.c: edits of loop nodes that several make. */
+#include "ir/ir.h"
 
 #include <string.h>
 
@@ -60,7 +60,7 @@ static ValueId inside(Closing *c, ValueId v) {
 static bool close_block(Graph *g, BlockId block, Arena *scratch);
 
 /* Inner loops first: what they want becomes an operand here. */
-static bool close_loop(Graph *g, NodeId loop, Arena *scratch) {
+bool graph_close_loop(Graph *g, NodeId loop, Arena *scratch) {
   BlockId block = g->nodes.at[loop].blocks[0];
   Closing c = {.g = g, .scratch = scratch, .loop = loop, .block = block};
   c.changed = close_block(g, block, scratch);
@@ -87,12 +87,12 @@ static bool close_block(Graph *g, BlockId block, Arena *scratch) {
   bool changed = false;
   for (uint32_t i = 0; i < g->blocks.at[block].nodes.len; i++) {
     NodeId id = g->blocks.at[block].nodes.at[i];
-    if (g->nodes.at[id].op == OP_loop) changed |= close_loop(g, id, scratch);
+    if (g->nodes.at[id].op == OP_loop) changed |= graph_close_loop(g, id, scratch);
   }
   return changed;
 }
 
-bool loops_close(Graph *g, Arena *scratch) {
+bool graph_close_loops(Graph *g, Arena *scratch) {
   bool changed = false;
   for (uint32_t i = 0; i < g->entries.len; i++)
     changed |= close_block(g, g->entries.at[i].body, scratch);
