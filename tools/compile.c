@@ -26,7 +26,7 @@ static const struct {
 } kinds[] = {
     {"exe", "", OUT_EXE},         {"lib", ".so", OUT_SHARED}, {"archive", ".a", OUT_ARCHIVE},
     {"obj", ".o", OUT_OBJECT},    {"asm", ".s", OUT_ASM},     {"ll", ".ll", OUT_LL},
-    {"header", ".h", OUT_HEADER},
+    {"header", ".h", OUT_HEADER}, {"dot", ".dot", OUT_DOT},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -64,9 +64,9 @@ static int choose_output(Session *s) {
       if (!strcmp(o->emit, kinds[i].word)) s->kind = kinds[i].kind;
     if (s->kind == OUT_TEXT && strcmp(o->emit, "ast") && strcmp(o->emit, "graph") &&
         strcmp(o->emit, "plan") && !passes_know(o->emit))
-      return fail(
-          "--emit wants ast, graph, a pass, plan, header, ll, asm, obj, archive, lib or exe, not",
-          o->emit);
+      return fail("--emit wants ast, graph, a pass, plan, dot, header, ll, asm, obj, archive, lib "
+                  "or exe, not",
+                  o->emit);
   } else if (o->pass.stop_after) s->kind = OUT_TEXT;
   else {
     for (int i = 1; dot && i < KINDS; i++)
@@ -84,10 +84,14 @@ static int choose_output(Session *s) {
   return 0;
 }
 
+static int emit_text(Session *s, const Text *t) {
+  return output_write(s->path, t->at, t->len) ? 0 : 1;
+}
+
 static int emit_graph(Session *s, const Graph *g) {
   Text t = {.arena = s->arena};
   graph_print(g, &t, (PrintOptions){.locs = s->o.locs});
-  return output_write(s->path, t.at, t.len) ? 0 : 1;
+  return emit_text(s, &t);
 }
 
 /* Kernels are compiled by as many threads as there are cores, where several objects may come out.
@@ -96,6 +100,14 @@ static unsigned parts_of(OutputKind kind) {
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
   if (kind != OUT_EXE && kind != OUT_SHARED) return 1;
   return cores < 1 ? 1 : cores > MOST_PARTS ? MOST_PARTS : (unsigned)cores;
+}
+
+/* Of the model and all that it imports. */
+static const char *source_hash(Session *s) {
+  uint64_t hash = 0;
+  for (uint32_t i = 0; i < s->diag.sources.len; i++)
+    hash = hash_bytes(s->diag.sources.at[i].text, s->diag.sources.at[i].size, hash);
+  return arena_printf(s->arena, "%016llx", (unsigned long long)hash);
 }
 
 static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
@@ -108,13 +120,12 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
                   .parts = parts_of(s->kind)};
   const char *name = s->o.name ? s->o.name : base_name(s->arena, s->o.input);
   o.name = symbol_prefix(s->arena, name);
-  o.source_hash =
-      arena_printf(s->arena, "%016llx", (unsigned long long)hash_bytes(s->text, s->size, 0));
+  o.source_hash = source_hash(s);
   o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
   if (s->kind == OUT_HEADER) {
     Text t = {.arena = s->arena};
     header_print(s->arena, cpu_describe(p, cpu, &o, s->arena), &t);
-    return !output_write(s->path, t.at, t.len);
+    return emit_text(s, &t);
   }
   if (!cpu_compile(p, cpu, &o, s->arena, code, &why)) ice(NULL, NO_ID, "code generation: %s", why);
   if (s->kind == OUT_ARCHIVE)
@@ -123,6 +134,22 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   bool ok = linked ? output_link(s->arena, s->kind, o.parts, code, s->path, s->o.linker)
                    : output_write(s->path, code->at, code->size);
   return ok ? 0 : 1;
+}
+
+/* What a plan is asked for. */
+static int emit_program(Session *s, const Program *p, const CpuTarget *cpu) {
+  Text t = {.arena = s->arena};
+  if (s->o.memory_report) {
+    bool json = !strcmp(s->o.memory_report, "json");
+    if (!json && strcmp(s->o.memory_report, "text"))
+      return fail("--memory-report is text or json, not", s->o.memory_report);
+    memory_report(p, &s->diag, json, &t);
+    return output_write("-", t.at, t.len) ? 0 : 1;
+  }
+  if (s->kind == OUT_DOT) dot_print(p->g, &t);
+  else if (s->o.emit && !strcmp(s->o.emit, "plan")) plan_print(p, &t);
+  else return emit_code(s, p, cpu);
+  return emit_text(s, &t);
 }
 
 /* `auto` becomes a word of the target's before any pass runs.  A program's own f16 says how losses
@@ -145,7 +172,7 @@ static int compile(Session *s, const CpuTarget *cpu) {
   if (o->emit && !strcmp(o->emit, "ast")) {
     Text t = {.arena = s->arena};
     ast_print(&t, ast);
-    return output_write(s->path, t.at, t.len) ? 0 : 1;
+    return emit_text(s, &t);
   }
   FrontendOptions fo = {.defines = o->defines.at,
                         .ndefines = o->defines.len,
@@ -168,14 +195,7 @@ static int compile(Session *s, const CpuTarget *cpu) {
   bool ok = passes_run(&g, o->passes ? o->passes : passes_default, &c);
   int status = ok ? 0 : 1;
   if (ok && o->pass.stop_after) status = emit_graph(s, g);
-  else if (ok) {
-    Program *p = plan_make(g, &c);
-    if (o->emit && !strcmp(o->emit, "plan")) {
-      Text t = {.arena = s->arena};
-      plan_print(p, &t);
-      status = output_write(s->path, t.at, t.len) ? 0 : 1;
-    } else status = emit_code(s, p, cpu);
-  }
+  else if (ok) status = emit_program(s, plan_make(g, &c), cpu);
   arena_free(&scratch);
   return status;
 }

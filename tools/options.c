@@ -8,6 +8,7 @@
 typedef enum FlagKind {
   FLAG_BOOL,
   FLAG_TEXT,
+  FLAG_OPTIONAL, /* --name alone means --name=text */
   FLAG_COUNT,
   FLAG_LEVEL,
   FLAG_DEFINE,
@@ -24,11 +25,12 @@ typedef struct Flag {
 
 static const Flag flags[] = {
     {"-o", "FILE",
-     "output; its suffix picks the kind: none = executable, .so .a .o .h .s .ll; - is stdout", FLAG_TEXT,
-     AT(output)},
+     "output; its suffix picks the kind: none = executable, .so .a .o .h .s .ll .dot; - is stdout",
+     FLAG_TEXT, AT(output)},
     {"--emit", "KIND",
-     "ast, graph, a pass (below: the graph behind it), plan, header, ll, asm, obj, archive, lib, exe", FLAG_TEXT,
-     AT(emit)},
+     "ast, graph, a pass (below: the graph behind it), plan, dot, header, ll, asm, obj, archive, "
+     "lib, exe",
+     FLAG_TEXT, AT(emit)},
     {"-fsyntax-only", NULL, "check the model and stop", FLAG_BOOL, AT(syntax_only)},
     {"-O", "N", "0 to 3; results do not depend on it", FLAG_LEVEL, AT(opt)},
     {"-mcpu", "CPU", "x86-64-v3 (default), x86-64-v4, native, armv8-a, or a name LLVM knows",
@@ -53,8 +55,8 @@ static const Flag flags[] = {
     {"--roundtrip-each", NULL, "print and parse the graph behind every pass", FLAG_BOOL,
      AT(pass.roundtrip)},
     {"--time-passes", NULL, "print how long each pass took", FLAG_BOOL, AT(pass.time)},
-    {"-MD", NULL, "write the files that the output depends on beside it, as a rule of make", FLAG_BOOL,
-     AT(depfile)},
+    {"-MD", NULL, "write the files that the output depends on beside it, as a rule of make",
+     FLAG_BOOL, AT(depfile)},
     {"-MF", "FILE", "where -MD writes (default: the output's name with .d)", FLAG_TEXT,
      AT(depfile_path)},
     {"-MT", "TARGET", "what the rule of -MD makes (default: the output)", FLAG_TEXT,
@@ -63,6 +65,8 @@ static const Flag flags[] = {
      FLAG_BOOL, AT(no_halves)},
     {"--linker", "COMMAND", "links executables and .so (default: $CC, else cc)", FLAG_TEXT,
      AT(linker)},
+    {"--memory-report", "json", "print what a context will hold instead of compiling",
+     FLAG_OPTIONAL, AT(memory_report)},
     {"-Werror", NULL, "warnings are errors", FLAG_BOOL, AT(werror)},
     {"-ferror-limit", "N", "stop showing errors after N (default 20; 0: never)", FLAG_COUNT,
      AT(error_limit)},
@@ -93,7 +97,9 @@ void options_help(FILE *out) {
                                                                      : " ";
     if (flags[i].kind == FLAG_LEVEL || flags[i].kind == FLAG_DEFINE || flags[i].kind == FLAG_FOLDER)
       join = "";
-    int n = fprintf(out, "  %s%s%s", flags[i].name, join, flags[i].value ? flags[i].value : "");
+    bool optional = flags[i].kind == FLAG_OPTIONAL;
+    int n = fprintf(out, "  %s%s%s%s%s", flags[i].name, optional ? "[" : "", join,
+                    flags[i].value ? flags[i].value : "", optional ? "]" : "");
     fprintf(out, "%*s%s\n", n < 28 ? 28 - n : 1, "", flags[i].help);
   }
   fputs("\npasses:\n", out);
@@ -148,6 +154,7 @@ static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena)
   char *field = (char *)o + f->field;
   switch (f->kind) {
   case FLAG_BOOL: *(bool *)(void *)field = true; return true;
+  case FLAG_OPTIONAL: *(const char **)(void *)field = value ? value : "text"; return true;
   case FLAG_TEXT: *(const char **)(void *)field = value; return true;
   case FLAG_DEFINE: return take_define(o, arena, value);
   case FLAG_COUNT: return take_count(f->name, value, (int *)(void *)field);
@@ -190,8 +197,9 @@ bool options_parse(Options *o, int argc, char **argv, Arena *arena) {
     }
     const Flag *f = find_flag(arg, &value);
     if (!f) return unknown(arg);
-    if (f->value && !value && ++i == argc) return wrong("a value is wanted behind", arg);
-    if (!set_flag(o, f, f->value && !value ? argv[i] : value, arena)) return false;
+    bool next = f->value && !value && f->kind != FLAG_OPTIONAL; /* the value is a word of its own */
+    if (next && ++i == argc) return wrong("a value is wanted behind", arg);
+    if (!set_flag(o, f, next ? argv[i] : value, arena)) return false;
   }
   return true;
 }

@@ -10,7 +10,7 @@
 
 typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *precision, *passes;
-  const char *depfile_path, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
+  const char *depfile_path, *memory_report, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
   int opt, error_limit;
   bool syntax_only, help, version, locs, print_ops, depfile, werror, no_halves;
   VEC(Define) defines;
@@ -41,6 +41,7 @@ typedef enum OutputKind {
   OUT_ASM,
   OUT_LL,
   OUT_HEADER,
+  OUT_DOT,
   OUT_TEXT
 } OutputKind;
 
@@ -61,6 +62,11 @@ bool archive_make(Arena *arena, const char *runtime, size_t runtime_size, const 
 /* ---- header.c -------------------------------------------------------------------------------- */
 
 void header_print(Arena *arena, const struct mp_desc *d, Text *out);
+
+/* ---- dot.c, memory_report.c ------------------------------------------------------------------ */
+
+void dot_print(const Graph *g, Text *out);
+void memory_report(const Program *p, const Diag *sources, bool json, Text *out);
 
 /* ---- depfile.c ------------------------------------------------------------------------------- */
 
