@@ -34,6 +34,7 @@ int cli_run_eval(CliRun *r) {
   int64_t batch = r->eval.entry->batch, all = cli_feed_batches(&r->eval) * batch;
   if (all > r->eval.rows) all = r->eval.rows;
   for (int64_t first = 0; first < all; first += batch) {
+    if (cli_interrupted()) return CLI_OK; /* half a set says nothing */
     int status = eval_batch(r, first, all - first < batch ? all - first : batch);
     if (status) return status;
   }

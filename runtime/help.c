@@ -18,11 +18,25 @@ static void input_text(const mp_tensor *t, char *out, size_t size) {
   snprintf(out, size, "%s[rows%s%s", mp_type_of(t->dtype)->name, t->ndim > 1 ? ", " : "", rest + 1);
 }
 
-static void print_inputs(const mp_entry_desc *e) {
+/* What a file of the source has that an example does not show. */
+static void print_source(const mp_desc *d, const char *name) {
+  for (uint32_t i = 0; i < d->n_sources; i++) {
+    const mp_source_desc *s = &d->sources[i];
+    if (strcmp(s->name, name)) continue;
+    if (s->kind != MP_ROWS)
+      printf("  (%s of %lld from a file of %s)", s->kind == MP_LANES ? "lanes" : "windows",
+             (long long)s->length, mp_type_of(s->dtype)->name);
+    if (s->categories) printf("  (category(%lld))", (long long)s->categories);
+  }
+}
+
+static void print_inputs(const mp_desc *d, const mp_entry_desc *e) {
   for (uint32_t i = 0; i < e->n_inputs; i++) {
     char text[160];
     input_text(&e->inputs[i], text, sizeof text);
-    printf("    %-22s %s\n", e->inputs[i].name, text);
+    printf("    %-22s %s", e->inputs[i].name, text);
+    if (e->kind != MP_INFER) print_source(d, e->inputs[i].name);
+    printf("\n");
   }
 }
 
@@ -43,7 +57,7 @@ static void print_entries(const mp_desc *d, bool all) {
     printf("  %s (%s", e->name, entry_kinds[e->kind]);
     if (e->batch) printf(", batch %lld", (long long)e->batch);
     printf(")\n");
-    print_inputs(e);
+    print_inputs(d, e);
     print_outputs(e);
   }
 }
@@ -57,6 +71,16 @@ static void print_hypers(const mp_desc *d) {
     else if (isnan(h->value)) printf("by its schedule\n");
     else printf("%g\n", h->value);
   }
+}
+
+/* Metrics of totals, and what eval sees without --eval-data. */
+static void print_data(const mp_desc *d) {
+  for (uint32_t i = 0; i < d->n_formulas; i++)
+    printf("%s %s", i ? "," : "  metrics of totals:", d->formulas[i].name);
+  if (d->n_formulas) printf("\n");
+  if (d->split)
+    printf("  eval without --eval-data: %s %g of the rows\n",
+           d->split == MP_SPLIT_LAST ? "the last" : "random", d->split_fraction);
 }
 
 static void print_length(const mp_desc *d) {
@@ -86,6 +110,7 @@ void cli_print_help(const CliArgs *a, const mp_desc *d) {
   cli_print_flags(stdout, a->command == CLI_TRAIN ? CLI_TRAIN | CLI_EVAL : (int)a->command);
   printf("\nentries\n");
   print_entries(d, false);
+  print_data(d);
   if (d->n_hypers) printf("\nhyperparameters (--set NAME=VALUE)\n");
   print_hypers(d);
   printf("\nlength without --steps or --epochs\n");
@@ -116,6 +141,7 @@ void cli_print_info(const mp_model *m) {
          (unsigned long long)m->scratch_bytes);
   printf("\nentries\n");
   print_entries(d, true);
+  print_data(d);
   printf("\nhyperparameters\n");
   print_hypers(d);
   printf("\nstate\n");

@@ -32,11 +32,20 @@ static int print_tensor(const CliArgs *a, const mp_st *st, const mp_st_tensor *t
   return CLI_OK;
 }
 
+/* Hyperparameters are kept as their bits. */
+static void print_note(const mp_st_note *n) {
+  char *end;
+  uint64_t bits = strtoull(n->value, &end, 16);
+  double value;
+  memcpy(&value, &bits, sizeof value);
+  if (!strncmp(n->key, "hyper:", 6) && !*end) printf("  %s  %.17g\n", n->key, value);
+  else printf("  %s  %s\n", n->key, n->value);
+}
+
 /* Checksums of tensors stand beside the tensors. */
 static void print_notes(const mp_st *st) {
   for (uint32_t i = 0; i < st->n_notes; i++)
-    if (strncmp(st->notes[i].key, "crc32:", 6))
-      printf("  %s  %s\n", st->notes[i].key, st->notes[i].value);
+    if (strncmp(st->notes[i].key, "crc32:", 6)) print_note(&st->notes[i]);
 }
 
 static int print_open(const CliArgs *a, mp_reader *r, const char *path) {

@@ -88,6 +88,12 @@ static int open_save_dir(Loop *l) {
   return CLI_OK;
 }
 
+bool cli_interrupted(void) {
+  sigset_t pending;
+  sigpending(&pending);
+  return sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM);
+}
+
 static int take_signals(Loop *l) {
   int status = CLI_OK;
   for (int s; !status && (s = take_signal());) {
@@ -229,7 +235,9 @@ static int finish(Loop *l) {
   if (!status) status = cli_draw(r);
   if (!status && l->signal) return CLI_SIGNAL + l->signal;
   if (!status) cli_print_done(&r->progress, &l->last);
-  return status ? status : cli_run_eval(r);
+  if (!status) status = cli_run_eval(r);
+  if (!status) status = take_signals(l);
+  return !status && l->signal ? CLI_SIGNAL + l->signal : status;
 }
 
 static int loop(Loop *l) {

@@ -101,6 +101,9 @@ static void write_all(void) {
 static void test_usage(Checks *c) {
   expect(c, 0, "usage:|f32[rows, 3]|linear(0.1, to: 0)|--eval-every|2 epochs", "./t --help");
   expect(c, 0, "Fake|fake.mp|w:m|4 weights", "./t info");
+  expect(c, 0,
+         "metrics of totals: rmse, other, twice|eval without --eval-data: the last 0.2 of the",
+         "./split --help");
   expect(c, 2, "unknown flag '--stesp', did you mean '--steps'?", "./t --stesp 5");
   expect(c, 2, "unknown command 'evla', did you mean 'eval'?", "./t evla");
   expect(c, 2, "--steps needs a whole number of at least 1, found '1e3'", "./t --steps 1e3");
@@ -202,7 +205,8 @@ static void test_selftest(Checks *c) {
 
 static void test_info(Checks *c) {
   expect(c, 0, "", "./t " DATA "--quiet --save info --seed 8");
-  expect(c, 0, "w:m|F32[3]  crc32 |seed  8|  total_steps  52|attempt", "./t info info");
+  expect(c, 0, "w:m|F32[3]  crc32 |seed  8|  total_steps  52|  hyper:steps  52|attempt",
+         "./t info info");
   expect(c, 0, "info/step-000052/model.safetensors", "./t info info/step-000052/");
   expect(c, 0, "layer.proj.weight  F32[3, 2]  no checksum", "./t info proj.safetensors");
   expect(c, 1, "damaged: the checksum of",
@@ -292,6 +296,12 @@ static void test_signals(Checks *c) {
   expect(c, 0, "step-", "ls int");
   expect(c, 143, "", "timeout --preserve-status -s TERM 0.5 " FOREVER "--save term");
   expect(c, 0, "step-", "ls term");
+  expect(
+      c, 130, "!eval", /* a long evaluation is left, too */
+      "head -c 12000016 /dev/zero >z; printf '\\0\\0\\15\\2\\0\\17\\102\\100\\0\\0\\0\\3' >bx.idx;"
+      "head -c 12000000 z >>bx.idx; printf '\\0\\0\\15\\1\\0\\17\\102\\100' >by.idx;"
+      "head -c 4000000 z >>by.idx; timeout --preserve-status -s INT 0.15 ./t " DATA
+      "--quiet --steps 1 --threads 1 --eval-data x=bx.idx --eval-data y=by.idx");
   expect(c, 137, "SIGUSR1: no --save directory",
          FOREVER "& p=$!; sleep 0.5; kill -USR1 $p; sleep 0.3; kill -9 $p; wait $p");
   expect(c, 0, "step-",
