@@ -156,8 +156,26 @@ static bool bind_params(Sema *s, Scope *sc, const Callee *f, const Ast *params, 
 
 /* ---- functions, lists, modules --------------------------------------------------------------- */
 
+/* `[i=8, bias=true]`: what a module was made of. */
+static const char *show_args(Sema *s, const Callee *f, const Scope *sc) {
+  const Ast *params = f->ast->kid[MODULE_PARAMS];
+  Text t = {.arena = s->arena};
+  for (uint32_t i = 0; i < params->len; i++) {
+    const Binding *b = scope_find_here(sc, params->kid[i]->name);
+    if (!b || (b->val.kind != VAL_INT && b->val.kind != VAL_FLOAT && b->val.kind != VAL_BOOL))
+      continue;
+    text_printf(&t, "%s%s=", t.len ? ", " : "[", b->name);
+    if (b->val.kind == VAL_INT) text_printf(&t, "%lld", (long long)b->val.i);
+    else if (b->val.kind == VAL_FLOAT) text_double(&t, b->val.f);
+    else text_add(&t, b->val.i ? "true" : "false");
+  }
+  if (t.len) text_add(&t, "]");
+  return t.len ? t.at : "";
+}
+
 /* After errors inside of what was called: who called it.  The innermost calls are shown. */
-static void trace(Sema *s, uint32_t errors_before, const Callee *f, const Call *c) {
+static void trace(Sema *s, uint32_t errors_before, const Callee *f, const Scope *sc,
+                  const Call *c) {
   if (s->diag->errors == errors_before || !c->whole.line) return;
   bool known = s->traced_error == s->diag->errors;
   if (!known) s->traces = 0;
@@ -165,8 +183,9 @@ static void trace(Sema *s, uint32_t errors_before, const Callee *f, const Call *
   s->traced_error = s->diag->errors;
   s->traced = c->whole;
   if (again || s->traces++ >= TRACES) return;
-  diag_note(s->diag, c->whole, "in %s, %s here", callee_name(s, f),
-            f->ast->kind == AST_MODULE ? "made" : "called");
+  if (f->ast->kind == AST_MODULE)
+    diag_note(s->diag, c->whole, "in %s%s, instantiated here", f->ast->name, show_args(s, f, sc));
+  else diag_note(s->diag, c->whole, "in %s, called here", callee_name(s, f));
 }
 
 static bool match_result(Sema *s, Scope *sc, const Callee *f, Val *v, Loc loc) {
@@ -194,6 +213,7 @@ static Val call_fn(Sema *s, Fn *fn, const Call *c, const Instance *self) {
   if (!fn_is_sound(s, fn)) return val_bad();
   const Ast *body = fn->ast->kid[FN_BODY];
   Callee f = {fn->ast, self};
+  mark_used(s, fn->ast);
   Scope *sc = scope_new(s, fn->scope);
   if (!bind_params(s, sc, &f, fn->ast->kid[FN_PARAMS], c)) return val_bad();
   uint32_t errors = s->diag->errors;
@@ -206,7 +226,7 @@ static Val call_fn(Sema *s, Fn *fn, const Call *c, const Instance *self) {
   region_leave(s, before);
   bool ok = match_result(s, sc, &f, &v, returned);
   if (ok && grad) v = custom_grad_end(grad, v);
-  trace(s, errors, &f, c);
+  trace(s, errors, &f, sc, c);
   return ok ? v : val_bad();
 }
 
@@ -263,12 +283,13 @@ static Val call_module(Sema *s, const Module *m, const Call *c) {
     return val_bad();
   }
   Callee f = {a, NULL};
+  mark_used(s, a);
   Scope *sc = scope_new(s, m->scope);
   if (!bind_run(s, sc, a, c)) return val_bad();
   if (!bind_params(s, sc, &f, a->kid[MODULE_PARAMS], c)) return val_bad();
   uint32_t errors = s->diag->errors;
   Instance *i = declare_instance(s, m, a->kid[MODULE_BLOCK], sc);
-  trace(s, errors, &f, c);
+  trace(s, errors, &f, sc, c);
   return (Val){.kind = VAL_INSTANCE, .instance = i};
 }
 

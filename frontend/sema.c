@@ -30,5 +30,6 @@ Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *f
   init_entry(s);
   train_entries(s);
   infer_entries(s);
+  check_unused(s, file);
   return diag->errors ? NULL : s->g;
 }

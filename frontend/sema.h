@@ -20,6 +20,7 @@
  *   modifiers.c words behind a value: `decay(false)`, `split(last, 0.1)`
  *   declare.c   file, module and model blocks; parameters and their paths
  *   import.c    other files
+ *   unused.c    names in functions that nothing called
  *   state.c     parameters and states: their declaration, values, `:=`
  *   init.c      initializers: the entry `init`
  *   weights.c   `init`, `load`, `frozen`: where parameters start, which ones stay
@@ -215,6 +216,7 @@ struct Sema {
   Instance *model;
   VEC(Param *) params;
   uint32_t depth, work; /* of evaluation */
+  Scope *used;          /* functions and modules that were elaborated */
   bool gave_up;
   bool incomplete; /* a refused construct may have bound names: unknown ones are no news */
   uint32_t traced_error, traces; /* the error whose calls are shown, and how many were */
@@ -416,6 +418,10 @@ void states_finish(Sema *s);  /* what was written becomes results */
 void states_declare(Sema *s); /* parameters and states of the model, to the graph */
 ValueId param_value(Sema *s, Param *p, Loc loc);
 void state_assign(Sema *s, Scope *sc, const Ast *assign);
+
+/* ---- unused.c ---- */
+void mark_used(Sema *s, const Ast *a); /* a function or module is elaborated */
+void check_unused(Sema *s, const Ast *file);
 
 /* ---- init.c ---- */
 void init_entry(Sema *s);
