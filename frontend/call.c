@@ -220,10 +220,13 @@ static Val call_fn(Sema *s, Fn *fn, const Call *c, const Instance *self) {
   const Region *region = scope_region(fn->scope);
   Loc returned = ast_start(body);
   CustomGrad *grad = custom_grad_begin(s, fn->ast, sc);
+  const char *total = s->total; /* inside, a reduction is not the total's */
+  s->total = NULL;
   Inside before = region_enter(s, region ? region : &(Region){0});
   Val v =
       body->kind == AST_CODE ? eval_code(s, sc, body, &returned) : eval_expr(s, sc, body, false);
   region_leave(s, before);
+  s->total = total;
   bool ok = match_result(s, sc, &f, &v, returned);
   if (ok && grad) v = custom_grad_end(grad, v);
   trace(s, errors, &f, sc, c);

@@ -6,7 +6,10 @@
 #include <string.h>
 
 bool eval_condition(Sema *s, Scope *sc, const Ast *a, bool *holds) {
+  bool deciding = s->deciding;
+  s->deciding = true;
   Val v = eval_expr(s, sc, a, false);
+  s->deciding = deciding;
   *holds = v.kind == VAL_BOOL && v.i;
   if (v.kind == VAL_BOOL) return true;
   if (val_is_tensor(v))

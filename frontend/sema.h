@@ -226,12 +226,13 @@ struct Sema {
   uint32_t entry;
   VEC(Known) known; /* an element a value */
   bool building;
-  bool training, fitting;            /* what the program reads by these names */
-  const Turn *turn;                  /* the innermost scan */
-  uint32_t faults;                   /* of indices, in the entry */
-  const char *total;                 /* "loss" or "metric" while one is evaluated */
-  bool named_loss;                   /* a loss is called `loss` */
-  bool in_data;                      /* in a data block, where unknown names may be sources */
+  bool deciding;          /* a condition is evaluated: a tensor is wrong there, whatever its rows */
+  bool training, fitting; /* what the program reads by these names */
+  const Turn *turn;       /* the innermost scan */
+  uint32_t faults;        /* of indices, in the entry */
+  const char *total;      /* "loss" or "metric" while one is evaluated */
+  bool named_loss;        /* a loss is called `loss` */
+  bool in_data;           /* in a data block, where unknown names may be sources */
   Phase phases[ENTRY_KINDS], *phase; /* phase: at hand; of it: */
   const char *batch_name;
   int64_t batch;

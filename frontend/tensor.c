@@ -25,7 +25,7 @@ ValueId tensor_of(Sema *s, Val v, Loc loc) {
 }
 
 bool mixes_rows(Sema *s, ValueId x, int axis, Loc loc, const char *what) {
-  if (value_type(s->g, x).rows != axis) return false;
+  if (value_type(s->g, x).rows != axis || s->deciding) return false;
   const char *batch = s->batch_name ? s->batch_name : "the batch";
   if (s->total)
     diag_error(s->diag, loc,
