@@ -139,7 +139,11 @@ static void take_split(Sema *s, Scope *sc, const Ast *m, void *into) {
 }
 
 static void take_tail(Sema *s, Scope *sc, const Ast *m, void *into) {
-  (void)s, (void)sc, (void)m, (void)into; /* looked at by train_begin */
+  const Ast *args = m->kid[MODIFIER_ARGS];
+  const Ast *word = args && args->len == 1 ? args->kid[0] : NULL;
+  (void)sc, (void)into; /* what it means, train_begin has taken from it */
+  if (!word || word->kind != AST_NAME || (strcmp(word->name, "drop") && strcmp(word->name, "pad")))
+    diag_error(s->diag, m->loc, "`tail` is tail(drop) or tail(pad)");
 }
 
 void setting_data(Sema *s, Scope *sc, const Ast *a) {

@@ -214,10 +214,22 @@ Instance *declare_instance(Sema *s, const Module *m, const Ast *block, Scope *sc
   return inst;
 }
 
+/* `model M[B]`: the batch of each phase, by the name that its block gives it. */
+static void declare_dims(Sema *s, Scope *around, const Ast *dims) {
+  if (!dims) return;
+  const Ast *d = dims->kid[0];
+  if (dims->len > 1 || d->kind != AST_NAME) {
+    diag_error(s->diag, dims->loc, "a model lists one dim, the batch of its phases: `model M[B]`");
+    return;
+  }
+  s->model_dim = d;
+  scope_set(s, around, d->name, (Val){.kind = VAL_PHASE, .i = PHASE_batch}, d->loc);
+}
+
 void declare_model(Sema *s) {
-  const Ast *dims = s->model_ast->kid[MODEL_DIMS];
-  if (dims) sema_later(s, dims->loc, "dims of a model");
-  s->model = declare_instance(s, NULL, s->model_ast->kid[MODEL_BLOCK], s->file);
+  Scope *around = scope_new(s, s->file);
+  declare_dims(s, around, s->model_ast->kid[MODEL_DIMS]);
+  s->model = declare_instance(s, NULL, s->model_ast->kid[MODEL_BLOCK], around);
   name_instance(s, s->model, "");
 }
 

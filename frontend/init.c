@@ -137,7 +137,7 @@ static bool take_args(Init *i, int which) {
   return i->n == table[which].args || wrong_count(i, which, ast_start(i->call));
 }
 
-static ValueId init_param(Sema *s, const Param *p) {
+ValueId init_value(Sema *s, const Param *p) {
   Init i = {.s = s, .p = p, .call = p->init};
   s->b.loc = ast_start(p->init);
   if (p->init->kind != AST_CALL) {
@@ -153,14 +153,21 @@ static ValueId init_param(Sema *s, const Param *p) {
   return NO_ID;
 }
 
-void init_state(Sema *s, const Param *p) {
+void init_state(Sema *s, const Param *p, const char *path) {
+  uint32_t entry = s->entry;
+  Builder b = s->b;
   s->entry = (uint32_t)graph_entry_find(s->g, ENTRY_init);
   s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
-  ValueId v = p->init ? init_param(s, p) : NO_ID;
-  if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, p->path, v, p->loc);
+  ValueId v = p->init ? init_value(s, p) : NO_ID;
+  if (v != NO_ID) graph_add_entry_result(s->g, s->entry, RES_state, path, v, p->loc);
+  s->entry = entry;
+  s->b = b;
 }
 
 void init_entry(Sema *s) {
   s->entry = graph_add_entry(s->g, "init", ENTRY_init, 0, s->model_ast->loc);
-  for (uint32_t i = 0; i < s->params.len; i++) init_state(s, s->params.at[i]);
+  for (uint32_t i = 0; i < s->params.len; i++) {
+    const Param *p = s->params.at[i];
+    if (!p->phased) init_state(s, p, p->path);
+  }
 }

@@ -359,7 +359,7 @@ static void order_moments(Sema *s) {
       const Moment *m = &s->moments.at[k];
       if (m->added || m->param->name != name) continue;
       vec_push(s->arena, &s->g->states, m->state);
-      init_state(s, m->param);
+      init_state(s, m->param, m->param->path);
       s->moments.at[k].added = true;
     }
   }

@@ -213,6 +213,7 @@ struct Sema {
   File *current;     /* being declared */
   VEC(File *) files; /* imported */
   const Ast *model_ast, *train_ast, *infer_ast;
+  const Ast *model_dim; /* B of `model M[B]`, or NULL */
   Instance *model;
   VEC(Param *) params;
   uint32_t depth, work; /* of evaluation */
@@ -426,7 +427,8 @@ void check_unused(Sema *s, const Ast *file);
 
 /* ---- init.c ---- */
 void init_entry(Sema *s);
-void init_state(Sema *s, const Param *p); /* adds one more to it */
+void init_state(Sema *s, const Param *p, const char *path); /* adds one more to it */
+ValueId init_value(Sema *s, const Param *p);                /* in the entry being built */
 
 /* ---- glob.c ---- */
 bool glob_read(Sema *s, const char *text, Loc loc, Glob *glob);

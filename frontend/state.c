@@ -67,7 +67,9 @@ static void add_state(Sema *s, const Param *p, EntryKind phase) {
               .no_decay = p->no_decay,
               .frozen = p->frozen,
               .must_load = !p->init,
-              .unsaved = p->unsaved};
+              .unsaved = p->unsaved,
+              .phased = p->phased && phase == ENTRY_step,
+              .private = p->phased && phase != ENTRY_step};
   vec_push(s->arena, &s->g->states, st);
 }
 
@@ -75,14 +77,10 @@ static bool set_phase_type(Sema *s, Param *p) {
   return !p->phased || shape_eval(s, p->scope, p->dims, DT_f32, &p->type);
 }
 
+/* Those of a phase come with the first entry that reads them. */
 void states_declare(Sema *s) {
-  static const EntryKind kinds[] = {ENTRY_step, ENTRY_eval, ENTRY_infer};
-  for (uint32_t i = 0; i < s->params.len; i++) {
-    Param *p = s->params.at[i];
-    if (!p->phased) add_state(s, p, ENTRY_step);
-    else sema_later(s, p->loc, "a state whose dims are of the phase");
-  }
-  (void)kinds;
+  for (uint32_t i = 0; i < s->params.len; i++)
+    if (!s->params.at[i]->phased) add_state(s, s->params.at[i], ENTRY_step);
 }
 
 void states_begin(Sema *s) {
@@ -90,7 +88,7 @@ void states_begin(Sema *s) {
     Param *p = s->params.at[i];
     p->arg = NO_ID;
     p->written = false;
-    set_phase_type(s, p);
+    if (s->phase->batch) set_phase_type(s, p);
   }
 }
 
@@ -105,18 +103,36 @@ void states_finish(Sema *s) {
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-ValueId param_value(Sema *s, Param *p, Loc loc) {
-  if (p->arg != NO_ID) return p->arg;
-  if (!p->path) {
-    diag_error(s->diag, loc, "`%s` has no path: no member of the model holds its instance",
-               p->name);
-    diag_note(s->diag, p->loc, "declared here");
-    return NO_ID;
+/* Evaluation starts anew with its first batch. */
+static ValueId fresh_in_eval(Sema *s, const Param *p, ValueId v) {
+  Type i32 = type_scalar(DT_i32);
+  ValueId draw = graph_entry_arg(s->g, s->entry, ARG_draw, "");
+  if (draw == NO_ID) draw = graph_add_entry_arg(s->g, s->entry, ARG_draw, "", i32, p->loc);
+  ValueId first = build2(&s->b, OP_eq, draw, build_constant(&s->b, i32, 0));
+  ValueId start = init_value(s, p);
+  return start == NO_ID ? v : build_select(&s->b, build_splat(&s->b, first, p->type), start, v);
+}
+
+static ValueId state_argument(Sema *s, Param *p) {
+  EntryKind kind = s->phase->kind;
+  const char *path = phase_path(s, p, kind);
+  if (p->phased && !graph_state(s->g, path)) {
+    add_state(s, p, kind);
+    init_state(s, p, path);
   }
-  const char *path = phase_path(s, p, s->phase->kind);
-  p->arg = graph_add_entry_arg(s->g, s->entry, ARG_state, path, p->type, p->loc);
-  dims_declare(s, p->arg, p->dims);
-  return p->arg;
+  ValueId v = graph_add_entry_arg(s->g, s->entry, ARG_state, path, p->type, p->loc);
+  if (p->phased && kind == ENTRY_eval) v = fresh_in_eval(s, p, v);
+  dims_declare(s, v, p->dims);
+  return v;
+}
+
+ValueId param_value(Sema *s, Param *p, Loc loc) {
+  if (p->written && s->phase->kind == ENTRY_step) return build1(&s->b, OP_stop, p->arg);
+  if (p->arg != NO_ID) return p->arg;
+  if (p->path) return p->arg = state_argument(s, p);
+  diag_error(s->diag, loc, "`%s` has no path: no member of the model holds its instance", p->name);
+  diag_note(s->diag, p->loc, "declared here");
+  return NO_ID;
 }
 
 /* A state that outlives the phase is written where the step commits it. */

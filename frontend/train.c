@@ -182,8 +182,17 @@ static void elaborate_eval(Sema *s, Scope *sc) {
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
+/* The batch that `model M[B]` lists is the one that the block names. */
+static void check_dim(Sema *s, const Phase *p, Loc loc) {
+  const Ast *d = s->model_dim;
+  if (!d || p->kind == ENTRY_update || p->batch_name == d->name) return;
+  diag_error(s->diag, loc, "the model lists `%s`: write `batch %s = …`", d->name, d->name);
+  diag_note(s->diag, d->loc, "here");
+}
+
 void phase_begin(Sema *s, Scope *sc, const char *name, Loc loc) {
   const Phase *p = s->phase;
+  check_dim(s, p, loc);
   s->entry = graph_add_entry(s->g, name, p->kind, p->batch, loc);
   s->g->entries.at[s->entry].full = p->full;
   s->b = (Builder){.g = s->g, .block = s->g->entries.at[s->entry].body};
@@ -255,6 +264,34 @@ static bool says_tail(const Ast *block) {
   return false;
 }
 
+static bool calls(const Ast *a, const char *name) {
+  if (a->kind == AST_CALL && a->kid[CALL_CALLEE]->kind == AST_NAME &&
+      !strcmp(a->kid[CALL_CALLEE]->name, name))
+    return true;
+  if (a->kind == AST_INT || a->kind == AST_FLOAT || a->kind == AST_STRING || a->kind == AST_BOOL ||
+      a->kind == AST_NAME)
+    return false;
+  for (uint32_t i = 0; i < a->len; i++)
+    if (a->kid[i] && calls(a->kid[i], name)) return true;
+  return false;
+}
+
+/* Batches are full where the data say so: `data {…} tail(drop)`, and lanes, which all go on. */
+static bool data_is_full(const Ast *block) {
+  for (uint32_t i = 0; i < block->len; i++) {
+    const Ast *a = block->kid[i], *mods = a->kind == AST_SETTING ? a->kid[SETTING_MODS] : NULL;
+    if (a->kind != AST_SETTING || strcmp(a->name, "data")) continue;
+    if (a->kid[SETTING_BLOCK] && calls(a->kid[SETTING_BLOCK], "lanes")) return true;
+    for (uint32_t k = 0; mods && k < mods->len; k++) {
+      const Ast *args = mods->kid[k]->kid[MODIFIER_ARGS];
+      if (!strcmp(mods->kid[k]->name, "tail") && args && args->len == 1 &&
+          args->kid[0]->kind == AST_NAME && !strcmp(args->kid[0]->name, "drop"))
+        return true;
+    }
+  }
+  return false;
+}
+
 void train_begin(Sema *s) {
   s->phases[ENTRY_step].kind = ENTRY_step;
   s->phases[ENTRY_eval].kind = ENTRY_eval;
@@ -266,6 +303,7 @@ void train_begin(Sema *s) {
   t->scope = scope_new(s, s->model->scope);
   check_block(s, t);
   elaborate(s, t->scope, t, FIRST);
+  if (data_is_full(t->ast)) s->phases[ENTRY_step].full = true;
   inherit(s, says_tail(t->eval));
 }
 

@@ -170,6 +170,8 @@ typedef struct State { /* order of kinds: mp_state_kind */
   bool frozen;        /* never trained */
   bool must_load;     /* has no initializer: a run needs it loaded */
   bool unsaved;       /* frozen GLOB save(false): a checkpoint holds its checksum alone */
+  bool phased;        /* has a dim of the phase: train's, saved beside the moments */
+  bool private;       /* the same of another phase: lives with the context */
 } State;
 
 typedef enum ArgRole {

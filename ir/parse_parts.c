@@ -158,7 +158,8 @@ bool parse_load(Parser *p) {
   return true;
 }
 
-/* kind "path" : type [no_decay] [frozen] [must_load] [unsaved] [master "path"] */
+/* kind "path" : type [no_decay] [frozen] [must_load] [unsaved] [phased] [private] [master "path"]
+ */
 bool parse_state(Parser *p) {
   State s = {0};
   int kind = 0;
@@ -172,6 +173,8 @@ bool parse_state(Parser *p) {
   s.frozen = parse_accept_word(p, "frozen");
   s.must_load = parse_accept_word(p, "must_load");
   s.unsaved = parse_accept_word(p, "unsaved");
+  s.phased = parse_accept_word(p, "phased");
+  s.private = parse_accept_word(p, "private");
   if (parse_accept_word(p, "master") && !parse_string(p, &s.master, "a path")) return false;
   if (!parse_loc(p, &s.loc)) return false;
   vec_push(p->g->arena, &p->g->states, s);

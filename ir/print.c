@@ -388,6 +388,8 @@ static void put_state(Printer *p, const State *s) {
   if (s->frozen) put(p, " frozen");
   if (s->must_load) put(p, " must_load");
   if (s->unsaved) put(p, " unsaved");
+  if (s->phased) put(p, " phased");
+  if (s->private) put(p, " private");
   put_name(p, " master ", s->master);
   put_loc(p, s->loc);
   put(p, "\n");

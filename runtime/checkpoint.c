@@ -21,7 +21,8 @@ const char *const mp_part_files[] = {"", "model.safetensors", "state.safetensors
 
 int mp_part_of(const mp_state_desc *s) {
   int32_t kind = s->kind;
-  if (s->flags & MP_STATE_UNSAVED) return 0;
+  if (s->flags & (MP_STATE_UNSAVED | MP_STATE_PRIVATE)) return 0;
+  if (s->flags & MP_STATE_PHASED) return MP_PART_STATE;
   if (kind == MP_PARAM || kind == MP_STATE) return MP_PART_MODEL;
   return kind == MP_MOMENT || kind == MP_COUNTER ? MP_PART_STATE : 0;
 }

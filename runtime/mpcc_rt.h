@@ -85,7 +85,9 @@ typedef enum mp_state_kind {
 enum {
   MP_STATE_MUST_LOAD = 1, /* without initializer: nothing runs until it was loaded or set */
   MP_STATE_FROZEN = 2,    /* never trained */
-  MP_STATE_UNSAVED = 4    /* checkpoints hold only its checksum: what loaded it does so again */
+  MP_STATE_UNSAVED = 4,   /* checkpoints hold only its checksum: what loaded it does so again */
+  MP_STATE_PHASED = 8,    /* has the batch as a dim: saved beside the moments */
+  MP_STATE_PRIVATE = 16   /* of eval or infer alone: lives with the context, is never saved */
 };
 
 typedef struct mp_state_desc {

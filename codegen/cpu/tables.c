@@ -125,7 +125,8 @@ static const mp_state_desc *states(const Module *m) {
         .tensor = tensor_of(s->path, s->type), .kind = (int32_t)s->kind, .master = -1};
     if (master && s->kind == STATE_derived) d[i].master = (int32_t)(master - g->states.at);
     d[i].flags = (s->must_load ? MP_STATE_MUST_LOAD : 0) | (s->frozen ? MP_STATE_FROZEN : 0) |
-                 (s->unsaved ? MP_STATE_UNSAVED : 0);
+                 (s->unsaved ? MP_STATE_UNSAVED : 0) | (s->phased ? MP_STATE_PHASED : 0) |
+                 (s->private ? MP_STATE_PRIVATE : 0);
   }
   return d;
 }
