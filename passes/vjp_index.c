@@ -1,0 +1,23 @@
+/* vjp_index.c: gradient rules of ops that read at an index known at run time (vjp.h). */
+#include "passes/vjp.h"
+
+/* The cotangent type of x[…, n], of which z[…] has no last axis. */
+Type vjp_rows_type(Grad *r) {
+  Type t = cotangent_type(r, 0);
+  t.rows = value_type(r->b.g, result(r)).rows;
+  return t;
+}
+
+ValueId vjp_one_hot(Grad *r) {
+  ValueId i = operand(r, 1);
+  Type t = vjp_rows_type(r);
+  t.unit = 0;
+  t.rows = operand_type(r, 1).rows;
+  return build_typed(bd(r), OP_one_hot, t, 1, &i, 0, NULL);
+}
+
+/* An index out of range was clamped forward and gives nothing back; its fault stops the step. */
+void vjp_gather(Grad *r) {
+  ValueId d = build_broadcast_leading(bd(r), r->dy, vjp_rows_type(r));
+  grad_give(r, 0, mul(r, vjp_one_hot(r), d));
+}

@@ -1,0 +1,73 @@
+/* vjp_reduce.c: gradient rules of reductions and of the matmul (vjp.h). */
+#include "passes/vjp.h"
+
+/* A sum over the batch leaves padding rows out, so they get nothing back. */
+void vjp_sum(Grad *r) {
+  const Attr *axes = attr(r, AT_axes);
+  Type x = cotangent_type(r, 0);
+  int64_t kept[MAX_RANK];
+  uint32_t n = 0, next = 0;
+  bool rows = false;
+  for (int i = 0; i < x.rank; i++) {
+    bool summed = next < axes->n && axes->ints[next] == i;
+    if (summed) next++;
+    else kept[n++] = i;
+    rows = rows || (summed && i == x.rows);
+  }
+  ValueId d = build_broadcast(bd(r), r->dy, x, kept);
+  grad_give(r, 0, rows ? build1(bd(r), OP_mask_rows, d) : d);
+}
+
+/* Gradients of a parameter add up in the accumulator of the next matmul, in f32. */
+static void give_matmul(Grad *r, uint32_t i, ValueId a, ValueId b, bool ta, bool tb) {
+  ValueId x = operand(r, i), sum = r->cot[x];
+  if (sum == NO_ID || r->b.g->values.at[x].node != NO_ID) {
+    ValueId d = build_matmul(bd(r), a, b, ta, tb);
+    grad_give(r, i, build_cast(bd(r), d, (DType)operand_type(r, i).dtype));
+    return;
+  }
+  Attr attrs[] = {attr_int(AT_k_chunk, K_CHUNK), attr_bool(AT_ta, ta), attr_bool(AT_tb, tb)};
+  uint32_t n = 1;
+  if (ta) n++;
+  if (tb) attrs[n++] = attr_bool(AT_tb, true);
+  r->cot[x] = build(bd(r), OP_matmul, 3, (ValueId[]){a, b, sum}, n, attrs);
+}
+
+static ValueId transposed(Grad *r, ValueId x, const Attr *perm, bool back) {
+  int64_t order[MAX_RANK] = {0};
+  if (!perm) return x;
+  for (uint32_t i = 0; i < perm->n; i++)
+    if (back) order[perm->ints[i]] = i;
+    else order[i] = perm->ints[i];
+  return build_transpose(bd(r), x, order);
+}
+
+/* An operand stored in another order gets its cotangent by way of a transpose. */
+static void give_stored(Grad *r, uint32_t i, const ValueId *x, bool tx, bool ty, AttrKey key) {
+  if (!attr(r, key)) {
+    give_matmul(r, i, x[0], x[1], tx, ty);
+    return;
+  }
+  ValueId d = build_matmul(bd(r), x[0], x[1], tx, ty);
+  d = build_cast(bd(r), d, (DType)operand_type(r, i).dtype);
+  grad_give(r, i, transposed(r, d, attr(r, key), true));
+}
+
+/* C = A B with a stored as A or Aᵀ (ta), b as B or Bᵀ (tb).  dA = D Bᵀ, dB = Aᵀ D, each in the
+ * layout that its operand is stored in: of a transposed one dAᵀ = B Dᵀ, dBᵀ = Dᵀ A. */
+void vjp_matmul(Grad *r) {
+  const Node *n = &r->b.g->nodes.at[r->node];
+  bool ta = node_bool(n, AT_ta), tb = node_bool(n, AT_tb), acc = n->nops == 3;
+  ValueId d = transposed(r, r->dy, attr(r, AT_perm_c), true);
+  if (grad_wants(r, 0)) {
+    ValueId b = transposed(r, operand(r, 1), attr(r, AT_perm_b), false);
+    if (ta) give_stored(r, 0, (ValueId[]){b, d}, tb, true, AT_perm_a);
+    else give_stored(r, 0, (ValueId[]){d, b}, false, !tb, AT_perm_a);
+  }
+  if (grad_wants(r, 1)) {
+    ValueId a = transposed(r, operand(r, 0), attr(r, AT_perm_a), false);
+    if (tb) give_stored(r, 1, (ValueId[]){d, a}, true, ta, AT_perm_b);
+    else give_stored(r, 1, (ValueId[]){a, d}, !ta, false, AT_perm_b);
+  }
+  if (acc && grad_wants(r, 2)) grad_give(r, 2, r->dy);
+}
