@@ -36,6 +36,12 @@ uint32_t call_positional(const Call *c); /* how many positional arguments */
 /* A float tensor argument; u8 and i32 are refused by name. */
 ValueId float_arg(Sema *s, const Builtin *b, const Arg *a);
 
+/* All n arguments as float tensors of equal dims. */
+bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId *v);
+
+/* ---- builtin_reduce.c ---- */
+Val call_extreme_along(Sema *s, const Builtin *b, const Call *c); /* max, min over axes */
+
 /* ---- builtin_loss.c ---- */
 /* An index outside 0 … n-1 on a real row: nothing commits and the run says where. */
 void add_index_fault(Sema *s, ValueId index, int64_t n, Loc loc, const char *name);

@@ -41,12 +41,11 @@ static ValueId keep_axes(Sema *s, ValueId v, Type t, const bool *axes) {
   return v;
 }
 
-/* The sum over the axes of argument `axis`, over all without it; count: of what was added. */
-static ValueId build_sum(Sema *s, const Builtin *b, const Call *c, double *count) {
-  ValueId x = float_arg(s, b, &c->arg[0]);
-  if (x == NO_ID) return NO_ID;
+/* x reduced over the axes of argument `axis`, over all without it; count: of what was joined. */
+static ValueId build_along(Sema *s, const Builtin *b, const Call *c, ValueId x, Op op,
+                           double *count) {
   Type t = value_type(s->g, x);
-  bool axes[MAX_RANK] = {false};
+  bool axes[MAX_RANK] = {false}, keep;
   int64_t list[MAX_RANK];
   uint32_t n = 0;
   if (!take_axes(s, call_named(c, "axis"), t.rank, axes)) return NO_ID;
@@ -57,10 +56,27 @@ static ValueId build_sum(Sema *s, const Builtin *b, const Call *c, double *count
     list[n++] = i;
     *count *= (double)t.dim[i];
   }
-  bool keep;
   if (!take_keep(s, b, c, &keep)) return NO_ID;
-  ValueId sum = build_reduce(&s->b, OP_sum, x, n, list);
-  return keep ? keep_axes(s, sum, t, axes) : sum;
+  ValueId y = build_reduce(&s->b, op, x, n, list);
+  return keep ? keep_axes(s, y, t, axes) : y;
+}
+
+static ValueId build_sum(Sema *s, const Builtin *b, const Call *c, double *count) {
+  ValueId x = float_arg(s, b, &c->arg[0]);
+  return x == NO_ID ? NO_ID : build_along(s, b, c, x, OP_sum, count);
+}
+
+Val call_extreme_along(Sema *s, const Builtin *b, const Call *c) {
+  ValueId x = tensor_of(s, c->arg[0].val, c->arg[0].loc);
+  if (x == NO_ID) return val_bad();
+  x = tensor_widen(s, x);
+  if (dtype_kind[value_type(s->g, x).dtype] == 'b') {
+    diag_error(s->diag, c->loc, "%s of bools", b->name);
+    return val_bad();
+  }
+  double count;
+  x = build_along(s, b, c, x, b->op == OP_max ? OP_reduce_max : OP_reduce_min, &count);
+  return x == NO_ID ? val_bad() : val_tensor(x);
 }
 
 static Val call_sum(Sema *s, const Builtin *b, const Call *c) {
@@ -76,23 +92,90 @@ static Val call_mean(Sema *s, const Builtin *b, const Call *c) {
   return val_tensor(build2(&s->b, OP_div, v, build_like(&s->b, v, count)));
 }
 
-static Val call_along_last(Sema *s, const Builtin *b, const Call *c) { /* softmax, argmax */
-  ValueId x = float_arg(s, b, &c->arg[0]);
-  if (x == NO_ID) return val_bad();
+/* The argument `axis`, the last one without it. */
+static bool one_axis(Sema *s, const Builtin *b, const Call *c, ValueId x, int *axis) {
+  const Arg *a = call_named(c, "axis");
   int rank = value_type(s->g, x).rank;
   if (!rank) {
     diag_error(s->diag, c->whole, "%s of a single number: an axis is wanted", b->name);
+    return false;
+  }
+  *axis = rank - 1;
+  if (a && (a->val.kind != VAL_INT || a->val.i < -rank || a->val.i >= rank)) {
+    diag_error(s->diag, a->loc, "axis is %s; one of %d axes is wanted", val_describe(s, a->val),
+               rank);
+    return false;
+  }
+  if (a) *axis = (int)(a->val.i < 0 ? a->val.i + rank : a->val.i);
+  return !mixes_rows(s, x, *axis, c->loc, b->name);
+}
+
+/* perm moves the axis to the end, back returns it. */
+static void to_end(int rank, int axis, int64_t *perm, int64_t *back) {
+  for (int i = 0; i < rank; i++) perm[i] = i == rank - 1 ? axis : i < axis ? i : i + 1;
+  for (int i = 0; i < rank; i++) back[perm[i]] = i;
+}
+
+/* softmax, log_softmax, argmax, logsumexp: ops along the last axis. */
+static Val call_along_axis(Sema *s, const Builtin *b, const Call *c) {
+  ValueId x = float_arg(s, b, &c->arg[0]);
+  int axis;
+  if (x == NO_ID || !one_axis(s, b, c, x, &axis)) return val_bad();
+  int rank = value_type(s->g, x).rank;
+  if (axis == rank - 1) return val_tensor(build1(&s->b, b->op, x));
+  int64_t perm[MAX_RANK], back[MAX_RANK];
+  to_end(rank, axis, perm, back);
+  ValueId y = build1(&s->b, b->op, build_transpose(&s->b, x, perm));
+  bool whole = value_type(s->g, y).rank == rank;
+  return val_tensor(whole ? build_transpose(&s->b, y, back) : y);
+}
+
+/* ---- norms ----------------------------------------------------------------------------------- */
+
+static bool take_eps(Sema *s, const Builtin *b, const Call *c, Attr *eps) {
+  const Arg *a = call_named(c, "eps");
+  double v = 1e-5;
+  if (a && (!val_number(a->val, &v) || !(v >= 0) || v > 1)) {
+    diag_error(s->diag, a->loc, "%s: eps is a number from 0 to 1, not %s", b->name,
+               val_describe(s, a->val));
+    return false;
+  }
+  *eps = attr_float(AT_eps, v);
+  return true;
+}
+
+/* layer_norm(x, scale, bias, eps: 1e-5), rms_norm(x, scale, eps: 1e-5); scale and bias may lack. */
+static Val call_norm(Sema *s, const Builtin *b, const Call *c) {
+  uint32_t n = call_positional(c);
+  ValueId v[3];
+  Attr eps;
+  int axis;
+  for (uint32_t i = 0; i < n; i++)
+    if ((v[i] = float_arg(s, b, &c->arg[i])) == NO_ID) return val_bad();
+  if (!one_axis(s, b, c, v[0], &axis) || !take_eps(s, b, c, &eps)) return val_bad();
+  Type x = value_type(s->g, v[0]);
+  for (uint32_t i = 1; i < n; i++) {
+    Type p = value_type(s->g, v[i]);
+    if (p.rank == 1 && p.dim[0] == x.dim[axis]) continue;
+    diag_error(s->diag, c->arg[i].loc,
+               "%s of %s: %s is %s, one number for each of the %lld of "
+               "the last axis is wanted",
+               b->name, val_describe(s, val_tensor(v[0])), i == 1 ? "the scale" : "the bias",
+               val_describe(s, val_tensor(v[i])), (long long)x.dim[axis]);
     return val_bad();
   }
-  if (mixes_rows(s, x, rank - 1, c->loc, b->name)) return val_bad();
-  return val_tensor(build1(&s->b, b->op, x));
+  return val_tensor(build(&s->b, b->op, n, v, 1, &eps));
 }
 
 static const Builtin table[] = {
     BUILTIN("sum", 1, 1, .call = call_sum, .op = OP_sum, .named = "axis keep"),
     BUILTIN("mean", 1, 1, .call = call_mean, .op = OP_sum, .named = "axis keep"),
-    BUILTIN("softmax", 1, 1, .call = call_along_last, .op = OP_softmax, .later = "axis"),
-    BUILTIN("argmax", 1, 1, .call = call_along_last, .op = OP_argmax, .later = "axis"),
+    BUILTIN("softmax", 1, 1, .call = call_along_axis, .op = OP_softmax, .named = "axis"),
+    BUILTIN("log_softmax", 1, 1, .call = call_along_axis, .op = OP_log_softmax, .named = "axis"),
+    BUILTIN("logsumexp", 1, 1, .call = call_along_axis, .op = OP_logsumexp, .named = "axis"),
+    BUILTIN("argmax", 1, 1, .call = call_along_axis, .op = OP_argmax, .named = "axis"),
+    BUILTIN("layer_norm", 1, 3, .call = call_norm, .op = OP_layer_norm, .named = "eps"),
+    BUILTIN("rms_norm", 1, 2, .call = call_norm, .op = OP_rms_norm, .named = "eps"),
 };
 
 const BuiltinTable builtin_reduce = BUILTIN_TABLE(table);

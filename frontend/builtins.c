@@ -68,6 +68,16 @@ ValueId float_arg(Sema *s, const Builtin *b, const Arg *a) {
   return NO_ID;
 }
 
+bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId *v) {
+  Val of[MAX_NAMED];
+  for (uint32_t i = 0; i < n; i++) of[i] = c->arg[i].val;
+  if (!tensor_unify(s, n, of, v, c->loc, b->name)) return false;
+  if (dtype_kind[value_type(s->g, v[0]).dtype] == 'f') return true;
+  diag_error(s->diag, c->loc, "%s of %s: floats are wanted, write f32(x)", b->name,
+             val_describe(s, val_tensor(v[0])));
+  return false;
+}
+
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const BuiltinTable *const tables[] = {&builtin_math, &builtin_shape, &builtin_reduce,

@@ -174,21 +174,55 @@ static Val matmul(Sema *s, Loc loc, Val l, Val r) {
   return val_tensor(build_reshape(&s->b, c, out));
 }
 
-/* x ^ n for a small whole n, by multiplication. */
-static Val power(Sema *s, Loc loc, Val x, Val n) {
-  if (n.kind != VAL_INT || n.i < 1 || n.i > 8)
-    return sema_later(s, loc, "`^` other than to a whole power from 1 to 8");
-  ValueId v = tensor_of(s, x, loc);
-  if (v == NO_ID) return val_bad();
-  s->b.loc = loc;
-  v = tensor_widen(s, v);
-  if (dtype_kind[value_type(s->g, v).dtype] == 'b') {
-    diag_error(s->diag, loc, "`^` of %s", val_describe(s, x));
-    return val_bad();
+/* ---- powers ---------------------------------------------------------------------------------- */
+
+/* x^n by squaring, n >= 1. */
+static ValueId whole_power(Sema *s, ValueId x, int64_t n) {
+  ValueId r = NO_ID;
+  for (; n; n /= 2) {
+    if (n % 2) r = r == NO_ID ? x : build2(&s->b, OP_mul, r, x);
+    if (n > 1) x = build2(&s->b, OP_mul, x, x);
   }
-  ValueId r = v;
-  for (int64_t i = 1; i < n.i; i++) r = build2(&s->b, OP_mul, r, v);
-  return val_tensor(r);
+  return r;
+}
+
+/* To a power that multiplication, division or a root gives; NO_ID: to none such. */
+static ValueId exact_power(Sema *s, ValueId x, double n) {
+  enum { MOST = 64 };
+  bool floats = dtype_kind[value_type(s->g, x).dtype] == 'f';
+  if (n == 0) return build_like(&s->b, x, 1);
+  if (n == rint(n) && n > 0 && n <= MOST) return whole_power(s, x, (int64_t)n);
+  if (!floats) return NO_ID;
+  if (n == 0.5) return build1(&s->b, OP_sqrt, x);
+  if (n == -0.5) return build1(&s->b, OP_rsqrt, x);
+  if (n != rint(n) || n > 0 || n < -MOST) return NO_ID;
+  ValueId one = build_like(&s->b, x, 1);
+  return build2(&s->b, OP_div, one, whole_power(s, x, (int64_t)-n));
+}
+
+static Val refuse_power(Sema *s, Loc loc, Val x, Val n) {
+  const char *base = val_describe(s, x), *power = val_describe(s, n);
+  diag_error(s->diag, loc,
+             "`^` of %s and %s: floats, or ints to a whole power from 0 to 64, are wanted", base,
+             power);
+  return val_bad();
+}
+
+static Val power(Sema *s, Loc loc, Val x, Val n) {
+  double f;
+  ValueId v[2] = {NO_ID, NO_ID};
+  s->b.loc = loc;
+  if (val_is_tensor(x) && val_number(n, &f)) {
+    if ((v[0] = tensor_of(s, x, loc)) == NO_ID) return val_bad();
+    v[0] = tensor_widen(s, v[0]);
+    if (dtype_kind[value_type(s->g, v[0]).dtype] == 'b') return refuse_power(s, loc, x, n);
+    ValueId r = exact_power(s, v[0], f);
+    if (r != NO_ID) return val_tensor(r);
+    if (dtype_kind[value_type(s->g, v[0]).dtype] == 'i') return refuse_power(s, loc, x, n);
+  }
+  if (!tensor_unify(s, 2, (Val[]){x, n}, v, loc, "`^`")) return val_bad();
+  if (dtype_kind[value_type(s->g, v[0]).dtype] != 'f') return refuse_power(s, loc, x, n);
+  return val_tensor(build2(&s->b, OP_pow, v[0], v[1]));
 }
 
 /* kinds: of elements that the op takes, of dtype_kind. */

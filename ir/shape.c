@@ -221,12 +221,30 @@ static bool shape_gather(Shape *s) {
   return true;
 }
 
-static bool shape_argmax(Shape *s) {
+/* Without the last axis. */
+static bool shape_last(Shape *s) {
   Type x = operand(s, 0);
   if (!x.rank) return refuse(s, "wants at least one axis");
   if (x.rows == x.rank - 1) x.rows = -1;
   x.dim[--x.rank] = 0;
-  x.dtype = DT_i32;
+  *s->res = x;
+  return true;
+}
+
+static bool shape_argmax(Shape *s) {
+  if (!shape_last(s)) return false;
+  s->res->dtype = DT_i32;
+  return true;
+}
+
+/* x[…, n], scale[n], bias[n] */
+static bool shape_norm(Shape *s) {
+  Type x = operand(s, 0);
+  for (uint32_t i = 1; i < s->nops; i++) {
+    Type p = operand(s, i);
+    if (!x.rank || p.rank != 1 || p.dim[0] != x.dim[x.rank - 1] || dtype_kind[p.dtype] != 'f')
+      return refuse(s, "scale and bias must be floats of the last axis' size");
+  }
   *s->res = x;
   return true;
 }

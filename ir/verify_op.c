@@ -151,8 +151,9 @@ static bool verify_one_hot(const Check *c) {
 
 static bool verify_rows_inner(const Check *c) {
   Type x = in(c, 0);
-  if (kind(x) == 'b' || (c->n->op == OP_softmax && kind(x) != 'f'))
-    return refuse(c, "operand must be %s", c->n->op == OP_softmax ? "floats" : "numbers");
+  bool floats = c->n->op != OP_argmax;
+  if (kind(x) == 'b' || (floats && kind(x) != 'f'))
+    return refuse(c, "operand must be %s", floats ? "floats" : "numbers");
   if (!x.rank || x.rows == x.rank - 1)
     return refuse(c, "wants a last axis that does not hold the batch");
   return x.dim[x.rank - 1] > 0 || refuse(c, "the last axis is empty");

@@ -1,6 +1,9 @@
 /* vjp_map.c: gradient rules of elementwise ops (vjp.h). */
 #include "passes/vjp.h"
 
+/* x times a number. */
+static ValueId scaled(Grad *r, ValueId x, double v) { return mul(r, x, build_like(bd(r), x, v)); }
+
 void vjp_add(Grad *r) {
   if (grad_wants(r, 0)) grad_give(r, 0, r->dy);
   if (grad_wants(r, 1)) grad_give(r, 1, r->dy);
@@ -46,6 +49,63 @@ void vjp_expm1(Grad *r) {
 }
 
 void vjp_log(Grad *r) { grad_give(r, 0, divide(r, r->dy, operand(r, 0))); }
+
+/* d / (1 + x) */
+void vjp_log1p(Grad *r) {
+  ValueId x = operand(r, 0), one = build_like(bd(r), x, 1);
+  grad_give(r, 0, divide(r, r->dy, add(r, one, x)));
+}
+
+/* -d/2 z^3 */
+void vjp_rsqrt(Grad *r) {
+  ValueId z = result(r), cube = mul(r, mul(r, z, z), z);
+  grad_give(r, 0, mul(r, r->dy, scaled(r, cube, -0.5)));
+}
+
+/* dx = d y x^(y-1), and 0 where y is 0; dy = d z log x, and 0 where x is 0 and y is not below. */
+void vjp_pow(Grad *r) {
+  ValueId x = operand(r, 0), y = operand(r, 1), none = zero(r), o = build_like(bd(r), y, 0);
+  if (grad_wants(r, 0)) {
+    ValueId less = build2(bd(r), OP_sub, y, build_like(bd(r), y, 1));
+    ValueId d = mul(r, r->dy, mul(r, y, build2(bd(r), OP_pow, x, less)));
+    grad_give(r, 0, build_select(bd(r), build2(bd(r), OP_eq, y, o), none, d));
+  }
+  if (grad_wants(r, 1)) {
+    ValueId d = mul(r, r->dy, mul(r, result(r), build1(bd(r), OP_log, x)));
+    ValueId at_zero = build2(bd(r), OP_eq, x, o), above = build2(bd(r), OP_ge, y, o);
+    grad_give(r, 1, build_select(bd(r), build2(bd(r), OP_and, at_zero, above), none, d));
+  }
+}
+
+/* d 2/sqrt(pi) e^(-x^2) */
+void vjp_erf(Grad *r) {
+  ValueId x = operand(r, 0), bell = build1(bd(r), OP_exp, negate(r, mul(r, x, x)));
+  grad_give(r, 0, mul(r, r->dy, scaled(r, bell, 1.1283791670955125739)));
+}
+
+static void by_derivative(Grad *r, Op derivative) {
+  grad_give(r, 0, mul(r, r->dy, build1(bd(r), derivative, operand(r, 0))));
+}
+
+void vjp_gelu(Grad *r) { by_derivative(r, OP_gelu_grad); }
+void vjp_gelu_tanh(Grad *r) { by_derivative(r, OP_gelu_tanh_grad); }
+void vjp_softplus(Grad *r) { by_derivative(r, OP_sigmoid); }
+void vjp_sin(Grad *r) { by_derivative(r, OP_cos); }
+
+void vjp_cos(Grad *r) {
+  grad_give(r, 0, negate(r, mul(r, r->dy, build1(bd(r), OP_sin, operand(r, 0)))));
+}
+
+/* d s (1 + x (1 - s)), s = sigmoid(x) */
+void vjp_silu(Grad *r) {
+  ValueId x = operand(r, 0), s = build1(bd(r), OP_sigmoid, x);
+  ValueId slope = mul(r, x, minus_from(r, 1, s));
+  ValueId one = build_like(bd(r), x, 1);
+  grad_give(r, 0, mul(r, r->dy, mul(r, s, add(r, one, slope))));
+}
+
+/* 0 at 0, as PyTorch has it. */
+void vjp_abs(Grad *r) { by_derivative(r, OP_sign); }
 
 void vjp_tanh(Grad *r) {
   ValueId z = result(r);

@@ -1,22 +1,44 @@
 /* vjp_reduce.c: gradient rules of reductions and of the matmul (vjp.h). */
 #include "passes/vjp.h"
 
-/* A sum over the batch leaves padding rows out, so they get nothing back. */
-void vjp_sum(Grad *r) {
+/* v, with the dims of the node's result, over the operand's: what a reduction takes away. */
+static ValueId spread(Grad *r, ValueId v, bool *rows) {
   const Attr *axes = attr(r, AT_axes);
-  Type x = cotangent_type(r, 0);
+  Type x = operand_type(r, 0);
   int64_t kept[MAX_RANK];
   uint32_t n = 0, next = 0;
-  bool rows = false;
+  *rows = false;
   for (int i = 0; i < x.rank; i++) {
-    bool summed = next < axes->n && axes->ints[next] == i;
-    if (summed) next++;
+    bool reduced = next < axes->n && axes->ints[next] == i;
+    if (reduced) next++;
     else kept[n++] = i;
-    rows = rows || (summed && i == x.rows);
+    *rows = *rows || (reduced && i == x.rows);
   }
-  ValueId d = build_broadcast(bd(r), r->dy, x, kept);
+  return build_broadcast(bd(r), v, x, kept);
+}
+
+/* A reduction over the batch leaves padding rows out, so they get nothing back. */
+void vjp_sum(Grad *r) {
+  bool rows;
+  ValueId d = spread(r, r->dy, &rows);
   grad_give(r, 0, rows ? build1(bd(r), OP_mask_rows, d) : d);
 }
+
+/* Several largest ones share d evenly, as PyTorch's amax has it. */
+static void vjp_extreme(Grad *r) {
+  const Attr *axes = attr(r, AT_axes);
+  bool rows;
+  ValueId hit = build2(bd(r), OP_eq, operand(r, 0), spread(r, result(r), &rows));
+  ValueId ones = build_cast(bd(r), hit, DT_f32);
+  ValueId count = build_reduce(bd(r), OP_sum, ones, axes->n, axes->ints);
+  count = build_cast(bd(r), count, (DType)value_type(r->b.g, r->dy).dtype);
+  ValueId d = spread(r, divide(r, r->dy, count), &rows);
+  d = build_select(bd(r), hit, d, build_like(bd(r), d, 0));
+  grad_give(r, 0, rows ? build1(bd(r), OP_mask_rows, d) : d);
+}
+
+void vjp_reduce_max(Grad *r) { vjp_extreme(r); }
+void vjp_reduce_min(Grad *r) { vjp_extreme(r); }
 
 /* Gradients of a parameter add up in the accumulator of the next matmul, in f32. */
 static void give_matmul(Grad *r, uint32_t i, ValueId a, ValueId b, bool ta, bool tb) {

@@ -21,13 +21,96 @@ static ValueId expand_softmax(Builder *b, const Node *n, Type result) {
   return build_cast(b, y, (DType)result.dtype);
 }
 
+/* The largest along the last axis, and the log of the sum of exp(x - it). */
+static ValueId log_sum(Builder *b, ValueId x, ValueId *max) {
+  *max = build_reduce_last(b, OP_reduce_max, x);
+  return build1(b, OP_log, build_reduce_last(b, OP_sum, exp_shifted(b, x, *max)));
+}
+
+static ValueId expand_log_softmax(Builder *b, const Node *n, Type result) {
+  ValueId x = build_cast(b, n->ops[0], DT_f32), max, log = log_sum(b, x, &max);
+  Type t = value_type(b->g, x);
+  ValueId below = build2(b, OP_sub, x, build_broadcast_leading(b, max, t));
+  ValueId y = build2(b, OP_sub, below, build_broadcast_leading(b, log, t));
+  return build_cast(b, y, (DType)result.dtype);
+}
+
+/* An infinite maximum is not subtracted: -inf everywhere gives -inf, not NaN. */
+static ValueId expand_logsumexp(Builder *b, const Node *n, Type result) {
+  ValueId x = build_cast(b, n->ops[0], DT_f32), max = build_reduce_last(b, OP_reduce_max, x);
+  ValueId none = build_like(b, max, 0);
+  max = build_select(b, build1(b, OP_isfinite, max), max, none);
+  ValueId log = build1(b, OP_log, build_reduce_last(b, OP_sum, exp_shifted(b, x, max)));
+  return build_cast(b, build2(b, OP_add, log, max), (DType)result.dtype);
+}
+
+/* The mean along the last axis, as it is kept there. */
+static ValueId row_mean(Builder *b, ValueId x) {
+  Type t = value_type(b->g, x), one = t;
+  one.unit = 0;
+  ValueId sum = build_broadcast_leading(b, build_reduce_last(b, OP_sum, x), t);
+  return build2(b, OP_div, sum, build_constant(b, one, (double)t.dim[t.rank - 1]));
+}
+
+ValueId build_standard(Builder *b, ValueId x, bool center, double eps, ValueId *inverse) {
+  x = build_cast(b, x, DT_f32);
+  if (center) x = build2(b, OP_sub, x, row_mean(b, x));
+  ValueId variance = row_mean(b, build2(b, OP_mul, x, x));
+  ValueId sum = build2(b, OP_add, variance, build_like(b, variance, eps));
+  *inverse = build1(b, OP_rsqrt, sum);
+  return build2(b, OP_mul, x, *inverse);
+}
+
+static ValueId along_last(Builder *b, ValueId vector, Type t) {
+  return build_broadcast(b, build_cast(b, vector, DT_f32), t, (int64_t[]){t.rank - 1});
+}
+
+static ValueId expand_norm(Builder *b, const Node *n, Type result, bool center) {
+  ValueId inverse;
+  ValueId y = build_standard(b, n->ops[0], center, node_float(n, AT_eps, 0), &inverse);
+  Type t = value_type(b->g, y);
+  if (n->nops > 1) y = build2(b, OP_mul, y, along_last(b, n->ops[1], t));
+  if (n->nops > 2) y = build2(b, OP_add, y, along_last(b, n->ops[2], t));
+  return build_cast(b, y, (DType)result.dtype);
+}
+
+static ValueId expand_layer_norm(Builder *b, const Node *n, Type result) {
+  return expand_norm(b, n, result, true);
+}
+
+static ValueId expand_rms_norm(Builder *b, const Node *n, Type result) {
+  return expand_norm(b, n, result, false);
+}
+
+/* (1 - s) loss + s (log_sum + max - mean of z): both are at least 0. */
+static ValueId smoothed(Builder *b, ValueId loss, ValueId z, ValueId max, ValueId log, ValueId s) {
+  Type t = value_type(b->g, loss);
+  int64_t n = value_type(b->g, z).dim[value_type(b->g, z).rank - 1];
+  ValueId sum = build_reduce_last(b, OP_sum, z);
+  ValueId mean = build2(b, OP_div, sum, build_like(b, sum, (double)n));
+  ValueId even = build2(b, OP_add, build2(b, OP_sub, max, mean), log);
+  s = build_splat(b, build_cast(b, s, DT_f32), t);
+  ValueId rest = build2(b, OP_sub, build_like(b, loss, 1), s);
+  loss = build2(b, OP_mul, rest, loss);
+  return build2(b, OP_add, loss, build2(b, OP_mul, s, even));
+}
+
 /* log s lies in [0, log n] and max - z[target] is one rounding of a number ≥ 0: nothing cancels. */
 static ValueId expand_cross_entropy(Builder *b, const Node *n, Type result) {
-  ValueId target = n->ops[1], z = build_cast(b, n->ops[0], DT_f32);
-  ValueId max = build_reduce_last(b, OP_reduce_max, z);
-  ValueId log_sum = build1(b, OP_log, build_reduce_last(b, OP_sum, exp_shifted(b, z, max)));
-  ValueId below = build2(b, OP_sub, max, build2(b, OP_gather, z, target));
-  return build_cast(b, build2(b, OP_add, below, log_sum), (DType)result.dtype);
+  ValueId z = build_cast(b, n->ops[0], DT_f32), max, log = log_sum(b, z, &max);
+  ValueId below = build2(b, OP_sub, max, build2(b, OP_gather, z, n->ops[1]));
+  ValueId loss = build2(b, OP_add, below, log);
+  if (n->nops > 2) loss = smoothed(b, loss, z, max, log, n->ops[2]);
+  return build_cast(b, loss, (DType)result.dtype);
+}
+
+/* y log(1 + e^-z) + (1 - y) log(1 + e^z): for y in [0, 1] a sum of numbers ≥ 0. */
+static ValueId expand_bce_logits(Builder *b, const Node *n, Type result) {
+  ValueId z = build_cast(b, n->ops[0], DT_f32), y = build_cast(b, n->ops[1], DT_f32);
+  ValueId yes = build2(b, OP_mul, y, build1(b, OP_softplus, build1(b, OP_neg, z)));
+  ValueId rest = build2(b, OP_sub, build_like(b, y, 1), y);
+  ValueId no = build2(b, OP_mul, rest, build1(b, OP_softplus, z));
+  return build_cast(b, build2(b, OP_add, yes, no), (DType)result.dtype);
 }
 
 /* The smallest index that holds the maximum.  If there is a NaN the maximum is one, equals nothing,

@@ -15,4 +15,8 @@ ValueId expand_node(Builder *b, NodeId n);
  * map of replaced values (NO_ID: not replaced), one element a value of the expanded graph. */
 const ValueId *expand_graph(Graph *g, Arena *scratch, bool *changed);
 
+/* x in f32 less its mean along the last axis (center), over the root of its variance + eps, which
+ * is *inverse's reciprocal.  Of norms; their gradients compute it again. */
+ValueId build_standard(Builder *b, ValueId x, bool center, double eps, ValueId *inverse);
+
 #endif

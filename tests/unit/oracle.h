@@ -39,6 +39,10 @@ static double oracle_silu(double x) { return x < -700 ? 0 : x / (1 + exp(-x)); }
 static double oracle_cdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
 static double oracle_pdf(double x) { return exp(-0.5 * x * x) * 0.39894228040143267794; }
 static double oracle_gelu(double x) { return x < -40 ? 0 : x * oracle_cdf(x); }
+static double oracle_gelu_tanh(double x) {
+  return x < -40 ? 0 : x / (1 + exp(-1.5957691216057307117 * (x + 0.044715 * x * x * x)));
+}
+static double oracle_softplus(double x) { return fmax(x, 0) + log1p(exp(-fabs(x))); }
 static double oracle_reciprocal(double x) { return 1 / x; }
 
 /* lo: |exact| from which on `limit` holds; below it the result may be anything up to it, because
@@ -64,6 +68,12 @@ static const Oracle ORACLES[] = {
     {SC_normal_cdf, oracle_cdf, 8, 0},
     {SC_normal_pdf, oracle_pdf, 4, 0},
     {SC_gelu, oracle_gelu, 8, 0x1p-119},
+    {SC_gelu_tanh, oracle_gelu_tanh, 4, 0x1p-119},
+    {SC_softplus, oracle_softplus, 3, 0},
+    {SC_sin, sin, 2, 0},
+    {SC_cos, cos, 2, 0},
+    {SC_floor, floor, 0, 0},
+    {SC_rint, rint, 0, 0},
 };
 
 enum { NORACLES = sizeof ORACLES / sizeof *ORACLES };

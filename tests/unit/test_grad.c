@@ -41,7 +41,20 @@ UNARY(log, 0.5, 2);
 UNARY(tanh, -2, 2);
 UNARY(sigmoid, -3, 3);
 UNARY(relu, -2, 2);
+UNARY(log1p, -0.5, 2);
+UNARY(rsqrt, 0.5, 2);
+BINARY(pow, 0.5, 2);
+UNARY(erf, -2, 2);
+UNARY(gelu, -3, 3);
+UNARY(gelu_tanh, -3, 3);
+UNARY(silu, -3, 3);
+UNARY(softplus, -3, 3);
+UNARY(sin, -4, 4);
+UNARY(cos, -4, 4);
+UNARY(abs, -2, 2);
 UNARY(softmax, -2, 2);
+UNARY(log_softmax, -2, 2);
+BINARY(bce_logits, -2, 2);
 
 static const Recipe recipe_select = {
     .p = "3,4", .q = "3,4", .z = "3,4", .lo = -2, .hi = 2, .more = ", %c: i1[3,4] = input \"cond\"",
@@ -63,6 +76,18 @@ static const Recipe recipe_mask_rows = {
     .body = "%a = broadcast %p {axes=[1]} : f32[rows 3,4]\n%z = OP %a : f32[rows 3,4]"};
 static const Recipe recipe_sum = {
     .p = "2,3,4", .z = "3", .lo = -2, .hi = 2, .body = "%z = OP %p {axes=[0,2]} : f32[3]"};
+static const Recipe recipe_reduce_max = {
+    .p = "3,4", .z = "3", .lo = -2, .hi = 2, .body = "%z = OP %p {axes=[1]} : f32[3]"};
+static const Recipe recipe_reduce_min = {
+    .p = "3,4", .z = "4", .lo = -2, .hi = 2, .body = "%z = OP %p {axes=[0]} : f32[4]"};
+static const Recipe recipe_logsumexp = {
+    .p = "3,4", .z = "3", .lo = -2, .hi = 2, .body = "%z = OP %p : f32[3]"};
+static const Recipe recipe_layer_norm = {
+    .p = "2,3,5", .q = "5", .z = "2,3,5", .lo = -2, .hi = 2,
+    .body = "%z = OP %p, %q, %q {eps=0.01} : f32[2,3,5]"};
+static const Recipe recipe_rms_norm = {
+    .p = "2,3,5", .q = "5", .z = "2,3,5", .lo = -2, .hi = 2,
+    .body = "%z = OP %p, %q {eps=0.01} : f32[2,3,5]"};
 static const Recipe recipe_matmul = {
     .p = "3,4", .q = "4,2", .z = "3,2", .lo = -2, .hi = 2,
     .body = "%z = OP %p, %q {k_chunk=256} : f32[3,2]"};
@@ -106,6 +131,13 @@ static const struct {
      {.p = "3,2,4", .q = "5,2,4", .z = "3,2,5", .lo = -2, .hi = 2,
       .body = "%z = matmul %p, %q {tb, perm_a=[1,0,2], perm_b=[1,0,2], perm_c=[1,0,2], "
               "k_chunk=256} : f32[3,2,5]"}},
+    {"smoothing", {.p = "3,8", .z = "3", .lo = -2, .hi = 2,
+                   .more = ", %i: i32[3] = input \"index\"",
+                   .body = "%s = constant {value=0.1} : f32[]\n"
+                           "%z = cross_entropy %p, %i, %s : f32[3]"}},
+    {"norm alone", {.p = "2,5", .q = "2,5", .z = "2,5", .lo = -2, .hi = 2,
+                    .body = "%a = layer_norm %p {eps=0.01} : f32[2,5]\n"
+                            "%b = rms_norm %q {eps=0.01} : f32[2,5]\n%z = mul %a, %b : f32[2,5]"}},
     {"accumulator", {.p = "3,3", .q = "3,3", .z = "3,3", .lo = -2, .hi = 2,
                      .body = "%z = matmul %p, %q, %q {k_chunk=256} : f32[3,3]"}},
     {"tied weight", {.p = "3,3", .z = "3,3", .lo = -1, .hi = 1,

@@ -3,8 +3,8 @@
  *     test_scalar [--long]
  *
  * Elementary functions and the conversions to bf16 and f16 are tried on a stride through all 2^32
- * patterns, with --long on all of them.  The programs run under DAZ and FTZ, the oracles in the mode of libm, so
- * a block of arguments is run first and judged afterwards.
+ * patterns, with --long on all of them.  The programs run under DAZ and FTZ, the oracles in the
+ * mode of libm, so a block of arguments is run first and judged afterwards.
  */
 #include "ir/float_mode.h"
 #include "tests/unit/oracle.h"
@@ -150,6 +150,37 @@ static void test_values(Test *t) {
                t->scalars->prog[CASES[i].id].name, (double)CASES[i].x, (double)float_of(y),
                (double)CASES[i].y);
   }
+}
+
+/* x from everywhere, and often near 1; y such that x^y is often a number. */
+static void test_pow(Test *t) {
+  static const float SPECIAL[] = {0,     -0.0f,    1,         -1,  2,    -2,       3,     0.5f,
+                                  1e30f, INFINITY, -INFINITY, NAN, 1e9f, 16777215, -2.5f, 1e-40f};
+  enum { N = sizeof SPECIAL / sizeof *SPECIAL };
+  uint64_t state = 1;
+  double worst = 0;
+  for (int i = 0; i < N * N; i++) {
+    float x = SPECIAL[i / N], y = SPECIAL[i % N];
+    float got = float_of(run2(t, SC_pow, bits_of(x), bits_of(y)));
+    float want = powf(fabsf(x) < 1e-38f ? copysignf(0, x) : x, fabsf(y) < 1e-38f ? 0 : y);
+    check_that(&t->checks,
+               same_float(bits_of(got), bits_of(want)) || fabsf(got - want) < 1.3e-7f * fabsf(want),
+               "pow(%a, %a) = %a, not %a", (double)x, (double)y, (double)got, (double)want);
+  }
+  for (int i = 0; i < (t->stride == 1 ? 40000000 : 300000); i++) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    uint32_t bits = (uint32_t)(state >> 33), spread = (uint32_t)(state >> 17) & 0xffffff;
+    float x = float_of(i & 1 ? bits & 0x7fffffff : 0x3f000000 + (bits & 0x00ffffff));
+    float y = (float)(((double)spread / 0x1p23 - 1) * 80 / fmax(fabs(log((double)x)), 1e-6));
+    if (!(x >= 0x1p-126f) || isinf(x)) continue;
+    double exact = pow((double)x, (double)y);
+    if (exact < 0x1p-125 || exact > 0x1p127) continue;
+    double e =
+        fabs((double)float_of(run2(t, SC_pow, bits_of(x), bits_of(y))) - exact) / ulp_of(exact);
+    if (!(e <= worst)) worst = e;
+  }
+  printf("pow          %.3f ulp\n", worst);
+  check_that(&t->checks, worst <= 2, "pow is off by %g ulp", worst);
 }
 
 static void test_max_min(Test *t) {
@@ -323,6 +354,7 @@ int main(int argc, char **argv) {
   test_prims(&t);
   test_values(&t);
   test_max_min(&t);
+  test_pow(&t);
   test_philox(&t);
   test_uniform(&t);
   test_normal(&t);
