@@ -53,7 +53,7 @@ void vjp_cast(Grad *r) {
 void vjp_mask_rows(Grad *r) { grad_give(r, 0, build1(bd(r), OP_mask_rows, r->dy)); }
 
 /* The loop of a `scan`; those of micro-batches come later than gradients. */
-static void vjp_loop(Grad *r) {
+void vjp_loop(Grad *r) {
   const Node *n = &r->b.g->nodes.at[r->node];
   diag_error(r->c->diag, n->loc,
              "`scan` has no gradient in this version of mpcc, and it lies between a parameter and "
