@@ -66,6 +66,8 @@ int64_t kernel_batch(const Graph *g, NodeId kernel,
                      int64_t batch);                          /* of the entry: at hand there */
 uint32_t program_close(const ProgramEntry *e, uint32_t open); /* the step that closes it */
 
+enum { MOST_REDUCTIONS = 16 }; /* in a kernel: their partials lie in registers and on the stack */
+
 /* Behind every buffer lie so many bytes that may be read (never written) beyond its end. */
 enum { BUFFER_SLACK = 256, BUFFER_ALIGN = 64 };
 

@@ -2,7 +2,7 @@
  * ops.def, and the rules a kernel keeps by its form (ir/program.h), which codegen relies on and
  * `group` asks about.  The structure is sound: ids, arity and attributes were checked before.
  */
-#include "ir/ir.h"
+#include "ir/program.h"
 
 #include <string.h>
 
@@ -305,6 +305,7 @@ static bool same_axes(const Attr *a, const Attr *b) {
 static bool kernel_reduce(const Kernel *k) {
   const Attr *axes = node_attr(k->anchor, AT_axes);
   Type space = value_type(k->c.g, k->anchor->ops[0]);
+  uint32_t count = 0;
   if (!one_run(axes, space.rank))
     return refuse(&k->c, "reduces neither the leading nor the trailing axes");
   for (uint32_t i = 0; i < k->body->nodes.len; i++) {
@@ -314,6 +315,7 @@ static bool kernel_reduce(const Kernel *k) {
       return refuse(&k->c, "its reductions have operands of different dims");
     if (!same_axes(axes, node_attr(n, AT_axes)))
       return refuse(&k->c, "its reductions go over different axes");
+    if (++count > MOST_REDUCTIONS) return refuse(&k->c, "more than %d reductions", MOST_REDUCTIONS);
   }
   return kernel_results_are(k, space, value_type(k->c.g, k->anchor->res));
 }

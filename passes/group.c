@@ -28,6 +28,7 @@ typedef struct Group {
   uint8_t form;
   bool trailing; /* of a reduce: along the trailing axes */
   uint8_t nred;  /* axes it reduces */
+  uint8_t count; /* of reductions in it */
   Type space;
 } Group;
 
@@ -139,6 +140,7 @@ static Group group_of(const Grouping *s, const Node *n) {
   const Attr *axes = node_attr(n, AT_axes);
   c.space = value_type(s->g, n->ops[0]);
   c.nred = (uint8_t)axes->n;
+  c.count = 1;
   c.trailing = axes->ints[0] == c.space.rank - (int64_t)axes->n;
   return c;
 }
@@ -205,7 +207,8 @@ static bool may_merge(Grouping *s, uint32_t p, uint32_t c, Group *out) {
       if (root(s, in->at[k].from) == p && !combine(&s->group[p], &s->group[c], in->at[k].kind, out))
         return false;
   }
-  return !path_around(s, p, c);
+  out->count = s->group[p].count + s->group[c].count;
+  return out->count <= MOST_REDUCTIONS && !path_around(s, p, c);
 }
 
 /* Somebody outside wants v besides x. */

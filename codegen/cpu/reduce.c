@@ -69,7 +69,7 @@ void reduce_find(Reduce *r, Kernel *k) {
   r->k = k;
   find_reductions(r, depth);
   if (!r->all.len) ice(k->g, (NodeId)(k->node - k->g->nodes.at), "cpu: nothing is reduced");
-  if (r->all.len * PARTIALS / 4 > MOST)
+  if (r->all.len > MOST_REDUCTIONS)
     ice(k->g, (NodeId)(k->node - k->g->nodes.at), "cpu: too many reductions in one kernel");
   find_space(r);
   find_full_results(r, depth);

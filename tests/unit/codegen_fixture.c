@@ -121,18 +121,23 @@ static void check_program(Checks *c, Fixture *f, uint32_t entry, int64_t rows) {
   eval_free(e[0]), eval_free(e[1]);
 }
 
-void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared) {
+void fixture_plan(Checks *c, Fixture *f, bool shared) {
   static const Target target = {.name = "x86-64-v3", .auto_precision = "f32", .f32_lanes = 8};
-  parse(f, text);
   PassOptions o = {.check = pass_check_values, .check_user = &f->diag};
   PassCtx pc = {.arena = &f->arena, .diag = &f->diag, .target = &target, .options = &o};
   if (!passes_run(&f->g, passes_default, &pc)) exit(1);
+  f->scalars = scalars_parse(&f->arena);
   for (uint32_t i = 0; shared && i < f->g->entries.len; i++) share(f->g, f->g->entries.at[i].body);
   f->planned = true;
   f->p = plan_make(f->g, &pc);
   for (uint32_t i = 0; i < f->g->entries.len; i++)
     for (int64_t rows = f->g->entries.at[i].batch; rows >= 0; rows = rows > 1 ? rows / 2 : -1)
       check_program(c, f, i, rows);
+}
+
+void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared) {
+  parse(f, text);
+  fixture_plan(c, f, shared);
 }
 
 void fixture_free(Fixture *f) { arena_free(&f->arena); }

@@ -26,6 +26,8 @@ typedef struct Build {
 void fixture_init(Fixture *f, const char *text);
 /* The graph goes through all passes, each checked by evaluation, and plan_make; the
  * Program is run on poisoned memory.  shared: threads share every map and gemm, however small. */
+/* The same of f->g, with f's arena, strings and diag. */
+void fixture_plan(Checks *c, Fixture *f, bool shared);
 void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared);
 void fixture_free(Fixture *f);
 /* code[b.parts] */
