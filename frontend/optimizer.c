@@ -154,7 +154,7 @@ void setting_optimizer(Sema *s, Scope *sc, const Ast *a) {
                val_describe(s, callee));
   modifiers_apply(s, sc, a->kid[SETTING_MODS], MODIFIER_RULES(rules), &use);
   if (!use.module || !is_sound(s, &use)) return;
-  if (!s->optimizers.len) s->g->train.optimizer_loc = use.loc;
+  if (!s->optimizers.len) s->g->train.loc = use.loc;
   vec_push(s->arena, &s->optimizers, use);
 }
 

@@ -306,15 +306,13 @@ extern const ScaleField scale_field[SCALE_FIELDS];
 
 /* What the train block says beyond the computation. */
 typedef struct Train {
-  const char *optimizer; /* NULL: none; "sgd", "adam", "adamw" */
-  VEC(Attr) settings;    /* lr, lr_to, betas, … */
   const char *precision; /* "f32", "bf16" */
   const char *residual;  /* storage type of the residual stream, NULL: as precision says */
   Scale scale;
   int64_t steps, epochs; /* 0: not given */
   int64_t accumulate;    /* micro-batches a step; 0: as 1 */
   double clip;           /* most that the norm of the gradient may be, 0: any */
-  Loc optimizer_loc, precision_loc, scale_loc;
+  Loc loc, precision_loc, scale_loc;
 } Train;
 
 typedef struct Graph {

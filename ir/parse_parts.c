@@ -12,27 +12,6 @@ bool parse_header(Parser *p) {
 
 /* ---- train ----------------------------------------------------------------------------------- */
 
-static bool is_train_part(const char *w) {
-  static const char *const words[] = {"precision", "residual",   "scale", "steps",
-                                      "epochs",    "accumulate", "clip"};
-  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-    if (!strcmp(w, words[i])) return true;
-  return false;
-}
-
-/* [optimizer [{settings}]] */
-static bool optimizer(Parser *p, Train *t) {
-  Attrs attrs = {0};
-  parse_skip_space(p);
-  t->optimizer_loc = parse_loc_at(p, p->at);
-  const char *w = parse_peek_word(p);
-  if (*p->at == '"' || (*w && !is_train_part(w)))
-    if (!parse_word_or_string(p, &t->optimizer, "an optimizer")) return false;
-  if (!parse_attributes(p, NULL, &attrs) || !parse_loc(p, &t->optimizer_loc)) return false;
-  for (uint32_t i = 0; i < attrs.len; i++) vec_push(p->g->arena, &t->settings, attrs.at[i]);
-  return true;
-}
-
 /* kind [init x] [growth x] …; what is not given is as in `scale(dynamic)` */
 static bool scale(Parser *p, Scale *s) {
   int kind = 0;
@@ -46,11 +25,12 @@ static bool scale(Parser *p, Scale *s) {
   return true;
 }
 
-/* [optimizer] [precision word] [residual type] [scale …] [steps n] [epochs n] [accumulate n]
+/* [precision word] [residual type] [scale …] [steps n] [epochs n] [accumulate n]
  * [clip x] */
 bool parse_train(Parser *p) {
   Train *t = &p->g->train;
-  if (!optimizer(p, t)) return false;
+  t->loc = parse_loc_at(p, p->at);
+  if (!parse_loc(p, &t->loc)) return false;
   if (parse_accept_word(p, "precision")) {
     t->precision_loc = parse_loc_at(p, p->at);
     if (!parse_word_or_string(p, &t->precision, "a precision") || !parse_loc(p, &t->precision_loc))

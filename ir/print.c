@@ -2,7 +2,7 @@
  * read back by parse.c: print(parse(print(g))) = print(g), byte for byte.
  *
  *   graph "mlp" from "mlp.mp"
- *   train adamw {lr=0.001, beta1=0.9} precision bf16 epochs 1
+ *   train precision bf16 epochs 1
  *   hyper "lr" = nan shown "linear(0.001, to: 0)"
  *   formula "perplexity" = "$loss exp"
  *   source "images" rows : u8[28,28]
@@ -295,19 +295,14 @@ static void put_scale(Printer *p, const Scale *s) {
 }
 
 static bool is_empty(const Train *t) {
-  return !t->optimizer && !t->settings.len && !t->precision && !t->residual && !t->scale.kind &&
+  return !t->precision && !t->residual && !t->scale.kind &&
          !t->steps && !t->epochs && !t->accumulate && t->clip == 0;
 }
 
 static void put_train(Printer *p, const Train *t) {
   if (is_empty(t)) return;
   put(p, "train");
-  if (t->optimizer) {
-    put(p, " ");
-    put_word(p, t->optimizer);
-  }
-  put_attrs(p, t->settings.len, t->settings.at);
-  if (t->optimizer || t->settings.len) put_loc(p, t->optimizer_loc);
+  put_loc(p, t->loc);
   if (t->precision) {
     put(p, " precision ");
     put_word(p, t->precision);

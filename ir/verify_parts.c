@@ -57,9 +57,9 @@ static bool check_scale(const Checker *c, const Scale *s, Loc at) {
 
 static bool check_train(const Checker *c, const Train *t) {
   if (t->steps < 0 || t->epochs < 0 || t->accumulate < 0)
-    return wrong(c, t->optimizer_loc, "train: a negative count");
+    return wrong(c, t->loc, "train: a negative count");
   if (!(t->clip >= 0 && t->clip < INFINITY))
-    return wrong(c, t->optimizer_loc, "train: clip must be a number from 0");
+    return wrong(c, t->loc, "train: clip must be a number from 0");
   return check_scale(c, &t->scale, t->scale_loc);
 }
 

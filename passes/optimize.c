@@ -78,14 +78,9 @@ static void remove_used(Step *s) {
 static void optimize_step(Graph *g, uint32_t entry, PassCtx *c) {
   const Entry *e = &g->entries.at[entry];
   Step s = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c, .entry = entry, .loc = e->loc};
-  uint32_t errors = c->diag->errors;
-  s.optimizer = optimizer_chosen(g, s.loc, c);
-  if (c->diag->errors != errors) return;
   step_add_counters(g, s.loc);
-  optimizer_add_hypers(&s);
   s.results = g->entries.at[entry].results.len;
   find_gradients(&s);
-  optimizer_add_moments(&s);
   s.scale = g->entries.at[entry].kind == ENTRY_apply ? NO_ID : scaler_scale(&s.b, entry);
   step_weigh(&s);
   step_guard(&s);

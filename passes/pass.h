@@ -116,14 +116,11 @@ typedef struct StepGrad { /* of one parameter */
   Loc loc;
 } StepGrad;
 
-typedef struct Optimizer Optimizer;
-
 typedef struct Step { /* on its way to being a transaction */
   Builder b;
   PassCtx *c;
   uint32_t entry, results; /* results it had before */
   Loc loc;
-  const Optimizer *optimizer; /* NULL: the parameters have entries of kind update */
   VEC(StepGrad) grads;
   ValueId scale;          /* f32[]*S: S; NO_ID: 1 */
   ValueId divisor, exact; /* f32[]: D = S·N, c: step_scale.c */
@@ -159,37 +156,6 @@ uint32_t step_halves(Graph *g, uint32_t step, PassCtx *c);
 ValueId scaler_scale(Builder *b, uint32_t entry);
 void scaler_update(Step *s);
 void scaler_show(Step *s);
-
-/* ---- optimizers.c: optimizers by name; optim_*.c: their formulas --------------------------- */
-
-typedef struct Update { /* of one parameter */
-  Builder b;
-  const Train *train;
-  ValueId p, g;                  /* value and unscaled gradient */
-  ValueId lr, t;                 /* f32[]: learning rate; number of this step, from 1 */
-  bool decay;                    /* weight decay applies */
-  ValueId old[2], new[2], new_p; /* moments in the order of Optimizer; in, out */
-} Update;
-
-struct Optimizer {
-  const char *name;
-  const char *moment[2]; /* suffixes of the states it keeps for each parameter */
-  void (*update)(Update *u);
-  bool (*keeps)(const Train *t, int moment); /* NULL: always */
-};
-
-extern const Optimizer optim_sgd, optim_adam, optim_adamw;
-
-const Optimizer *optimizer_chosen(Graph *g, Loc step, PassCtx *c);
-void optimizer_add_moments(Step *s);
-void optimizer_add_hypers(Step *s);
-/* Commits the new values and lists them in made. */
-void optimizer_update(Step *s, const char *path, ValueId mean, ValueIds *made);
-
-/* A setting of the optimizer as f64; as a constant of u's parameter's dims. */
-double train_setting(const Train *t, AttrKey key, double otherwise);
-ValueId update_constant(Update *u, double value);
-ValueId update_splat(Update *u, ValueId scalar);
 
 /* ---- kernel.c: edits of kernel nodes ------------------------------------------------------- */
 

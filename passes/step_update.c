@@ -103,13 +103,6 @@ static void commit_update(Step *s, uint32_t update, const char *path, const Valu
 void step_update(Step *s, const StepGrad *grad) {
   int update = find_update(s->b.g, grad->path);
   s->b.loc = graph_state(s->b.g, grad->path)->loc;
-  if (s->optimizer) {
-    ValueIds made = {0};
-    optimizer_update(s, grad->path, mean_gradient(s, grad), &made);
-    report_nonfinite(s, grad->path, &made);
-    s->b.loc = s->loc;
-    return;
-  }
   if (update < 0) {
     diag_error(s->c->diag, s->b.loc, "nothing updates %s: no optimizer is given for it",
                grad->path);
