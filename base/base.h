@@ -122,5 +122,8 @@ uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size);
 void diag_error(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void diag_warning(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void diag_note(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* What mends the error just reported, where that is certain: `text` for `length` bytes at loc, a
+ * place of the line that was shown.  Printed under the caret. */
+void diag_fixit(Diag *d, Loc loc, uint32_t length, const char *text);
 
 #endif

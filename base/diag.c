@@ -32,22 +32,37 @@ uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size) {
 
 static const char *paint(const Diag *d, const char *color) { return d->color ? color : ""; }
 
-/* The line with the caret under col; a long line is shown around it. */
-static void show_line(Diag *d, const Source *s, Loc loc) {
+/* What is shown of a line: around col where it is long.  Offsets in the text. */
+typedef struct Window {
+  uint32_t begin, at, end;
+} Window;
+
+static Window window(const Source *s, Loc loc) {
   uint32_t from = s->line_start[loc.line - 1], to = s->line_start[loc.line] - 1;
   uint32_t at = from + loc.col - 1;
   if (at > to) at = to;
   uint32_t begin = at - from > SHOWN / 2 && to - from > SHOWN ? at - SHOWN / 2 : from;
-  uint32_t end = to - begin > SHOWN ? begin + SHOWN : to;
-  int indent = fprintf(d->out, "%5u | ", (unsigned)loc.line);
-  for (uint32_t i = begin; i < end; i++) {
+  return (Window){begin, at, to - begin > SHOWN ? begin + SHOWN : to};
+}
+
+/* `mark` under the place, below a line that was shown. */
+static void show_below(Diag *d, const Source *s, Window w, uint32_t line, const char *mark) {
+  int digits = snprintf(NULL, 0, "%5u ", (unsigned)line);
+  fprintf(d->out, "%*s| ", digits, "");
+  for (uint32_t i = w.begin; i < w.at; i++)
+    if (((unsigned char)s->text[i] & 0xC0) != 0x80) fputc(' ', d->out); /* one per character */
+  fprintf(d->out, "%s%s%s\n", paint(d, "\033[1;32m"), mark, paint(d, "\033[0m"));
+}
+
+static void show_line(Diag *d, const Source *s, Loc loc) {
+  Window w = window(s, loc);
+  fprintf(d->out, "%5u | ", (unsigned)loc.line);
+  for (uint32_t i = w.begin; i < w.end; i++) {
     unsigned char c = (unsigned char)s->text[i];
     fputc(c < 32 || c == 127 ? ' ' : c, d->out);
   }
-  fprintf(d->out, "\n%*s| ", indent - 2, "");
-  for (uint32_t i = begin; i < at; i++)
-    if (((unsigned char)s->text[i] & 0xC0) != 0x80) fputc(' ', d->out); /* one per character */
-  fprintf(d->out, "%s^%s\n", paint(d, "\033[1;32m"), paint(d, "\033[0m"));
+  fputc('\n', d->out);
+  show_below(d, s, w, loc.line, "^");
 }
 
 static void say_text(Diag *d, const Source *s, Loc loc, Severity severity, const char *message) {
@@ -139,4 +154,23 @@ void diag_note(Diag *d, Loc loc, const char *fmt, ...) {
   va_start(ap, fmt);
   report(d, loc, NOTE, fmt, ap);
   va_end(ap);
+}
+
+void diag_fixit(Diag *d, Loc loc, uint32_t length, const char *text) {
+  const Source *s = loc.line && loc.source < d->sources.len ? &d->sources.at[loc.source] : NULL;
+  bool shown = d->out && !d->repeated && !(d->limit && d->errors > d->limit);
+  if (!shown || !s || loc.line > s->lines) return;
+  if (!d->json) {
+    show_below(d, s, window(s, loc), loc.line, text);
+    return;
+  }
+  Arena scratch = {0};
+  Text t = {.arena = &scratch};
+  text_add(&t, "{\"severity\":\"fixit\",\"file\":");
+  text_json(&t, s->name);
+  text_printf(&t, ",\"line\":%u,\"column\":%u,\"length\":%u,\"text\":", (unsigned)loc.line,
+              (unsigned)loc.col, (unsigned)length);
+  text_json(&t, text);
+  fprintf(d->out, "%s}\n", t.at);
+  arena_free(&scratch);
 }

@@ -468,6 +468,7 @@ arg:
   | NAME '=' expr  {
       $$ = NAMED(ARG, @1, $1, $3);
       diag_error(p->diag, @2, "a named argument is written `%s: ...`", $1);
+      diag_fixit(p->diag, @2, 1, ":");
     }
   ;
 

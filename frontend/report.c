@@ -80,6 +80,8 @@ static bool said_misspelt(Parser *p) {
   if (!near) return false;
   diag_error(p->diag, p->last.loc, "unexpected %s after `%s`: did you mean `%s`?",
              token_words(p, &p->last), word, near);
+  if (p->first.loc.line == p->last.loc.line)
+    diag_fixit(p->diag, p->first.loc, (uint32_t)strlen(word), near);
   return true;
 }
 

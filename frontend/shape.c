@@ -180,9 +180,18 @@ Match type_match(Sema *s, Scope *sc, const Ast *listed, const Ast *type, Val *v,
 
 /* ---- types in messages ----------------------------------------------------------------------- */
 
+/* `...S = 4, 3` where it is known. */
+static void show_rest(Scope *sc, const Ast *d, Text *t) {
+  const Binding *b = d->name ? scope_find(sc, d->name) : NULL;
+  text_printf(t, "...%s", d->name ? d->name : "");
+  if (!b || b->val.kind != VAL_RUN) return;
+  for (int i = 0; i < b->val.run->rank; i++)
+    text_printf(t, "%s%lld", i ? ", " : " = ", (long long)b->val.run->dim[i]);
+}
+
 static void show_dim(Sema *s, Scope *sc, const Ast *d, Text *t) {
   Val v = val_bad();
-  if (d->kind == AST_REST) text_printf(t, "...%s", d->name ? d->name : "");
+  if (d->kind == AST_REST) show_rest(sc, d, t);
   else if (d->kind == AST_NAME) {
     const Binding *b = scope_find(sc, d->name);
     text_add(t, d->name);
