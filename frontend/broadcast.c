@@ -139,6 +139,7 @@ typedef struct Join {
   const ValueId *v;
   Loc loc;
   const char *what;
+  int skip; /* trailing axes that are not joined: of matrices */
 } Join;
 
 static bool dims_differ(const Join *j, Type a, Type b, int from_right) {
@@ -172,19 +173,21 @@ static bool stretches(const Join *j, uint32_t from, uint32_t to, int from_right)
   return true;
 }
 
-static int rows_from_right(Type t) { return t.rows < 0 ? -1 : t.rank - t.rows; }
+static int rows_from_right(Type t, int skip) {
+  return t.rows < 0 || t.rows >= t.rank - skip ? -1 : t.rank - t.rows;
+}
 
 /* *t gains the leading axes of u where it is shorter, the sizes that its ones stretch to, and the
  * batch where it has none. */
 static bool join_dims(const Join *j, Type *t, Type u) {
   int n = t->rank < u.rank ? t->rank : u.rank;
-  int t_rows = rows_from_right(*t), u_rows = rows_from_right(u);
+  int t_rows = rows_from_right(*t, j->skip), u_rows = rows_from_right(u, j->skip);
   if (t_rows >= 0 && u_rows >= 0 && t_rows != u_rows) {
     diag_error(j->s->diag, j->loc, "%s of tensors whose batch lies on different axes", j->what);
     return false;
   }
   Type longer = u.rank > t->rank ? u : *t;
-  for (int k = 1; k <= n; k++) {
+  for (int k = 1 + j->skip; k <= n; k++) {
     int64_t a = t->dim[t->rank - k], b = u.dim[u.rank - k], *size = &longer.dim[longer.rank - k];
     *size = a;
     if (a == b) continue;
@@ -198,17 +201,25 @@ static bool join_dims(const Join *j, Type *t, Type u) {
   return true;
 }
 
-bool dims_join(Sema *s, uint32_t n, const ValueId *v, Type *t, Loc loc, const char *what) {
+static bool join_values(Join j, uint32_t n, Type *t) {
   bool first = true; /* some v[i] is a value */
   for (uint32_t i = 0; i < n; i++) {
-    if (v[i] == NO_ID) continue;
-    Type u = value_type(s->g, v[i]);
-    Join j = {.s = s, .n = i + 1, .v = v, .loc = loc, .what = what};
+    if (j.v[i] == NO_ID) continue;
+    Type u = value_type(j.s->g, j.v[i]);
+    j.n = i + 1;
     if (first) *t = u;
     else if (!join_dims(&j, t, u)) return false;
     first = false;
   }
   return true;
+}
+
+bool dims_join(Sema *s, uint32_t n, const ValueId *v, Type *t, Loc loc, const char *what) {
+  return join_values((Join){.s = s, .v = v, .loc = loc, .what = what}, n, t);
+}
+
+bool dims_join_leading(Sema *s, const ValueId *v, Type *t, Loc loc, const char *what) {
+  return join_values((Join){.s = s, .v = v, .loc = loc, .what = what, .skip = 2}, 2, t);
 }
 
 ValueId broadcast_to(Sema *s, ValueId v, Type t) {

@@ -12,6 +12,7 @@ struct Builtin {
   Val (*call)(Sema *s, const Builtin *b, const Call *c);
   Op op;
   double (*fold)(double); /* of a number */
+  bool names_own;         /* the words of named arguments are the caller's */
   bool takes_dims;        /* name[dims](…): Call.dims, to be read by shape_eval in Call.scope */
 };
 
@@ -41,6 +42,10 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 
 /* ---- builtin_reduce.c ---- */
 Val call_extreme_along(Sema *s, const Builtin *b, const Call *c); /* max, min over axes */
+
+/* ---- pattern.c ---- */
+Val call_rearrange(Sema *s, const Builtin *b, const Call *c);
+Val call_einsum(Sema *s, const Builtin *b, const Call *c);
 
 /* ---- builtin_loss.c ---- */
 /* An index outside 0 … n-1 on a real row: nothing commits and the run says where. */

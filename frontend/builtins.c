@@ -35,7 +35,7 @@ static bool check_named(Sema *s, const Builtin *b, const Call *c, const Arg *a) 
   size_t n = split_words(s, b->named, names);
   if (b->later && has_word(b->later, a->name))
     sema_later(s, a->loc, arena_printf(s->arena, "`%s:` of %s", a->name, b->name));
-  else if (!b->named || !has_word(b->named, a->name))
+  else if (!b->names_own && (!b->named || !has_word(b->named, a->name)))
     diag_error(s->diag, a->loc, "%s has no argument `%s`%s", b->name, a->name,
                sema_near(s, a->name, names, n));
   else if (call_named(c, a->name) != a)

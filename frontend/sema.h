@@ -305,10 +305,15 @@ Val eval_index(Sema *s, Scope *sc, const Ast *a, Val of);
 bool rest_dims(Sema *s, Scope *sc, const Ast *rest, Type *run); /* of `...` or `...S` */
 Val eval_elements(Sema *s, Scope *sc, const Ast *a, ValKind kind, bool declaring);
 
+/* ---- matmul.c ---- */
+Val tensor_matmul(Sema *s, Loc loc, Val l, Val r);
+ValueId matmul_build(Sema *s, ValueId *v, Loc loc, const char *what); /* NO_ID: reported */
+
 /* ---- index.c ---- */
 Val tensor_index(Sema *s, Scope *sc, const Ast *a, Val of); /* a: the INDEX */
 
 /* ---- tensor.c ---- */
+bool tensors_allowed(Sema *s, Loc loc); /* not in declarations, which is reported */
 /* A TENSOR's or PARAM's value in the entry; NO_ID: error */
 ValueId tensor_of(Sema *s, Val v, Loc loc);
 Val tensor_binary(Sema *s, const Ast *op, Val l, Val r);
@@ -328,6 +333,8 @@ void dims_write_one(Sema *s, ValueId v, int axis); /* the program wrote this axi
 void note_sizes(Sema *s, uint32_t n, const ValueId *v, const int *from_right, Loc loc);
 /* The type that all broadcast to; NO_ID are left out. */
 bool dims_join(Sema *s, uint32_t n, const ValueId *v, Type *t, Loc loc, const char *what);
+/* Of two stacks of matrices: the leading axes, the last two are nobody's. */
+bool dims_join_leading(Sema *s, const ValueId *v, Type *t, Loc loc, const char *what);
 ValueId broadcast_to(Sema *s, ValueId v, Type t);
 /* Broadcasts so that all have equal dims and the batch on the same axis. */
 bool tensor_align(Sema *s, uint32_t n, ValueId *v, Loc loc, const char *what);

@@ -10,17 +10,19 @@
 #include <math.h>
 #include <string.h>
 
+bool tensors_allowed(Sema *s, Loc loc) {
+  if (s->building) return true;
+  diag_error(s->diag, loc, "tensors are computed in functions and in `train`, not in declarations");
+  return false;
+}
+
 ValueId tensor_of(Sema *s, Val v, Loc loc) {
   if (v.kind == VAL_BAD) return NO_ID;
   if (!val_is_tensor(v)) {
     diag_error(s->diag, loc, "a tensor is wanted, not %s", val_describe(s, v));
     return NO_ID;
   }
-  if (!s->building) {
-    diag_error(s->diag, loc,
-               "tensors are computed in functions and in `train`, not in declarations");
-    return NO_ID;
-  }
+  if (!tensors_allowed(s, loc)) return NO_ID;
   return v.kind == VAL_PARAM ? param_value(s, v.param, loc) : v.tensor;
 }
 
@@ -128,52 +130,6 @@ Val tensor_unary(Sema *s, Op op, Val x, Loc loc) {
   return val_bad();
 }
 
-/* What this version multiplies: floats [..., i] @ [i, o], the batch leading on the left. */
-static bool can_multiply(Sema *s, Loc loc, const ValueId *v) {
-  Type a = value_type(s->g, v[0]), w = value_type(s->g, v[1]);
-  const char *left = val_describe(s, val_tensor(v[0])), *right = val_describe(s, val_tensor(v[1]));
-  bool floats = dtype_kind[a.dtype] == 'f' && dtype_kind[w.dtype] == 'f';
-  if (!floats || a.rank < 2 || w.rank != 2) {
-    diag_error(s->diag, loc,
-               "`@` of %s and %s: this version of mpcc multiplies floats [..., i] @ "
-               "[i, o]%s",
-               left, right, floats ? "" : ", write f32(x)");
-    return false;
-  }
-  int64_t inner = a.dim[a.rank - 1];
-  if (inner != w.dim[0]) {
-    diag_error(s->diag, loc, "`@` of %s and %s: inner sizes %lld and %lld differ", left, right,
-               (long long)inner, (long long)w.dim[0]);
-    note_sizes(s, 2, v, (int[]){1, 2}, loc);
-    return false;
-  }
-  if (mixes_rows(s, v[0], a.rank - 1, loc, "`@`") || mixes_rows(s, v[1], 0, loc, "`@`"))
-    return false;
-  if (w.rows < 0 && a.rows <= 0) return true;
-  diag_error(s->diag, loc, "`@` of %s and %s: the batch must be the first axis of the left operand",
-             left, right);
-  return false;
-}
-
-static Val matmul(Sema *s, Loc loc, Val l, Val r) {
-  ValueId v[2] = {tensor_of(s, l, loc), NO_ID};
-  if (v[0] != NO_ID) v[1] = tensor_of(s, r, loc);
-  if (v[1] == NO_ID || !can_multiply(s, loc, v)) return val_bad();
-  Type a = value_type(s->g, v[0]), w = value_type(s->g, v[1]), out = a;
-  Type flat = type_make((DType)a.dtype, 2, (int64_t[]){1, w.dim[0]});
-  for (int i = 0; i < a.rank - 1; i++) flat.dim[0] *= a.dim[i];
-  flat.rows = a.rows;
-  out.dim[a.rank - 1] = w.dim[1];
-  uint64_t bytes;
-  if (!type_bytes(type_with(out, DT_i64), &bytes)) {
-    diag_error(s->diag, loc, "`@` makes a tensor of more than 2^43 elements");
-    return val_bad();
-  }
-  s->b.loc = loc;
-  ValueId c = build_matmul(&s->b, build_reshape(&s->b, v[0], flat), v[1], false, false);
-  return val_tensor(build_reshape(&s->b, c, out));
-}
-
 /* ---- powers ---------------------------------------------------------------------------------- */
 
 /* x^n by squaring, n >= 1. */
@@ -252,7 +208,7 @@ static Val elementwise(Sema *s, const Ast *a, Op op, const char *kinds, Val l, V
 
 Val tensor_binary(Sema *s, const Ast *a, Val l, Val r) {
   if (a->kind == AST_POW) return power(s, a->loc, l, r);
-  if (a->kind == AST_MATMUL) return matmul(s, a->loc, l, r);
+  if (a->kind == AST_MATMUL) return tensor_matmul(s, a->loc, l, r);
   for (size_t i = 0; i < sizeof binary_ops / sizeof *binary_ops; i++)
     if (binary_ops[i].kind == a->kind)
       return elementwise(s, a, binary_ops[i].op, binary_ops[i].kinds, l, r);

@@ -116,6 +116,38 @@ ValueId build_least_positive(Builder *b, uint32_t n, const ValueId *xs) {
   return least;
 }
 
+static ValueId build_moved(Builder *b, Op op, ValueId x, Type t, const int64_t *starts,
+                           const int64_t *steps) {
+  Type from = value_type(b->g, x);
+  Attr a[] = {attr_ints(AT_starts, from.rank, starts), attr_ints(AT_steps, from.rank, steps)};
+  t.dtype = from.dtype;
+  t.unit = from.unit;
+  t.rows = from.rows;
+  return build_typed(b, op, t, 1, &x, 2, a);
+}
+
+ValueId build_slice(Builder *b, ValueId x, Type t, const int64_t *starts, const int64_t *steps) {
+  return build_moved(b, OP_slice, x, t, starts, steps);
+}
+
+ValueId build_pad(Builder *b, ValueId x, Type t, const int64_t *starts, const int64_t *steps) {
+  return build_moved(b, OP_pad, x, t, starts, steps);
+}
+
+ValueId build_part(Builder *b, ValueId x, int axis, int64_t start, int64_t size) {
+  int64_t starts[MAX_RANK] = {0}, steps[MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1};
+  Type t = value_type(b->g, x);
+  if (start == 0 && t.dim[axis] == size) return x;
+  t.dim[axis] = size;
+  starts[axis] = start;
+  return build_slice(b, x, t, starts, steps);
+}
+
+ValueId build_concat(Builder *b, uint32_t n, const ValueId *xs, int axis) {
+  Attr a = attr_int(AT_axis, axis);
+  return n == 1 ? xs[0] : build(b, OP_concat, n, xs, 1, &a);
+}
+
 ValueId build_matmul(Builder *b, ValueId a, ValueId c, bool ta, bool tb) {
   Attr attrs[3] = {attr_int(AT_k_chunk, K_CHUNK)};
   uint32_t n = 1;

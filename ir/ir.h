@@ -97,9 +97,9 @@ extern const char *const attr_name[AT_COUNT];
 extern const uint8_t attr_kind[AT_COUNT];
 bool attr_is_common(AttrKey key); /* any op may have it */
 
-typedef enum Form { FORM_none, FORM_map, FORM_reduce, FORM_gemm } Form;
+typedef enum Form { FORM_none, FORM_map, FORM_reduce, FORM_gemm, FORM_scatter, FORM_COUNT } Form;
 extern const uint8_t op_form[OP_COUNT];
-extern const char *const form_name[4];
+extern const char *const form_name[FORM_COUNT];
 
 /* Column SCALAR: the ScalarId of its program over elements of type d; SC_none: it has none. */
 unsigned op_program(Op op, DType d);
@@ -432,6 +432,12 @@ ValueId build_reshape(Builder *b, ValueId x, Type t);
 ValueId build_transpose(Builder *b, ValueId x, const int64_t *perm);
 /* The least x > 0 of n numbers, elementwise; infinity where none is. */
 ValueId build_least_positive(Builder *b, uint32_t n, const ValueId *xs);
+/* The places starts[i] + k · steps[i] of x, as many as t has; back among those of t, 0 elsewhere. */
+ValueId build_slice(Builder *b, ValueId x, Type t, const int64_t *starts, const int64_t *steps);
+ValueId build_pad(Builder *b, ValueId x, Type t, const int64_t *starts, const int64_t *steps);
+/* `size` places of axis `axis` from `start`. */
+ValueId build_part(Builder *b, ValueId x, int axis, int64_t start, int64_t size);
+ValueId build_concat(Builder *b, uint32_t n, const ValueId *xs, int axis);
 ValueId build_matmul(Builder *b, ValueId a, ValueId c, bool ta, bool tb);
 enum { K_CHUNK = 256 };
 

@@ -44,7 +44,7 @@ const uint8_t op_form[OP_COUNT] = {
 #include "ir/ops.def"
 };
 
-const char *const form_name[4] = {"none", "map", "reduce", "gemm"};
+const char *const form_name[FORM_COUNT] = {"none", "map", "reduce", "gemm", "scatter"};
 
 const char *const attr_name[AT_COUNT] = {
 #define ATTR(name, kind, doc) #name,

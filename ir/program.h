@@ -7,7 +7,8 @@
  * alone.  A kernel's block arguments are its operands, one for one; its results the block's.  By
  * form:
  *   map     all results have the same dims, the index space; nodes: elementwise, constant, iota,
- *           broadcast, transpose, cast, mask_rows, gather
+ *           broadcast, transpose, slice, pad, cast, mask_rows, gather,
+ *           embedding
  *   reduce  a row program: map nodes and reductions; all reductions have operands of the same dims,
  *           the space, and the same axes: either a trailing run (the contiguous case; rows are the
  *           leading axes, maybe none) or a leading run that leaves at least one axis (the strided
@@ -15,6 +16,7 @@
  *           (softmax: max, then sum of exp).  Results have the dims of the space or of a reduction.
  *   gemm    exactly one matmul, on block arguments directly (the accumulator too), and map nodes on
  *           its result; all results have its dims
+ *   scatter one scatter_add, whose result is the kernel's only one, and map nodes before it
  */
 #ifndef IR_PROGRAM_H
 #define IR_PROGRAM_H

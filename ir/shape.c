@@ -221,6 +221,40 @@ static bool shape_gather(Shape *s) {
   return true;
 }
 
+/* table[n, …], index[…] -> [index…, …] */
+static bool shape_embedding(Shape *s) {
+  Type x = operand(s, 0), t = operand(s, 1);
+  if (!x.rank || t.dtype != DT_i32) return refuse(s, "wants a table [n, …] and i32 indices");
+  if (t.rank + x.rank - 1 > MAX_RANK) return refuse(s, "the result has too many axes");
+  if (x.rows == 0) return refuse(s, "the table's first axis holds the batch");
+  if (x.rows > 0 && t.rows >= 0) return refuse(s, "the batch is an axis of both");
+  if (x.rows > 0) t.rows = (int8_t)(t.rank + x.rows - 1);
+  for (int i = 1; i < x.rank; i++) t.dim[t.rank++] = x.dim[i];
+  t.dtype = x.dtype;
+  *s->res = t;
+  return true;
+}
+
+static bool shape_concat(Shape *s) {
+  const Attr *axis = attr(s, AT_axis);
+  if (!s->nops) return refuse(s, "wants an operand at least");
+  Type t = operand(s, 0);
+  if (!axis || axis->i < 0 || axis->i >= t.rank) return refuse(s, "axis must exist");
+  for (uint32_t i = 1; i < s->nops; i++) {
+    Type u = operand(s, i);
+    bool fits = u.rank == t.rank && u.dtype == t.dtype;
+    for (int k = 0; fits && k < t.rank; k++) fits = k == axis->i || u.dim[k] == t.dim[k];
+    if (!fits) return refuse(s, "operands differ beyond the axis");
+    if (t.rows >= 0 && u.rows >= 0 && t.rows != u.rows)
+      return refuse(s, "operands whose real rows lie on different axes");
+    if (u.rows >= 0) t.rows = u.rows;
+    t.dim[axis->i] += u.dim[axis->i];
+  }
+  if (t.rows == axis->i) return refuse(s, "the axis holds the batch");
+  *s->res = t;
+  return true;
+}
+
 /* Without the last axis. */
 static bool shape_last(Shape *s) {
   Type x = operand(s, 0);

@@ -12,6 +12,7 @@
  *   select    as `same` over x and y   matmul    product, the accumulator has it too
  *   seed      the last operand's: S, or a weight where there is no scaler; the others carry none
  *   custom_grad  that of y; dy and what is made of it carry S once
+ *   scatter   the first operand's, the accumulator has it too
  *   first     the first operand's      region    checked where the block is
  *
  * A literal zero has every exponent, and is looked at only where exponents disagree.
@@ -150,6 +151,13 @@ static bool unit_custom_grad(const Units *u) {
     if (unit_of(u, i) != 1 && !unit_is_any(u->g, u->ops[i]))
       return refuse(u, "a gradient must be linear in dy, so carry the loss scale once");
   return true;
+}
+
+static bool unit_scatter(const Units *u) {
+  *u->unit = unit_of(u, 0);
+  if (unit_of(u, 1) != 0) return refuse(u, "index must not carry the loss scale");
+  if (u->nops < 3 || unit_of(u, 2) == *u->unit || unit_is_any(u->g, u->ops[2])) return true;
+  return refuse(u, "accumulator of another loss scale than the elements");
 }
 
 static bool unit_region(const Units *u) { return unit_any(u); }

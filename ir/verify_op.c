@@ -4,6 +4,7 @@
  */
 #include "ir/program.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct Check {
@@ -101,6 +102,28 @@ static bool verify_broadcast(const Check *c) {
   return true;
 }
 
+/* `part` lies in `whole` at starts[i] + k · steps[i]; the batch's axis does so whole. */
+static bool lies_in(const Check *c, Type part, Type whole) {
+  const Attr *starts = node_attr(c->n, AT_starts), *steps = node_attr(c->n, AT_steps);
+  if (part.dtype != whole.dtype || part.rank != whole.rank || part.rows != whole.rows)
+    return refuse(c, "must keep element type, rank and the tag of the real rows");
+  if (starts->n != part.rank || steps->n != part.rank)
+    return refuse(c, "starts and steps must name a number for each axis");
+  for (int i = 0; i < part.rank; i++) {
+    int64_t first = starts->ints[i], step = steps->ints[i], n = part.dim[i];
+    bool small = step != 0 && llabs(step) <= (1LL << 40) && llabs(first) <= (1LL << 40);
+    int64_t last = small ? first + (n - 1) * step : -1;
+    bool inside = small && first >= 0 && first < whole.dim[i] && last >= 0 && last < whole.dim[i];
+    if (n && !inside) return refuse(c, "axis %d goes beyond its %lld places", i, (long long)whole.dim[i]);
+    if (i == part.rows && (first != 0 || step != 1 || n != whole.dim[i]))
+      return refuse(c, "cuts the axis of the real rows");
+  }
+  return true;
+}
+
+static bool verify_slice(const Check *c) { return lies_in(c, out(c), in(c, 0)); }
+static bool verify_pad(const Check *c) { return lies_in(c, in(c, 0), out(c)); }
+
 static bool verify_cast(const Check *c) {
   Type x = in(c, 0), y = out(c);
   return (type_same_dims(x, y) && x.rows == y.rows) || refuse(c, "must keep dims and rows");
@@ -138,6 +161,26 @@ static bool verify_gather(const Check *c) {
   Type x = in(c, 0);
   if (x.rank && x.dim[x.rank - 1] == 0) return refuse(c, "no element to choose from");
   return c->n->op == OP_gather || kind(x) == 'f' || refuse(c, "operands must be floats");
+}
+
+static bool verify_embedding(const Check *c) {
+  return in(c, 0).dim[0] > 0 || refuse(c, "the table is empty");
+}
+
+static bool verify_scatter_add(const Check *c) {
+  Type x = in(c, 0), index = in(c, 1), y = out(c);
+  int lead = index.rank;
+  if (kind(x) != 'f' || index.dtype != DT_i32 || y.dtype != DT_f32)
+    return refuse(c, "wants floats and i32 indices, gives f32");
+  if (y.rank < 1 || y.rows == 0 || x.rank != lead + y.rank - 1)
+    return refuse(c, "wants x[index…, …] for a result [n, …]");
+  if (y.rows != (x.rows >= lead ? x.rows - lead + 1 : -1))
+    return refuse(c, "the batch must be the same axis of the rows and the result, or an index'");
+  for (int i = 0; i < x.rank; i++)
+    if (x.dim[i] != (i < lead ? index.dim[i] : y.dim[i - lead + 1]))
+      return refuse(c, "axis %d of the elements differs", i);
+  if (y.dim[0] < 1) return refuse(c, "no row to add to");
+  return c->n->nops < 3 || type_equal(in(c, 2), y) || refuse(c, "accumulator of another type");
 }
 
 static bool verify_one_hot(const Check *c) {
@@ -231,12 +274,12 @@ typedef struct Kernel {
   Check c;
   const Block *body;
   Form form;
-  const Node *anchor; /* first reduction, or the matmul */
+  const Node *anchor; /* first reduction, or the matmul or scatter_add */
 } Kernel;
 
 static bool kernel_form(Kernel *k) {
   const char *form = node_text(k->c.n, AT_form, "");
-  for (int i = FORM_map; i <= FORM_gemm; i++)
+  for (int i = FORM_map; i < FORM_COUNT; i++)
     if (!strcmp(form, form_name[i])) k->form = (Form)i;
   return k->form || refuse(&k->c, "unknown form `%s`", form);
 }
@@ -272,6 +315,7 @@ static bool kernel_nodes(Kernel *k) {
                     form_name[k->form]);
     if (!k->anchor) k->anchor = n;
     else if (k->form == FORM_gemm) return refuse(&k->c, "a gemm has one matmul only");
+    else if (k->form == FORM_scatter) return refuse(&k->c, "a scatter has one scatter_add only");
   }
   return k->anchor || k->form == FORM_map ||
          refuse(&k->c, "nothing in it is of form %s", form_name[k->form]);
@@ -328,9 +372,16 @@ static bool kernel_gemm(const Kernel *k) {
   return kernel_results_are(k, c, c);
 }
 
+static bool kernel_scatter(const Kernel *k) {
+  if (k->body->results.len != 1 || k->body->results.at[0] != k->anchor->res)
+    return refuse(&k->c, "a scatter gives its sums alone");
+  return true;
+}
+
 static bool verify_kernel(const Check *c) {
   static bool (*const rules[])(const Kernel *) = {
-      [FORM_map] = kernel_map, [FORM_reduce] = kernel_reduce, [FORM_gemm] = kernel_gemm};
+      [FORM_map] = kernel_map, [FORM_reduce] = kernel_reduce, [FORM_gemm] = kernel_gemm,
+      [FORM_scatter] = kernel_scatter};
   Kernel k = {.c = *c, .body = &c->g->blocks.at[c->n->blocks[0]]};
   return kernel_form(&k) && kernel_borders(&k) && kernel_nodes(&k) && rules[k.form](&k);
 }

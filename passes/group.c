@@ -5,7 +5,7 @@
  *
  * Every node starts as a group of its own; in topological order each one is merged with the groups
  * of its producers where the forms combine (table in `combine`) and no path through a third group
- * would make a cycle.  Constants, iota, broadcast and transpose cost nothing: they belong to no
+ * would make a cycle.  Constants, iota, broadcast, transpose, slice and pad cost nothing: they belong to no
  * group and are copied into each kernel that reads them; only where one is a matmul's operand, a
  * view's source, a loop's operand or a block's result is it computed for itself.  `reshape` is a
  * view between kernels.  A loop stays what it is; its block is grouped like an entry's.
@@ -77,7 +77,8 @@ static Type rows_of(const Group *c) { /* dims of a trailing reduce's results */
 /* ---- edges ----------------------------------------------------------------------------------- */
 
 static bool is_free(Op op) {
-  return op == OP_constant || op == OP_iota || op == OP_broadcast || op == OP_transpose;
+  return op == OP_constant || op == OP_iota || op == OP_broadcast || op == OP_transpose ||
+         op == OP_slice || op == OP_pad;
 }
 
 /* Free nodes whose value somebody needs in memory get a kernel. */
@@ -127,6 +128,7 @@ static void add_edges(Grouping *s, uint32_t to, ValueId v, EdgeKind kind) {
 static EdgeKind operand_kind(const Node *n, uint32_t i) {
   if (n->op == OP_matmul || n->op == OP_loop) return EDGE_OPERAND;
   if (n->op == OP_gather && i == 0) return EDGE_GATHER;
+  if (n->op == OP_embedding || n->op == OP_scatter_add) return EDGE_OTHER;
   return EDGE_DIRECT;
 }
 

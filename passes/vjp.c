@@ -50,6 +50,26 @@ void vjp_cast(Grad *r) {
   grad_give(r, 0, build_cast(bd(r), r->dy, (DType)operand_type(r, 0).dtype));
 }
 
+void vjp_slice(Grad *r) {
+  const int64_t *starts = attr(r, AT_starts)->ints, *steps = attr(r, AT_steps)->ints;
+  grad_give(r, 0, build_pad(bd(r), r->dy, cotangent_type(r, 0), starts, steps));
+}
+
+void vjp_pad(Grad *r) {
+  const int64_t *starts = attr(r, AT_starts)->ints, *steps = attr(r, AT_steps)->ints;
+  grad_give(r, 0, build_slice(bd(r), r->dy, cotangent_type(r, 0), starts, steps));
+}
+
+void vjp_concat(Grad *r) {
+  int axis = (int)attr(r, AT_axis)->i;
+  int64_t at = 0;
+  for (uint32_t i = 0; i < r->b.g->nodes.at[r->node].nops; i++) {
+    int64_t size = operand_type(r, i).dim[axis];
+    if (grad_wants(r, i)) grad_give(r, i, build_part(bd(r), r->dy, axis, at, size));
+    at += size;
+  }
+}
+
 void vjp_mask_rows(Grad *r) { grad_give(r, 0, build1(bd(r), OP_mask_rows, r->dy)); }
 
 /* The loop of a `scan`; those of micro-batches come later than gradients. */

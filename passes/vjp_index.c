@@ -21,3 +21,15 @@ void vjp_gather(Grad *r) {
   ValueId d = build_broadcast_leading(bd(r), r->dy, vjp_rows_type(r));
   grad_give(r, 0, mul(r, vjp_one_hot(r), d));
 }
+
+/* What other uses have given a parameter so far is where the sums start, as for a matmul. */
+void vjp_embedding(Grad *r) {
+  ValueId x = operand(r, 0), sum = r->cot[x];
+  Type t = cotangent_type(r, 0), table = operand_type(r, 0);
+  bool goes_on = sum != NO_ID && r->b.g->values.at[x].node == NO_ID && table.dtype == DT_f32;
+  t.dtype = DT_f32;
+  ValueId ops[] = {r->dy, operand(r, 1), sum};
+  ValueId d = build_typed(bd(r), OP_scatter_add, t, goes_on ? 3 : 2, ops, 0, NULL);
+  if (goes_on) r->cot[x] = d;
+  else grad_give(r, 0, build_cast(bd(r), d, (DType)table.dtype));
+}

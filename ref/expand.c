@@ -130,6 +130,28 @@ static ValueId expand_argmax(Builder *b, const Node *n, Type result) {
   return build_cast(b, build_reduce_last(b, OP_reduce_min, i), (DType)result.dtype);
 }
 
+/* Each operand lies at its place among zeros; which counts there is told by the index. */
+static ValueId expand_concat(Builder *b, const Node *n, Type result) {
+  int axis = (int)node_int(n, AT_axis, 0);
+  int64_t starts[MAX_RANK] = {0}, steps[MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1}, end = 0;
+  Type index = type_with(result, DT_i32);
+  index.unit = 0;
+  ValueId at = build_iota(b, index, axis), y = NO_ID;
+  for (uint32_t i = 0; i < n->nops; i++) {
+    starts[axis] = end;
+    int64_t size = value_type(b->g, n->ops[i]).dim[axis];
+    ValueId x = n->ops[i];
+    Type t = value_type(b->g, x);
+    t.rows = result.rows;
+    x = build_broadcast_leading(b, x, t); /* gives it the batch's tag */
+    x = build_pad(b, x, result, starts, steps);
+    ValueId before = build2(b, OP_lt, at, build_constant(b, index, (double)end));
+    y = y == NO_ID ? x : build_select(b, before, y, x);
+    end += size;
+  }
+  return y;
+}
+
 static ValueId expand_one_hot(Builder *b, const Node *n, Type result) {
   Type index = type_with(result, DT_i32);
   index.unit = 0;

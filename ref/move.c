@@ -61,6 +61,70 @@ void eval_broadcast(Eval *e, const Node *n) {
   copy_strided(eval_output(e, n, 0), x, stride);
 }
 
+/* By axis of the part: how far its neighbours are from each other in the whole; *first: its first
+ * element. */
+static void part_strides(const Node *n, Type whole, int64_t *stride, int64_t *first) {
+  const Attr *starts = node_attr(n, AT_starts), *steps = node_attr(n, AT_steps);
+  strides_of(whole, stride);
+  *first = 0;
+  for (int i = 0; i < whole.rank; i++) {
+    *first += starts->ints[i] * stride[i];
+    stride[i] *= steps->ints[i];
+  }
+}
+
+static int64_t strided(Type t, const int64_t *stride, int64_t i) {
+  int64_t at = 0;
+  for (int axis = t.rank; axis-- > 0; i /= t.dim[axis]) at += i % t.dim[axis] * stride[axis];
+  return at;
+}
+
+void eval_slice(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0);
+  Tensor *y = eval_output(e, n, 0);
+  int64_t stride[MAX_RANK], first;
+  part_strides(n, x->type, stride, &first);
+  for (int64_t i = 0; i < type_count(y->type); i++)
+    copy_elem(y, i, x, first + strided(y->type, stride, i));
+}
+
+void eval_pad(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0);
+  Tensor *y = eval_output(e, n, 0);
+  int64_t stride[MAX_RANK], first;
+  part_strides(n, y->type, stride, &first);
+  for (int64_t i = 0; i < type_count(y->type); i++) tensor_set(e->scalars, y, i, 0);
+  for (int64_t i = 0; i < type_count(x->type); i++)
+    copy_elem(y, first + strided(x->type, stride, i), x, i);
+}
+
+/* Index i of a table of n rows, as near as there is one. */
+static int64_t row_of(const Tensor *index, int64_t i, int64_t n) {
+  double at = tensor_get(index, i);
+  return at < 0 ? 0 : at < (double)n ? (int64_t)at : n - 1;
+}
+
+void eval_embedding(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0), *index = eval_operand(e, n, 1);
+  Tensor *y = eval_output(e, n, 0);
+  int64_t rows = x->type.dim[0], width = type_count(x->type) / rows;
+  for (int64_t i = 0; i < type_count(y->type); i++)
+    copy_elem(y, i, x, row_of(index, i / width, rows) * width + i % width);
+}
+
+void eval_scatter_add(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0), *index = eval_operand(e, n, 1);
+  Tensor *y = eval_output(e, n, 0);
+  int64_t rows = y->type.dim[0], width = type_count(y->type) / rows;
+  for (int64_t i = 0; i < type_count(y->type); i++)
+    tensor_set(e->scalars, y, i, n->nops > 2 ? tensor_get(eval_operand(e, n, 2), i) : 0);
+  for (int64_t i = 0; i < type_count(x->type); i++) {
+    int64_t at = row_of(index, i / width, rows) * width + i % width;
+    double sum = tensor_get(y, at), v = tensor_get(x, i);
+    tensor_set(e->scalars, y, at, eval_wide(e) ? sum + v : (double)((float)sum + (float)v));
+  }
+}
+
 void eval_mask_rows(Eval *e, const Node *n) {
   const Tensor *x = eval_operand(e, n, 0);
   Tensor *y = eval_output(e, n, 0);

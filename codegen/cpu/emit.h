@@ -3,7 +3,7 @@
  *   cpu.c     a Program to code; target.c: levels and processors
  *   module.c  the LLVM module: attributes, runtime calls, LLVM's passes, output
  *   kernel.c  one function a distinct kernel; entry.c  one an entry, calling them in order
- *   map.c reduce*.c product.c   the loops of the three kernel forms
+ *   map.c reduce*.c product.c scatter.c   the loops of the kernel forms
  *   index.c   loop axes: which axes of a space fold into one, and where in memory an index lies
  *   expr.c    the value of a node at an index, by recursion
  *   flow.c    loops, branches, scopes; memory.c  loads and stores of vectors
@@ -103,10 +103,11 @@ typedef struct Val {
   int scope; /* the innermost scope it depends on */
 } Val;
 
-typedef struct Ix {
+typedef struct Ix { /* the place there times scale, 0 standing for 1, plus offset (slice) */
   IxKind kind;
   int axis;
   Val value; /* i64 */
+  int64_t scale, offset;
 } Ix;
 
 typedef struct Index { /* of a value, one Ix an axis */
@@ -157,12 +158,13 @@ KernelFn kernel_function(Module *m, NodeId launch, int64_t batch); /* batch: the
 LLVMValueRef entry_function(Module *m, uint32_t index);
 void tables_emit(Module *m, LLVMValueRef *entries); /* and the functions around them */
 
-/* map.c, reduce.c, product.c */
+/* map.c, reduce.c, product.c, scatter.c */
 void fit_lanes(Kernel *k, int64_t extent); /* vectors no wider than it takes */
 void emit_map(Kernel *k);
 void emit_reduce(Kernel *k);
 void emit_finish(Kernel *k); /* of a reduce kernel with slots */
 void emit_product(Kernel *k);
+void emit_scatter(Kernel *k);
 void measure_reduce(Kernel *k);  /* slot_bytes */
 void measure_product(Kernel *k); /* scratch_bytes */
 
@@ -209,12 +211,15 @@ int space_groups_before(const Kernel *k, int axis); /* groups of axes 0 … axis
 int64_t space_extent(const Kernel *k, int from, int n);
 Index index_identity(Type t, int first); /* axis i of t is axis first + i of the space */
 bool index_equal(const Index *a, const Index *b, int rank);
+bool pad_cuts(const Node *n, Type x, Type y, int axis);
 Index index_operand(const Graph *g, const Node *n, uint32_t operand, const Index *result);
 /* Sets groups from … from+n-1 to flat place p, in the innermost scope. */
 void space_place(Kernel *k, int from, int n, LLVMValueRef p, AxisKind kind);
 /* Whether the index along ix lies below limit · (what is folded behind it): an i1 or a vector. */
 Val index_below(Kernel *k, const Ix *ix, LLVMValueRef limit);
 Val index_value(Kernel *k, const Ix *ix); /* as i32 */
+Ix ix_moved(const Ix *ix, int64_t scale, int64_t offset);
+int64_t ix_scale(const Ix *ix);
 LLVMValueRef k_clamp(Kernel *k, LLVMValueRef x, LLVMValueRef low, LLVMValueRef high);
 LLVMValueRef k_real_rows(Kernel *k, Type t); /* rows · m, an i64 of ROOT */
 
@@ -229,6 +234,7 @@ LLVMValueRef k_result(const Kernel *k, uint32_t i);
 /* ---- expr.c ---------------------------------------------------------------------------------- */
 
 Val expr(Kernel *k, ValueId v, const Index *ix);
+Val expr_row(Kernel *k, ValueId index, const Index *ix, int64_t n); /* of a table of n */
 void expr_given(Kernel *k, ValueId v, const Index *ix, Val val);
 void expr_forget(Kernel *k, int scope); /* what depends on the scope: its indices moved */
 Val expr_program(Kernel *k, ScalarId id, unsigned n, const Val *args);

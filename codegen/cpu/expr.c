@@ -249,6 +249,65 @@ static Val expr_gather(Kernel *k, const Node *n, const Index *ix) {
   return expr(k, n->ops[0], &inner);
 }
 
+/* The row of a table [n, …] that an index names, as near as there is one; an i64. */
+Val expr_row(Kernel *k, ValueId index, const Index *ix, int64_t n) {
+  Val at = clamp_int(k, expr(k, index, ix), 0, (uint32_t)(n - 1));
+  at.v = LLVMBuildSExt(k->b, at.v, k_vector(k->m->i64, at.wide ? k->lanes : 1), "");
+  return at;
+}
+
+static Val expr_embedding(Kernel *k, const Node *n, const Index *ix) {
+  Index inner = index_operand(k->g, n, 0, ix);
+  Val at = expr_row(k, n->ops[1], ix, value_type(k->g, n->ops[0]).dim[0]);
+  inner.at[0] = (Ix){.kind = IX_VALUE, .value = at};
+  return expr(k, n->ops[0], &inner);
+}
+
+/* Along one axis of pad: which place of the operand is meant, as near as there is one, and whether
+ * it is exactly that. */
+typedef struct Padded {
+  Val place, inside;
+} Padded;
+
+static Padded padded_place(Kernel *k, const Ix *ix, int64_t start, int64_t step, int64_t n) {
+  Padded p = {.place = index_value(k, ix)};
+  unsigned lanes = p.place.wide ? k->lanes : 1;
+  LLVMValueRef from = k_splat(k, LLVMConstInt(k->m->i32, (uint64_t)start, true), lanes);
+  LLVMValueRef by = k_splat(k, LLVMConstInt(k->m->i32, (uint64_t)step, true), lanes);
+  LLVMValueRef left = LLVMBuildSub(k->b, p.place.v, from, "");
+  LLVMValueRef at = step == 1 ? left : LLVMBuildSDiv(k->b, left, by, "");
+  p.inside = p.place;
+  p.place = clamp_int(k, (Val){at, p.place.wide, p.place.scope}, 0, (uint32_t)(n - 1));
+  LLVMValueRef back = step == 1 ? p.place.v : LLVMBuildMul(k->b, p.place.v, by, "");
+  p.inside.v = LLVMBuildICmp(k->b, LLVMIntEQ, back, left, "");
+  p.place.v = LLVMBuildSExt(k->b, p.place.v, k_vector(k->m->i64, lanes), "");
+  return p;
+}
+
+static Val both(Kernel *k, Val x, Val y) {
+  if (!x.v) return y;
+  if (x.wide || y.wide) x = expr_wide(k, x), y = expr_wide(k, y);
+  Val r = {.wide = x.wide, .scope = x.scope > y.scope ? x.scope : y.scope};
+  k_go(k, r.scope);
+  r.v = LLVMBuildAnd(k->b, x.v, y.v, "");
+  return r;
+}
+
+static Val expr_pad(Kernel *k, const Node *n, const Index *ix) {
+  Type x = value_type(k->g, n->ops[0]), y = value_type(k->g, n->res);
+  const Attr *starts = node_attr(n, AT_starts), *steps = node_attr(n, AT_steps);
+  Index inner = *ix;
+  Val inside = {0};
+  for (int i = 0; i < y.rank; i++) {
+    if (!pad_cuts(n, x, y, i)) continue;
+    Padded p = padded_place(k, &ix->at[i], starts->ints[i], steps->ints[i], x.dim[i]);
+    inner.at[i] = (Ix){.kind = IX_VALUE, .value = p.place};
+    inside = both(k, inside, p.inside);
+  }
+  Val v = expr(k, n->ops[0], &inner);
+  return inside.v ? choose(k, inside, v, zero_like(v)) : v;
+}
+
 /* Reductions and the matmul are given by the form around; the others are no kernel's. */
 static Val expr_composite(Kernel *k, const Node *n, const Index *ix) {
   (void)ix;
@@ -258,6 +317,8 @@ static Val expr_composite(Kernel *k, const Node *n, const Index *ix) {
 #define expr_reduce expr_composite
 #define expr_matmul expr_composite
 #define expr_reshape expr_composite
+#define expr_scatter_add expr_composite
+#define expr_slice expr_view
 #define expr_loop expr_composite
 #define expr_kernel expr_composite
 #define expr_transpose expr_view

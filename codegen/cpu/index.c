@@ -14,6 +14,15 @@
 
 #include <string.h>
 
+int64_t ix_scale(const Ix *ix) { return ix->kind == IX_ZERO || !ix->scale ? 1 : ix->scale; }
+
+Ix ix_moved(const Ix *ix, int64_t scale, int64_t offset) {
+  Ix moved = *ix;
+  moved.scale = ix_scale(ix) * scale;
+  moved.offset = ix->offset * scale + offset;
+  return moved;
+}
+
 static Ix ix_axis(int axis) { return (Ix){.kind = IX_AXIS, .axis = axis}; }
 
 Index index_identity(Type t, int first) {
@@ -29,6 +38,7 @@ bool index_equal(const Index *a, const Index *b, int rank) {
     if (x->kind != y->kind) return false;
     if (x->kind == IX_AXIS && x->axis != y->axis) return false;
     if (x->kind == IX_VALUE && x->value.v != y->value.v) return false;
+    if (ix_scale(x) != ix_scale(y) || x->offset != y->offset) return false;
   }
   return true;
 }
@@ -48,11 +58,30 @@ static Index operand_transpose(const Node *n, const Index *result) {
   return ix;
 }
 
-/* Gather's last axis is left at zero: its place is the index operand's value. */
+static Index operand_slice(const Node *n, const Index *result) {
+  Index ix = {0};
+  const Attr *starts = node_attr(n, AT_starts), *steps = node_attr(n, AT_steps);
+  for (uint32_t i = 0; i < starts->n; i++)
+    ix.at[i] = ix_moved(&result->at[i], steps->ints[i], starts->ints[i]);
+  return ix;
+}
+
+/* Of the table: but for the row. */
+static Index operand_table(Type x, int rank, const Index *result) {
+  Index ix = {0};
+  for (int i = 1; i < x.rank; i++) ix.at[i] = result->at[rank - x.rank + i];
+  return ix;
+}
+
+/* Gather's last axis and embedding's first are left at zero: their place is the index operand's
+ * value.  Pad's operand is asked for where it has an element (expr.c). */
 Index index_operand(const Graph *g, const Node *n, uint32_t operand, const Index *result) {
   Type x = value_type(g, n->ops[operand]);
   if (n->op == OP_broadcast) return operand_broadcast(n, x, result);
   if (n->op == OP_transpose) return operand_transpose(n, result);
+  if (n->op == OP_slice) return operand_slice(n, result);
+  if (n->op == OP_embedding && operand == 0)
+    return operand_table(x, value_type(g, n->res).rank, result);
   if (x.rank == 0) return (Index){0}; /* commit's ok */
   Index ix = *result;
   if (n->op == OP_gather && operand == 0) ix.at[x.rank - 1] = (Ix){0};
@@ -84,7 +113,7 @@ static void part(Kernel *k, int axis) {
 static void fold_array(Kernel *k, Type t, const Index *ix) {
   int64_t stride[MAX_RANK] = {0}, step = 1;
   for (int i = t.rank - 1; i >= 0; step *= t.dim[i--])
-    if (ix->at[i].kind == IX_AXIS) stride[ix->at[i].axis] += step;
+    if (ix->at[i].kind == IX_AXIS) stride[ix->at[i].axis] += step * ix_scale(&ix->at[i]);
   for (int a = next_axis(k, -1); a < k->rank; a = next_axis(k, a)) {
     int b = next_axis(k, a);
     if (b < k->rank && stride[a] != stride[b] * k->dim[b]) part(k, b);
@@ -96,6 +125,11 @@ static void fold_pin(Kernel *k, const Ix *ix, bool first) {
   if (ix->kind != IX_AXIS) return;
   part(k, ix->axis);
   if (!first) part(k, next_axis(k, ix->axis));
+}
+
+/* Does pad put something in front of, behind or between the places of this axis? */
+bool pad_cuts(const Node *n, Type x, Type y, int axis) {
+  return x.dim[axis] != y.dim[axis] || node_attr(n, AT_steps)->ints[axis] != 1;
 }
 
 static bool fold_seen(Fold *f, ValueId v, const Index *ix) {
@@ -117,6 +151,8 @@ static void fold_value(Fold *f, ValueId v, const Index *ix) {
   }
   if (n->op == OP_iota) fold_pin(f->k, &ix->at[node_int(n, AT_axis, 0)], false);
   if (n->op == OP_mask_rows && t.rows >= 0) fold_pin(f->k, &ix->at[t.rows], true);
+  for (int i = 0; n->op == OP_pad && i < t.rank; i++)
+    if (pad_cuts(n, value_type(g, n->ops[0]), t, i)) fold_pin(f->k, &ix->at[i], false);
   for (uint32_t i = 0; i < n->nops; i++) {
     Index x = index_operand(g, n, i, ix);
     fold_value(f, n->ops[i], &x);
@@ -136,10 +172,16 @@ static void fold_body(Fold *f) {
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &k->g->nodes.at[b->nodes.at[i]];
     if (op_flags[n->op] & F_REDUCE) fold_reduction(f, n);
+    for (uint32_t j = 0; n->op == OP_scatter_add && j < 2; j++) {
+      Index ix = index_identity(value_type(k->g, n->ops[j]), 0);
+      fold_value(f, n->ops[j], &ix);
+    }
   }
   for (uint32_t i = 0; i < b->results.len; i++) {
+    const Node *n = value_node(k->g, b->results.at[i]);
     Type t = value_type(k->g, b->results.at[i]);
     Index ix = index_identity(t, t.rank < k->rank ? k->lead : 0);
+    if (n && n->op == OP_scatter_add) continue; /* stored where the index says */
     fold_value(f, b->results.at[i], &ix);
   }
 }
@@ -259,13 +301,24 @@ Val index_below(Kernel *k, const Ix *ix, LLVMValueRef limit) {
   return (Val){LLVMBuildICmp(k->b, LLVMIntSLT, a->at, all, ""), wide, a->scope};
 }
 
+static Val scaled(Kernel *k, Val at, const Ix *ix) {
+  unsigned lanes = at.wide ? k->lanes : 1;
+  LLVMValueRef scale = LLVMConstInt(k->m->i32, (uint64_t)ix_scale(ix), true);
+  LLVMValueRef offset = LLVMConstInt(k->m->i32, (uint64_t)ix->offset, true);
+  if (ix_scale(ix) != 1) at.v = LLVMBuildMul(k->b, at.v, k_splat(k, scale, lanes), "");
+  if (ix->offset) at.v = LLVMBuildAdd(k->b, at.v, k_splat(k, offset, lanes), "");
+  return at;
+}
+
 /* A group of one axis: fold_pin saw to it. */
 Val index_value(Kernel *k, const Ix *ix) {
-  if (ix->kind == IX_ZERO) return (Val){LLVMConstNull(k->m->i32), false, ROOT};
+  if (ix->kind == IX_ZERO)
+    return (Val){LLVMConstInt(k->m->i32, (uint64_t)ix->offset, false), false, ROOT};
   if (ix->kind == IX_VALUE) {
     k_go(k, ix->value.scope);
     LLVMTypeRef t = k_vector(k->m->i32, ix->value.wide ? k->lanes : 1);
-    return (Val){LLVMBuildTrunc(k->b, ix->value.v, t, ""), ix->value.wide, ix->value.scope};
+    LLVMValueRef at = LLVMBuildTrunc(k->b, ix->value.v, t, "");
+    return scaled(k, (Val){at, ix->value.wide, ix->value.scope}, ix);
   }
   const Axis *a = &k->axis[k->group[ix->axis]];
   k_go(k, a->scope);
@@ -274,7 +327,7 @@ Val index_value(Kernel *k, const Ix *ix) {
   LLVMValueRef at = LLVMBuildTrunc(k->b, a->at, t, "");
   if (a->kind == AXIS_STEP && wide)
     at = LLVMBuildAdd(k->b, k_splat(k, at, k->lanes), k_iota(k->m->i32, k->lanes), "");
-  return (Val){at, wide, a->scope};
+  return scaled(k, (Val){at, wide, a->scope}, ix);
 }
 
 LLVMValueRef k_real_rows(Kernel *k, Type t) {

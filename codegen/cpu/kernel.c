@@ -179,10 +179,11 @@ static const struct {
     [FORM_map] = {NULL, emit_map, 2},
     [FORM_reduce] = {measure_reduce, emit_reduce, 5},
     [FORM_gemm] = {measure_product, emit_product, 9},
+    [FORM_scatter] = {NULL, emit_scatter, 2},
 };
 
 static Form form_of(const Module *m, const Node *n) {
-  for (int f = FORM_map; f <= FORM_gemm; f++)
+  for (int f = FORM_map; f < FORM_COUNT; f++)
     if (!strcmp(node_text(n, AT_form, ""), form_name[f])) return (Form)f;
   ice(m->g, (NodeId)(n - m->g->nodes.at), "cpu: no such kernel form");
 }

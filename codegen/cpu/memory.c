@@ -38,14 +38,16 @@ typedef struct Term {
 } Term;
 
 /* The scope is known once all terms are, so they are collected first. */
-static unsigned collect(Kernel *k, Type t, const Index *ix, Term *terms, int *scope) {
+static unsigned collect(Kernel *k, Type t, const Index *ix, Term *terms, int *scope,
+                        int64_t *offset) {
   unsigned n = 0;
   int64_t stride = 1;
   for (int i = t.rank - 1; i >= 0; stride *= t.dim[i--]) {
     const Ix *x = &ix->at[i];
+    *offset += x->offset * stride;
     if (x->kind == IX_ZERO || (x->kind == IX_AXIS && !k->last[x->axis])) continue;
     const Axis *a = x->kind == IX_AXIS ? &k->axis[k->group[x->axis]] : NULL;
-    Term term = {.stride = stride, .at = a ? a->at : x->value.v};
+    Term term = {.stride = stride * ix_scale(x), .at = a ? a->at : x->value.v};
     term.lanes = a ? a->kind == AXIS_LANES : x->value.wide;
     term.step = a && a->kind == AXIS_STEP;
     int s = a ? a->scope : x->value.scope;
@@ -58,13 +60,14 @@ static unsigned collect(Kernel *k, Type t, const Index *ix, Term *terms, int *sc
 static Place place_of(Kernel *k, Type t, const Index *ix) {
   Place p = {.scope = ROOT};
   Term terms[MAX_RANK];
-  unsigned n = collect(k, t, ix, terms, &p.scope);
+  int64_t offset = 0;
+  unsigned n = collect(k, t, ix, terms, &p.scope, &offset);
   k_go(k, p.scope);
   for (unsigned i = 0; i < n; i++) {
     place_add(k, terms[i].lanes ? &p.lanes : &p.base, times(k, terms[i].at, terms[i].stride));
     if (terms[i].step) p.step += terms[i].stride;
   }
-  if (!p.base) p.base = k_int(k, 0);
+  p.base = p.base ? k_plus(k, p.base, offset) : k_int(k, offset);
   return p;
 }
 

@@ -132,6 +132,74 @@ static const char MAP_COMMIT[] =
     "  yield %1\n}\n"
     "return ok \"ok\" = %ok, state \"w#\" = %v }\n";
 
+/* Cut with steps, backwards, one place; put back among zeros; told apart by the index. */
+static const char MAP_SLICES[] =
+    "entry @e# infer batch 3 (%x: f32[rows 3,M,N] = input \"x\") {\n"
+    "%a, %b = kernel %x {form=map} : f32[rows 3,M,N], i32[rows 3,M,N] (%p: f32[rows 3,M,N]) {\n"
+    "  %0 = slice %p {starts=[0,A,0], steps=[1,-1,1]} : f32[rows 3,M,N]\n"
+    "  %1 = slice %p {starts=[0,A,0], steps=[1,1,1]} : f32[rows 3,1,N]\n"
+    "  %2 = broadcast %1 {axes=[0,1,2]} : f32[rows 3,M,N]\n"
+    "  %3 = slice %p {starts=[0,0,0], steps=[1,1,2]} : f32[rows 3,M,K]\n"
+    "  %4 = exp %3 : f32[rows 3,M,K]\n"
+    "  %5 = pad %4 {starts=[0,0,T], steps=[1,1,1]} : f32[rows 3,M,N]\n"
+    "  %6 = pad %3 {starts=[0,0,0], steps=[1,1,2]} : f32[rows 3,M,N]\n"
+    "  %7 = add %0, %2 : f32[rows 3,M,N]\n"
+    "  %8 = sub %5, %6 : f32[rows 3,M,N]\n"
+    "  %9 = mul %7, %8 : f32[rows 3,M,N]\n"
+    "  %10 = mask_rows %9 : f32[rows 3,M,N]\n"
+    "  %11 = iota {axis=2} : i32[rows 3,M,N]\n"
+    "  %12 = slice %11 {starts=[0,0,0], steps=[1,1,2]} : i32[rows 3,M,K]\n"
+    "  %13 = pad %12 {starts=[0,0,T], steps=[1,1,1]} : i32[rows 3,M,N]\n"
+    "  yield %10, %13\n}\n"
+    "return value \"a\" = %a, value \"b\" = %b }\n";
+
+static void slices(Cases *s, long m, long n) {
+  char last[24], start[24];
+  snprintf(last, sizeof last, "%ld", m - 1);
+  snprintf(start, sizeof start, "%ld", n - (n + 1) / 2);
+  add(s, MAP_SLICES, (Values){.m = m, .n = n, .k = (n + 1) / 2, .a = last, .t = start});
+}
+
+/* Indices are 0 … 7, so five rows clamp some. */
+static const char EMBEDDING[] =
+    "entry @e# infer batch 4 (%t: f32[5,N] = input \"t\", %u: bf16[5,N] = input \"u\","
+    " %i: i32[rows 4,M] = input \"i\") {\n"
+    "%a = kernel %t, %u, %i {form=map} : f32[rows 4,M,N]"
+    " (%p: f32[5,N], %q: bf16[5,N], %r: i32[rows 4,M]) {\n"
+    "  %0 = exp %p : f32[5,N]\n"
+    "  %1 = embedding %0, %r : f32[rows 4,M,N]\n"
+    "  %2 = embedding %q, %r : bf16[rows 4,M,N]\n"
+    "  %3 = cast %2 : f32[rows 4,M,N]\n"
+    "  %4 = add %1, %3 : f32[rows 4,M,N]\n"
+    "  yield %4\n}\n"
+    "return value \"a\" = %a }\n";
+
+static const char SCATTER[] =
+    "entry @e# infer batch 4 (%x: P = input \"x\", %i: i32[rows 4,M] = input \"i\","
+    " %c: f32[5,N] = input \"c\") {\n"
+    "%a = kernel %x, %i {form=scatter} : f32[5,N] (%p: P, %q: i32[rows 4,M]) {\n"
+    "  %0 = neg %p : P\n"
+    "  %1 = scatter_add %0, %q : f32[5,N]\n"
+    "  yield %1\n}\n"
+    "%b = kernel %x, %i, %c {form=scatter} : f32[5,N]"
+    " (%s: P, %t: i32[rows 4,M], %u: f32[5,N]) {\n"
+    "  %2 = scatter_add %s, %t, %u : f32[5,N]\n"
+    "  yield %2\n}\n"
+    "return value \"a\" = %a, value \"b\" = %b }\n";
+
+static void tables(Cases *s) {
+  static const long widths[] = {1, 2, 7, 8, 15, 16, 17, 48, 100};
+  for (int i = 0; i < 9; i++) {
+    char p[48];
+    Values v = {.m = 1 + i * 3 % 7, .n = widths[i], .p = p};
+    snprintf(p, sizeof p, "%s[rows 4,%ld,%ld]", i % 2 ? "bf16" : "f32", v.m, v.n);
+    add(s, EMBEDDING, v);
+    add(s, SCATTER, v);
+    slices(s, 1 + i, widths[i]);
+    slices(s, 4, widths[i]);
+  }
+}
+
 /* ---- reduce ---------------------------------------------------------------------------------- */
 
 /* Two stages, row results, results that need the last stage. */
@@ -392,6 +460,7 @@ int main(void) {
   run_section(&c, unfolded);
   run_section(&c, gemms);
   run_section(&c, batches);
+  run_section(&c, tables);
   check_symbols(&c);
   return checks_end(&c, "test_codegen");
 }

@@ -103,6 +103,18 @@ static const Recipe recipe_custom_grad = { /* (pq)² */
             "%e = mul %d, %a : f32[3]*S\n%t = add %e, %e : f32[3]*S\n"
             "%gp = mul %t, %q : f32[3]*S\n%gq = mul %t, %p : f32[3]*S\n"
             "%z = OP %y, %d, %p, %q, %gp, %gq : f32[3]"};
+static const Recipe recipe_slice = {
+    .p = "5,4", .z = "2,4", .lo = -2, .hi = 2,
+    .body = "%z = OP %p {starts=[1,3], steps=[3,-1]} : f32[2,4]"};
+static const Recipe recipe_pad = {
+    .p = "2,3", .z = "5,4", .lo = -2, .hi = 2,
+    .body = "%z = OP %p {starts=[1,0], steps=[2,1]} : f32[5,4]"};
+static const Recipe recipe_concat = {
+    .p = "2,3", .q = "2,1", .z = "2,7", .lo = -2, .hi = 2,
+    .body = "%z = OP %p, %q, %p {axis=1} : f32[2,7]"};
+static const Recipe recipe_embedding = {
+    .p = "8,3", .z = "5,2,3", .lo = -2, .hi = 2, .more = ", %i: i32[5,2] = input \"index\"",
+    .body = "%z = OP %p, %i : f32[5,2,3]"};
 static const Recipe recipe_stop = {0}, recipe_nondiff = {0}, recipe_loop = {0};
 
 static const Recipe *const recipe[OP_COUNT] = {
@@ -138,6 +150,14 @@ static const struct {
     {"norm alone", {.p = "2,5", .q = "2,5", .z = "2,5", .lo = -2, .hi = 2,
                     .body = "%a = layer_norm %p {eps=0.01} : f32[2,5]\n"
                             "%b = rms_norm %q {eps=0.01} : f32[2,5]\n%z = mul %a, %b : f32[2,5]"}},
+    {"tied embedding",
+     {.p = "8,3", .z = "5,8", .lo = -2, .hi = 2, .more = ", %i: i32[5] = input \"index\"",
+      .body = "%a = embedding %p, %i : f32[5,3]\n%b = tanh %a : f32[5,3]\n"
+              "%z = matmul %b, %p {tb, k_chunk=256} : f32[5,8]"}},
+    {"embedding used twice",
+     {.p = "8,3", .z = "5,3", .lo = -2, .hi = 2, .more = ", %i: i32[5] = input \"index\"",
+      .body = "%a = embedding %p, %i : f32[5,3]\n%b = embedding %p, %i : f32[5,3]\n"
+              "%z = mul %a, %b : f32[5,3]"}},
     {"accumulator", {.p = "3,3", .q = "3,3", .z = "3,3", .lo = -2, .hi = 2,
                      .body = "%z = matmul %p, %q, %q {k_chunk=256} : f32[3,3]"}},
     {"tied weight", {.p = "3,3", .z = "3,3", .lo = -1, .hi = 1,
