@@ -164,7 +164,7 @@ static Val call_stack(Sema *s, const Builtin *b, const Call *c) {
   return join(s, b, c, n, v, axis);
 }
 
-/* split(x, n, axis:): a list of n equal parts */
+/* split(x, n, axis:): n equal parts, as a tuple */
 static Val call_split(Sema *s, const Builtin *b, const Call *c) {
   ValueId x = tensor_of(s, c->arg[0].val, c->arg[0].loc);
   int axis;
@@ -178,7 +178,7 @@ static Val call_split(Sema *s, const Builtin *b, const Call *c) {
     return val_bad();
   }
   if (!sema_work(s, c->loc, (uint32_t)n.i)) return val_bad();
-  Val list = {.kind = VAL_LIST};
+  Val list = {.kind = VAL_TUPLE};
   list.list.n = (uint32_t)n.i;
   list.list.at = NEW_ARRAY(s->arena, Val, list.list.n);
   for (int64_t i = 0; i < n.i; i++)
