@@ -23,6 +23,7 @@ typedef struct Accumulate {
   BlockId body, inner; /* of the entry; of the loop */
   int64_t times;
   bool *inside; /* by value: each micro-batch has its own */
+  bool *cut;    /* by argument: an input whose rows are those of the micro-batches */
   Loc loc;
 } Accumulate;
 
@@ -45,13 +46,31 @@ static ValueId written(const Accumulate *s, uint32_t i) {
   return v == body_of(s)->args.at[i] ? NO_ID : v;
 }
 
-static bool is_cut(const Accumulate *s, uint32_t i) {
+/* Where every batch is full, rows are not tagged. */
+static bool holds_rows(const Accumulate *s, uint32_t i) {
+  const Entry *e = entry_of(s);
   Type t = value_type(s->g, body_of(s)->args.at[i]);
-  return entry_of(s)->args.at[i].role == ARG_input && t.rows == 0;
+  bool full = e->full && t.rank && t.dim[0] == e->batch;
+  return e->args.at[i].role == ARG_input && (t.rows == 0 || full);
+}
+
+static void find_cut(Accumulate *s) {
+  uint32_t n = entry_of(s)->args.len;
+  s->cut = NEW_ARRAY(s->c->arena, bool, n);
+  for (uint32_t i = 0; i < n; i++) s->cut[i] = holds_rows(s, i);
+}
+
+static bool is_cut(const Accumulate *s, uint32_t i) {
+  return i < entry_of(s)->args.len && s->cut[i];
 }
 
 static bool check_inputs(const Accumulate *s) {
   uint32_t errors = s->c->diag->errors;
+  for (uint32_t i = 0; i < entry_of(s)->args.len; i++)
+    if (holds_rows(s, i) && value_type(s->g, body_of(s)->args.at[i]).rank == MAX_RANK)
+      diag_error(s->c->diag, entry_of(s)->args.at[i].loc,
+                 "accumulate: input `%s` has as many axes as there may be",
+                 entry_of(s)->args.at[i].name);
   for (uint32_t i = 0; i < entry_of(s)->args.len; i++)
     if (value_type(s->g, body_of(s)->args.at[i]).rows > 0)
       diag_error(s->c->diag, entry_of(s)->args.at[i].loc,
@@ -121,6 +140,15 @@ static ValueId add_operand(Accumulate *s, Operands *o, BlockId block, ValueId ou
   return arg;
 }
 
+/* A loop cuts tagged rows apart; untagged ones, as [k, B, …], are elements of its first axis. */
+static ValueId by_batches(Accumulate *s, ValueId v, Type t) {
+  Builder b = {.g = s->g, .block = s->body, .loc = s->loc};
+  if (t.rows == 0) return v;
+  int64_t dims[MAX_RANK] = {s->times};
+  memcpy(dims + 1, t.dim, t.rank * sizeof *t.dim);
+  return build_reshape(&b, v, type_make((DType)t.dtype, t.rank + 1, dims));
+}
+
 /* map[input]: the micro-batch's rows of it. */
 static void cut_inputs(Accumulate *s, Operands *o, BlockId block, ValueId *map) {
   for (uint32_t i = 0; i < entry_of(s)->args.len; i++) {
@@ -128,7 +156,7 @@ static void cut_inputs(Accumulate *s, Operands *o, BlockId block, ValueId *map) 
     if (!is_cut(s, i)) continue;
     Type t = value_type(s->g, v);
     t.dim[0] /= s->times;
-    map[v] = add_operand(s, o, block, v, t);
+    map[v] = add_operand(s, o, block, by_batches(s, v, t), t);
   }
 }
 
@@ -325,11 +353,11 @@ static void replace_inside(Accumulate *s, ValueId from, ValueId to) {
 }
 
 /* Inside, a written state is what the last iteration left, an input the micro-batch's rows. */
-static void replace_arguments(Accumulate *s, const Operands *carries, const Operands *slices,
+static void replace_arguments(Accumulate *s, const Operands *carries, const ValueId *cut,
                               ValueId index) {
   ValueId attempt = attempt_of(s);
-  for (uint32_t i = 0; i < slices->outer.len; i++)
-    replace_inside(s, slices->outer.at[i], slices->inner.at[i]);
+  for (uint32_t i = 0; i < entry_of(s)->args.len; i++)
+    if (is_cut(s, i)) replace_inside(s, body_of(s)->args.at[i], cut[body_of(s)->args.at[i]]);
   for (uint32_t i = 0; i < carries->outer.len; i++)
     if (!value_node(s->g, carries->outer.at[i]))
       replace_inside(s, carries->outer.at[i], carries->inner.at[i]);
@@ -356,13 +384,14 @@ static void build_loop(Accumulate *s) {
   }
   ValueId *map = new_map(s);
   cut_inputs(s, &slices, s->inner, map);
-  replace_arguments(s, &carries, &slices, index);
+  replace_arguments(s, &carries, map, index);
   NodeId loop = end_loop(s, s->inner, &carries, &slices);
   for (uint32_t i = 0; i < n; i++)
     if (carry[i] != NO_ID) body_of(s)->results.at[i] = g->nodes.at[loop].res + carry[i];
 }
 
 static void widen_inputs(Accumulate *s) {
+  find_cut(s);
   entry_of(s)->batch *= s->times;
   for (uint32_t i = 0; i < body_of(s)->args.len; i++)
     if (is_cut(s, i)) s->g->values.at[body_of(s)->args.at[i]].type.dim[0] *= s->times;
