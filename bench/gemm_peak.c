@@ -234,6 +234,7 @@ static int list_items(Item *items, const Isa *isas, int isa_count, bool blas) {
     if (blas) items[n++] = (Item){.name = shapes[s].name, .spec = spec};
     for (int i = 0; i < 2 * isa_count; i++) {
       spec.a = spec.b = i % 2 ? GEMM_BF16 : GEMM_F32;
+      if (isas[i / 2].vec.dot_bf16 && !(i % 2)) continue; /* f32 is as without */
       items[n++] = (Item){.name = shapes[s].name, .isa = &isas[i / 2], .spec = spec};
     }
   }
@@ -272,14 +273,17 @@ int main(int argc, char **argv) {
   if (rounds < 1 || rounds > MAX_ROUNDS) rounds = MAX_ROUNDS;
   char *features = LLVMGetHostCPUFeatures();
   bool wide = strstr(features, "+avx512f") != NULL;
+  bool dots =
+      strstr(features, "+avx512bf16") != NULL; /* two fma of a lane in one: beyond the peak */
   LLVMDisposeMessage(features);
   const Isa isas[] = {
-      {"avx2", {"x86-64-v3", "", "default<O3>", listing}, {8, 16}},
-      {"avx512", {NULL, NULL, "default<O3>", listing}, {16, 32}},
+      {"avx2", {"x86-64-v3", "", "default<O3>", listing}, {8, 16, false}},
+      {"avx512", {NULL, NULL, "default<O3>", listing}, {16, 32, false}},
+      {"dotbf16", {NULL, NULL, "default<O3>", listing}, {16, 32, true}},
   };
   Sgemm *sgemm = find_sgemm();
   Item *items = calloc(MAX_ITEMS, sizeof *items);
-  int n = list_items(items, isas, wide ? 2 : 1, sgemm != NULL);
+  int n = list_items(items, isas, wide ? 2 + dots : 1, sgemm != NULL);
   for (int i = 0; i < n; i++)
     if (!(items[i].spec.m ? gemm_prepare(&items[i]) : peak_prepare(&items[i]))) return 1;
   for (int r = 0; r < rounds; r++)

@@ -14,9 +14,9 @@
  * for, and the processor it is scheduled for. */
 typedef struct CpuTarget CpuTarget;
 
-/* name: a level ("x86-64-v3", "x86-64-v4", "generic"), an LLVM processor name (the best level it
- * has, tuned for it), "native", or NULL, the default level of this architecture.  NULL if LLVM or
- * we do not know it: *why says so. */
+/* name: a level ("x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "generic"), an LLVM processor
+ * name (the best level that serves it, tuned for it), "native", or NULL, the default level of this
+ * architecture.  NULL if LLVM or we do not know it: *why says so. */
 const CpuTarget *cpu_target(Arena *arena, const char *name, const char **why);
 const Target *cpu_target_info(const CpuTarget *t); /* for the passes */
 

@@ -24,6 +24,7 @@ struct CpuTarget {
   Target base;
   VecInfo vec;
   const char *level, *tune;    /* LLVM processor names */
+  const char *more;            /* features beyond the level, as LLVM writes them; NULL: none */
   const char *lower;           /* the flag that builds for an older one */
   const char *const *features; /* of the level, NULL at the end: what a context checks */
 };

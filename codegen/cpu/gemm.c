@@ -19,6 +19,9 @@
  * of the loops: balanced to one tile, and a panel is packed twice at most where two threads meet.
  * Each element's order of additions does not depend on any of this.
  *
+ * Where the processor multiplies pairs of bf16 (vdpbf16ps) both operands are packed as pairs of k
+ * in 32 bits and go through it two steps of the chain at a time (docs/why/dot-bf16.md).
+ *
  * The first addition, +0 + chain, stays: a chain of one flushed product may be -0.
  */
 #include "codegen/cpu/gemm_parts.h"
@@ -32,11 +35,17 @@ static int64_t round_up(int64_t a, int64_t to) { return div_up(a, to) * to; }
 
 /* ---- the plan ------------------------------------------------------------------------------- */
 
+/* Chunks of an even length: an odd k ends the last pair alone. */
+static bool goes_in_pairs(const GemmSpec *s) {
+  return s->vec.dot_bf16 && s->vec.f32_lanes == 16 && s->a == GEMM_BF16 && s->b == GEMM_BF16 &&
+         s->k_chunk % 2 == 0;
+}
+
 /* In eighths of a cycle: two fmas or two loads a cycle, an fma's result after four; loads cost a
  * little even where they are hidden (a core shared with another thread has no slots to spare). */
 static int64_t tile_cost(const GemmSpec *s, int64_t rows, int64_t vecs) {
-  int64_t fma = rows * vecs, load = rows + vecs;
-  return s->k * (4 * max64(max64(fma, load), 8) + load) + 16 * fma + 64;
+  int64_t fma = rows * vecs, load = rows + vecs, units = goes_in_pairs(s) ? s->k / 2 : s->k;
+  return units * (4 * max64(max64(fma, load), 8) + load) + 16 * fma + 64;
 }
 
 static void plan_shape(const GemmSpec *s, GemmPlan *p, int64_t mr, int64_t nv) {
@@ -77,7 +86,7 @@ static void plan_tile(const GemmSpec *s, GemmPlan *p) {
 /* A block's part of a takes half of a usual second-level cache, but a packed panel must be worth
  * its copy. */
 static void plan_blocks(const GemmSpec *s, GemmPlan *p) {
-  int64_t rows = min64(max64((1 << 20) / (4 * s->k), 96), 1024);
+  int64_t rows = min64(max64((1 << 20) * p->per_unit / (4 * s->k), 96), 1024);
   p->blocks = div_up(p->strips, max64(rows / p->mr, 1));
   p->block_strips = div_up(p->strips, p->blocks);
   p->blocks = div_up(p->strips, p->block_strips);
@@ -100,7 +109,7 @@ static bool packs_a(const GemmSpec *s, const GemmPlan *p) {
 
 /* Reading b in place wins where it can: the copy costs a few cycles a vector. */
 static bool packs_b(const GemmSpec *s, const GemmPlan *p) {
-  if (s->tb) return true;
+  if (s->tb || p->pairs) return true;
   if (p->block_strips == 1) return false;
   if (s->b != GEMM_F32) return true;
   bool aliased = 4 * s->ldb % GEMM_PAGE == 0;
@@ -109,14 +118,15 @@ static bool packs_b(const GemmSpec *s, const GemmPlan *p) {
 
 static void plan_packing(const GemmSpec *s, GemmPlan *p) {
   int64_t lanes = s->vec.f32_lanes, nr = p->nv * lanes;
-  int64_t chunk = min64(s->k, s->k_chunk), rows = p->block_strips * p->mr;
+  int64_t k = div_up(s->k, p->per_unit), rows = p->block_strips * p->mr;
+  int64_t chunk = div_up(min64(s->k, s->k_chunk), p->per_unit);
   p->pack_a = packs_a(s, p);
   p->pack_b = packs_b(s, p);
-  p->lda = p->pack_a ? row_distance(s->ta ? rows : s->k) : s->lda;
+  p->lda = p->pack_a ? row_distance(s->ta ? rows : k) : s->lda;
   p->ldb = p->pack_b ? nr : s->ldb;
   int64_t tiles = p->chunks > 1 ? p->block_strips : 1;
   int64_t panel = p->pack_b ? round_up(chunk, 8) * nr : 0;
-  int64_t block = p->pack_a ? (s->ta ? s->k : rows) * p->lda : 0;
+  int64_t block = p->pack_a ? (s->ta ? k : rows) * p->lda : 0;
   p->panel_at = (uint64_t)round_up(4 * tiles * p->mr * nr, GEMM_LINE);
   p->a_at = p->panel_at + (uint64_t)round_up(4 * panel, GEMM_LINE);
   p->bytes = p->a_at + (uint64_t)round_up(4 * block, GEMM_LINE);
@@ -125,7 +135,7 @@ static void plan_packing(const GemmSpec *s, GemmPlan *p) {
 static GemmPlan gemm_plan(const GemmSpec *s) {
   assert(s->m > 0 && s->n > 0 && s->k > 0 && s->k_chunk > 0);
   assert(s->vec.f32_lanes >= 4 && s->vec.f32_lanes <= 16 && s->vec.vector_regs <= GEMM_MAX_ACC);
-  GemmPlan p = {0};
+  GemmPlan p = {.pairs = goes_in_pairs(s), .per_unit = goes_in_pairs(s) ? 2 : 1};
   p.chunks = div_up(s->k, s->k_chunk);
   p.k_last = s->k - (p.chunks - 1) * s->k_chunk;
   plan_tile(s, &p);
@@ -210,7 +220,8 @@ typedef struct Chunk {
 
 static void emit_strip(Gemm *g, const Place *at, const Chunk *c, LLVMValueRef strip) {
   const GemmPlan *p = &g->plan;
-  int64_t row = g->spec->ta ? 4 : 4 * p->lda, k = g->spec->ta ? 4 * p->lda : 4;
+  int64_t row = g->spec->ta ? 4 : 4 * p->lda;
+  int64_t k = (g->spec->ta ? 4 * p->lda : 4) / p->per_unit;
   LLVMValueRef off = gemm_add(g, gemm_mul(g, strip, p->mr * row), gemm_mul(g, c->k0, k));
   GemmMicro m = {p->mr, at->vecs, gemm_at(g, at->a, off), c->b, c->kc, tile_at(g, strip)};
   if (p->mr_last == p->mr) {

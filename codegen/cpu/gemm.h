@@ -10,6 +10,7 @@
 typedef struct VecInfo {
   unsigned f32_lanes;   /* lanes of a full vector: 4 (NEON), 8 (AVX2), 16 (AVX-512) */
   unsigned vector_regs; /* 16 (AVX2), 32 (AVX-512, NEON) */
+  bool dot_bf16;        /* vdpbf16ps: a += x1 y1, then a += x0 y0 in each lane, rounded twice */
 } VecInfo;
 
 typedef enum GemmElem { GEMM_F32, GEMM_BF16, GEMM_F16 } GemmElem;

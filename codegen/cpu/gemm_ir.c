@@ -15,9 +15,12 @@ void gemm_ir_init(Gemm *g, LLVMBuilderRef b, LLVMValueRef any) {
   g->i64 = LLVMInt64TypeInContext(g->ctx);
   g->f32 = LLVMFloatTypeInContext(g->ctx);
   g->vf32 = LLVMVectorType(g->f32, g->spec->vec.f32_lanes);
-  unsigned id = LLVMLookupIntrinsicID("llvm.fma", 8);
-  g->fma = LLVMGetIntrinsicDeclaration(LLVMGetGlobalParent(g->fn), id, &g->vf32, 1);
-  g->fma_type = LLVMIntrinsicGetType(g->ctx, id, &g->vf32, 1);
+  static const char fma[] = "llvm.fma", dot[] = "llvm.x86.avx512bf16.dpbf16ps.512";
+  bool pairs = g->plan.pairs;
+  unsigned id = pairs ? LLVMLookupIntrinsicID(dot, sizeof dot - 1) : LLVMLookupIntrinsicID(fma, 8);
+  unsigned over = pairs ? 0 : 1; /* the one has no overloads */
+  g->fma = LLVMGetIntrinsicDeclaration(LLVMGetGlobalParent(g->fn), id, &g->vf32, over);
+  g->fma_type = LLVMIntrinsicGetType(g->ctx, id, &g->vf32, over);
 }
 
 int64_t gemm_elem_bytes(GemmElem e) { return e == GEMM_F32 ? 4 : 2; }
@@ -82,6 +85,12 @@ LLVMValueRef gemm_load_f32(Gemm *g, GemmElem elem, unsigned lanes, LLVMValueRef 
   LLVMValueRef count = lanes == 1 ? by[0] : LLVMConstVector(by, lanes);
   LLVMValueRef bits = LLVMBuildShl(g->b, LLVMBuildZExt(g->b, half, wide, ""), count, "");
   return LLVMBuildBitCast(g->b, bits, f32, "");
+}
+
+LLVMValueRef gemm_units(Gemm *g, LLVMValueRef k) {
+  if (g->plan.per_unit == 1) return k;
+  LLVMValueRef up = gemm_add(g, k, gemm_int(g, g->plan.per_unit - 1));
+  return LLVMBuildUDiv(g->b, up, gemm_int(g, g->plan.per_unit), "");
 }
 
 LLVMValueRef gemm_splat(Gemm *g, LLVMValueRef scalar) {

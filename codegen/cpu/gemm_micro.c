@@ -19,10 +19,14 @@ typedef struct State {
 
 static LLVMValueRef micro_fma(Gemm *g, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z) {
   LLVMValueRef args[] = {x, y, z};
-  return LLVMBuildCall2(g->b, g->fma_type, g->fma, args, 3, "");
+  if (!g->plan.pairs) return LLVMBuildCall2(g->b, g->fma_type, g->fma, args, 3, "");
+  LLVMTypeRef t[3];
+  LLVMGetParamTypes(g->fma_type, t);
+  LLVMValueRef a = LLVMBuildBitCast(g->b, x, t[1], ""), b = LLVMBuildBitCast(g->b, y, t[2], "");
+  return LLVMBuildCall2(g->b, g->fma_type, g->fma, (LLVMValueRef[]){z, a, b}, 3, "");
 }
 
-/* Bytes from one k to the next in what the micro-kernel reads. */
+/* Bytes from one unit of k to the next in what the micro-kernel reads. */
 static int64_t a_step(const Gemm *g) { return g->spec->ta ? 4 * g->plan.lda : 4; }
 
 static int64_t b_elem_bytes(const Gemm *g) {
@@ -31,7 +35,7 @@ static int64_t b_elem_bytes(const Gemm *g) {
 
 static int64_t b_step(const Gemm *g) { return g->plan.ldb * b_elem_bytes(g); }
 
-/* The products of the k that lies `ahead` steps after the state's pointers. */
+/* The products of the unit of k that lies `ahead` steps after the state's pointers. */
 static void micro_step(Gemm *g, const GemmMicro *m, State *s, int64_t ahead) {
   unsigned lanes = g->spec->vec.f32_lanes;
   GemmElem elem = g->plan.pack_b ? GEMM_F32 : g->spec->b;
@@ -82,7 +86,8 @@ static void micro_loop(Gemm *g, const GemmMicro *m, State *s, LLVMValueRef trips
 
 static void micro_finish(Gemm *g, const GemmMicro *m, const State *s) {
   int64_t lanes = g->spec->vec.f32_lanes;
-  bool pad = g->spec->a == GEMM_BF16 && g->spec->b == GEMM_BF16 && g->spec->k % 2 != 0;
+  bool pad = g->spec->a == GEMM_BF16 && g->spec->b == GEMM_BF16 && g->spec->k % 2 != 0 &&
+             !g->plan.pairs; /* whose last one has it inside */
   for (int64_t r = 0; r < m->rows; r++)
     for (int64_t v = 0; v < m->vecs; v++) {
       LLVMValueRef x = s->acc[r * m->vecs + v];
@@ -94,12 +99,13 @@ static void micro_finish(Gemm *g, const GemmMicro *m, const State *s) {
 }
 
 void gemm_micro(Gemm *g, const GemmMicro *m) {
-  int64_t accs = m->rows * m->vecs, unroll = accs <= 12 ? 4 : 2;
-  bool whole =
-      g->plan.k_last % unroll == 0 && (g->plan.chunks == 1 || g->spec->k_chunk % unroll == 0);
+  int64_t accs = m->rows * m->vecs, unroll = accs <= 12 ? 4 : 2, step = g->plan.per_unit;
+  int64_t last = (g->plan.k_last + step - 1) / step, chunk = g->spec->k_chunk / step;
+  bool whole = last % unroll == 0 && (g->plan.chunks == 1 || chunk % unroll == 0);
+  LLVMValueRef units = gemm_units(g, m->kc);
   State s = {.a = m->a, .b = m->b};
   for (int64_t i = 0; i < accs; i++) s.acc[i] = LLVMConstNull(g->vf32);
-  micro_loop(g, m, &s, LLVMBuildUDiv(g->b, m->kc, gemm_int(g, unroll), ""), unroll);
-  if (!whole) micro_loop(g, m, &s, LLVMBuildURem(g->b, m->kc, gemm_int(g, unroll), ""), 1);
+  micro_loop(g, m, &s, LLVMBuildUDiv(g->b, units, gemm_int(g, unroll), ""), unroll);
+  if (!whole) micro_loop(g, m, &s, LLVMBuildURem(g->b, units, gemm_int(g, unroll), ""), 1);
   micro_finish(g, m, &s);
 }

@@ -19,7 +19,9 @@ typedef struct GemmPlan {
   int64_t nv, panels, nv_last; /* vectors of a panel, of the last one */
   int64_t block_strips, blocks;
   int64_t chunks, k_last;  /* how many, length of the last */
-  bool pack_a, pack_b;     /* into f32; otherwise read where it lies */
+  bool pairs;              /* of k in a unit of 32 bits, for vdpbf16ps; else a unit is an f32 */
+  int64_t per_unit;        /* k in a unit of packed a and b: 2, 1 */
+  bool pack_a, pack_b;     /* into units; otherwise read where it lies */
   int64_t lda, ldb;        /* elements between rows of what the micro-kernel reads */
   uint64_t panel_at, a_at; /* offsets in scratch; the tiles' totals lie at 0 */
   uint64_t bytes;
@@ -32,7 +34,7 @@ typedef struct Gemm {
   LLVMContextRef ctx;
   LLVMValueRef fn; /* the kernel function we stand in */
   LLVMTypeRef i8, i64, f32, vf32;
-  LLVMTypeRef fma_type; /* llvm.fma on vf32 */
+  LLVMTypeRef fma_type; /* llvm.fma on vf32, or vdpbf16ps */
   LLVMValueRef fma;
   LLVMValueRef a, bm, scratch; /* operands as given */
 } Gemm;
@@ -54,6 +56,7 @@ void gemm_store(Gemm *g, LLVMValueRef value, LLVMValueRef p);
 LLVMValueRef gemm_load_f32(Gemm *g, GemmElem elem, unsigned lanes, LLVMValueRef p);
 LLVMValueRef gemm_splat(Gemm *g, LLVMValueRef scalar);
 int64_t gemm_elem_bytes(GemmElem e);
+LLVMValueRef gemm_units(Gemm *g, LLVMValueRef k); /* of packed operands that hold so many k */
 
 /* for (i = lo; i < hi; i += step), signed, tested on top. */
 typedef struct GemmLoop {
@@ -74,10 +77,10 @@ void gemm_if_end(Gemm *g, const GemmIf *c); /* gemm_else came before */
 
 /* ---- gemm_pack.c ---------------------------------------------------------------------------- */
 
-/* Rows row0 … row0+rows of a, all k of them, as f32 to dst, laid out as a is. */
+/* Rows row0 … row0+rows of a, all k of them, as units to dst, laid out as a is. */
 void gemm_pack_a(Gemm *g, LLVMValueRef row0, LLVMValueRef rows, LLVMValueRef dst);
 
-/* b[k0 … k0+kc, col0 … col0+vecs·lanes) as f32 rows of plan.ldb to dst, transposed where b is
+/* b[k0 … k0+kc, col0 … col0+vecs·lanes) as rows of plan.ldb units to dst, transposed where b is
  * [n, k].  cols of them exist; what lies beyond is finite or not, but readable. */
 void gemm_pack_b(Gemm *g, int64_t vecs, int64_t cols, LLVMValueRef col0, LLVMValueRef k0,
                  LLVMValueRef kc, LLVMValueRef dst);

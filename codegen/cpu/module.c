@@ -57,6 +57,7 @@ void module_attributes(const Module *m, LLVMValueRef fn) {
   add_text(m, fn, "denormal-fp-math", "preserve-sign,preserve-sign");
   add_text(m, fn, "target-cpu", m->target->level);
   add_text(m, fn, "tune-cpu", m->target->tune);
+  if (m->target->more) add_text(m, fn, "target-features", m->target->more);
   add_text(m, fn, "prefer-vector-width", width);
   add_text(m, fn, "min-legal-vector-width", width);
   add_text(m, fn, "no-builtins", "");

@@ -24,32 +24,44 @@ typedef struct Level {
 #define V4 V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"
 static const char *const v3_features[] = {V3, NULL};
 static const char *const v4_features[] = {V4, NULL};
+static const char *const bf16_features[] = {V4, "avx512bf16", NULL};
 
 /* Ascending; the first is the default. */
 static const Level levels[] = {
-    {"x86-64-v3", "-mcpu= of a lower level (there is none yet)", {8, 16}, v3_features},
-    {"x86-64-v4", "-mcpu=x86-64-v3", {16, 32}, v4_features},
+    {"x86-64-v3", "-mcpu= of a lower level (there is none yet)", {8, 16, false}, v3_features},
+    {"x86-64-v4", "-mcpu=x86-64-v3", {16, 32, false}, v4_features},
+    {"x86-64-v4+avx512bf16", "-mcpu=x86-64-v4", {16, 32, true}, bf16_features},
 };
 
 /* By the level that a processor has, names as LLVM writes them. */
 static const char *const processors[][2] = {
-    {"haswell", "x86-64-v3"},        {"broadwell", "x86-64-v3"},
-    {"skylake", "x86-64-v3"},        {"alderlake", "x86-64-v3"},
-    {"raptorlake", "x86-64-v3"},     {"meteorlake", "x86-64-v3"},
-    {"znver1", "x86-64-v3"},         {"znver2", "x86-64-v3"},
-    {"znver3", "x86-64-v3"},         {"skylake-avx512", "x86-64-v4"},
-    {"cascadelake", "x86-64-v4"},    {"cooperlake", "x86-64-v4"},
-    {"icelake-client", "x86-64-v4"}, {"icelake-server", "x86-64-v4"},
-    {"tigerlake", "x86-64-v4"},      {"rocketlake", "x86-64-v4"},
-    {"sapphirerapids", "x86-64-v4"}, {"graniterapids", "x86-64-v4"},
-    {"znver4", "x86-64-v4"},         {"znver5", "x86-64-v4"},
+    {"haswell", "x86-64-v3"},
+    {"broadwell", "x86-64-v3"},
+    {"skylake", "x86-64-v3"},
+    {"alderlake", "x86-64-v3"},
+    {"raptorlake", "x86-64-v3"},
+    {"meteorlake", "x86-64-v3"},
+    {"znver1", "x86-64-v3"},
+    {"znver2", "x86-64-v3"},
+    {"znver3", "x86-64-v3"},
+    {"skylake-avx512", "x86-64-v4"},
+    {"cascadelake", "x86-64-v4"},
+    {"cooperlake", "x86-64-v4"},
+    {"icelake-client", "x86-64-v4"},
+    {"icelake-server", "x86-64-v4"},
+    {"tigerlake", "x86-64-v4"},
+    {"rocketlake", "x86-64-v4"},
+    {"sapphirerapids", "x86-64-v4"},
+    {"graniterapids", "x86-64-v4"},
+    {"znver4", "x86-64-v4+avx512bf16"},
+    {"znver5", "x86-64-v4+avx512bf16"},
 };
 
 #else
 
 static const char *const neon_features[] = {"neon", NULL};
 static const Level levels[] = {
-    {"armv8-a", "-mcpu= of a lower level (there is none)", {4, 32}, neon_features}};
+    {"armv8-a", "-mcpu= of a lower level (there is none)", {4, 32, false}, neon_features}};
 static const char *const processors[][2] = {
     {"cortex-a72", "armv8-a"},  {"cortex-a76", "armv8-a"},  {"neoverse-n1", "armv8-a"},
     {"neoverse-n2", "armv8-a"}, {"neoverse-v1", "armv8-a"}, {"neoverse-v2", "armv8-a"},
@@ -69,8 +81,10 @@ static const Level *find_level(const char *name) {
   return NULL;
 }
 
-/* LLVM calls the baseline of aarch64 "generic". */
+/* LLVM calls the baseline of aarch64 "generic"; what we add to a level of its is a feature to it.
+ */
 static const char *llvm_name(const Level *l) {
+  if (l->vec.dot_bf16) return "x86-64-v4";
   return strncmp(l->name, "arm", 3) ? l->name : "generic";
 }
 
@@ -81,6 +95,7 @@ static const CpuTarget *make(Arena *a, const char *name, const Level *l, const c
   t->level = llvm_name(l);
   t->tune = tune;
   t->lower = l->lower;
+  t->more = l->vec.dot_bf16 ? "+avx512bf16" : NULL;
   t->features = l->features;
   return t;
 }
@@ -99,11 +114,22 @@ static bool has_level(const char *all, const Level *l) {
   return true;
 }
 
+static const Level *level_of(const char *processor) { /* NULL: not in the table */
+  for (int i = 0; i < PROCESSORS; i++)
+    if (!strcmp(processors[i][0], processor)) return find_level(processors[i][1]);
+  return NULL;
+}
+
+/* Instructions for bf16 are there on more processors than they pay on (docs/why/dot-bf16.md). */
+static bool pays(const Level *l, const char *processor) {
+  return !l->vec.dot_bf16 || l == level_of(processor);
+}
+
 static const CpuTarget *native(Arena *a, const char **why) {
   char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
   const Level *best = NULL;
   for (int i = 0; i < LEVELS; i++)
-    if (has_level(features, &levels[i])) best = &levels[i];
+    if (has_level(features, &levels[i]) && pays(&levels[i], cpu)) best = &levels[i];
   const CpuTarget *t = NULL;
   if (best)
     t = make(a, arena_printf(a, "native:%s", best->name), best, arena_text(a, cpu, strlen(cpu)));
@@ -130,11 +156,8 @@ const CpuTarget *cpu_target(Arena *a, const char *name, const char **why) {
   if (!strcmp(name, "native")) return native(a, why);
   const Level *l = find_level(name);
   if (l) return make(a, l->name, l, llvm_name(l));
-  for (int i = 0; i < PROCESSORS; i++)
-    if (!strcmp(processors[i][0], name)) {
-      l = find_level(processors[i][1]);
-      return make(a, arena_printf(a, "%s:%s", name, l->name), l, processors[i][0]);
-    }
+  l = level_of(name);
+  if (l) return make(a, arena_printf(a, "%s:%s", name, l->name), l, name);
   return unknown(a, name, why);
 }
 
@@ -144,8 +167,11 @@ const Target *cpu_target_info(const CpuTarget *t) { return &t->base; }
  * addresses are a base and constants, invariants stand outside of loops already.  The step is as
  * fast without; LLVM has no other way to say so than its flags. */
 void target_init(int opt) {
-  static const char *const flags[] = {"mpcc", "-disable-lsr", "-disable-cgp",
-                                      "-disable-machine-licm", "-disable-machine-cse",
+  static const char *const flags[] = {"mpcc",
+                                      "-disable-lsr",
+                                      "-disable-cgp",
+                                      "-disable-machine-licm",
+                                      "-disable-machine-cse",
                                       "-disable-machine-sink"};
   if (opt < 3) LLVMParseCommandLineOptions(sizeof flags / sizeof *flags, flags, "");
   LLVMInitializeNativeTarget();

@@ -50,7 +50,10 @@ def levels():
     v4 = cpu_has("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
     if not v4:
         print("left out: -mcpu=x86-64-v4 (this CPU lacks AVX-512)")
-    return ["x86-64-v3"] + ["x86-64-v4"] * v4 + ["native"]
+    dots = v4 and cpu_has("avx512_bf16")
+    if not dots:
+        print("left out: -mcpu=x86-64-v4+avx512bf16 (this CPU lacks AVX512-BF16)")
+    return (["x86-64-v3"] + ["x86-64-v4"] * v4 + ["x86-64-v4+avx512bf16"] * dots + ["native"])
 
 
 # ---- compiling -----------------------------------------------------------------------------------

@@ -219,11 +219,10 @@ static const int64_t shapes[][4] = {
 };
 
 static void run_all(Bench *t, const GemmTarget *target, VecInfo vec) {
-  static const GemmElem elems[][2] = {{GEMM_F32, GEMM_F32},  {GEMM_BF16, GEMM_BF16},
-                                      {GEMM_F16, GEMM_F16},  {GEMM_BF16, GEMM_F32},
-                                      {GEMM_F32, GEMM_F16},  {GEMM_BF16, GEMM_F16},
-                                      {GEMM_F32, GEMM_BF16}, {GEMM_F16, GEMM_F32},
-                                      {GEMM_F16, GEMM_BF16}};
+  static const GemmElem elems[][2] = {
+      {GEMM_F32, GEMM_F32},  {GEMM_BF16, GEMM_BF16}, {GEMM_F16, GEMM_F16},
+      {GEMM_BF16, GEMM_F32}, {GEMM_F32, GEMM_F16},   {GEMM_BF16, GEMM_F16},
+      {GEMM_F32, GEMM_BF16}, {GEMM_F16, GEMM_F32},   {GEMM_F16, GEMM_BF16}};
   uint64_t variant = 0;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
     for (int transposed = 0; transposed < 4; transposed++, variant++) {
@@ -252,11 +251,30 @@ static void run_large(Bench *t, const GemmTarget *target, VecInfo vec) {
                   .k_chunk = 256,
                   .ta = i & 1,
                   .tb = i >> 1,
-                  .a = i % 3 ? GEMM_BF16 : GEMM_F32,
-                  .b = i % 2 ? GEMM_F16 : GEMM_BF16,
+                  .a = i % 3 || vec.dot_bf16 ? GEMM_BF16 : GEMM_F32,
+                  .b = i % 2 && !vec.dot_bf16 ? GEMM_F16 : GEMM_BF16,
                   .vec = vec};
     run_case(t, s, target, 7u + (uint64_t)i);
   }
+}
+
+/* Pairs of bf16 in one instruction: every shape, every transpose. */
+static void run_dots(Bench *t, const GemmTarget *target, VecInfo vec) {
+  uint64_t variant = 0;
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    for (int transposed = 0; transposed < 4; transposed++, variant++) {
+      GemmSpec s = {.m = shapes[i][0],
+                    .n = shapes[i][1],
+                    .k = shapes[i][2],
+                    .k_chunk = shapes[i][3],
+                    .a = GEMM_BF16,
+                    .b = GEMM_BF16,
+                    .ta = transposed & 1,
+                    .tb = transposed >> 1,
+                    .vec = vec};
+      run_case(t, s, target, variant * 5);
+    }
+  run_large(t, target, vec);
 }
 
 int main(void) {
@@ -265,15 +283,19 @@ int main(void) {
   char *features = LLVMGetHostCPUFeatures();
   bool wide = strstr(features, "+avx512f") != NULL && strstr(features, "+avx512vl") != NULL;
   bool fma = strstr(features, "+fma") != NULL && strstr(features, "+avx2") != NULL;
+  bool dots = strstr(features, "+avx512bf16") != NULL;
   LLVMDisposeMessage(features);
   if (!fma) return 77;
   GemmTarget host = {NULL, NULL, NULL, NULL};
   GemmTarget avx2 = {"x86-64-v3", "-avx512f", NULL, NULL};
   GemmTarget plain = {"x86-64-v3", "", NULL, NULL};
-  if (wide) run_all(&t, &host, (VecInfo){16, 32});
-  if (wide) run_large(&t, &host, (VecInfo){16, 32});
-  run_all(&t, &avx2, (VecInfo){8, 16});
-  run_case(&t, (GemmSpec){.m = 14, .n = 27, .k = 35, .k_chunk = 16, .tb = true, .vec = {4, 16}},
+  if (wide) run_all(&t, &host, (VecInfo){16, 32, false});
+  if (wide) run_large(&t, &host, (VecInfo){16, 32, false});
+  if (wide && dots) run_dots(&t, &host, (VecInfo){16, 32, true});
+  else printf("left out: vdpbf16ps, which this processor lacks\n");
+  run_all(&t, &avx2, (VecInfo){8, 16, false});
+  run_case(&t,
+           (GemmSpec){.m = 14, .n = 27, .k = 35, .k_chunk = 16, .tb = true, .vec = {4, 16, false}},
            &plain, 1);
   printf("%d gemms, %d wrong\n", t.cases, t.failures);
   return t.failures != 0;
