@@ -317,13 +317,6 @@ static Val call_scan(Sema *s, const Builtin *b, const Call *c) {
   return give(&x, build_loop(&x));
 }
 
-ValueId scan_draw(Sema *s, ValueId draw, const Turn *turn) {
-  if (!turn) return draw;
-  draw = scan_draw(s, draw, turn->around);
-  ValueId trip = build_constant(&s->b, type_scalar(DT_i32), (double)turn->trip);
-  return build2(&s->b, OP_add, build2(&s->b, OP_mul, draw, trip), turn->index);
-}
-
 /* ---- what loops go over ---------------------------------------------------------------------- */
 
 static Val call_iota(Sema *s, const Builtin *b, const Call *c) {

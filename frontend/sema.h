@@ -381,11 +381,6 @@ Val custom_grad_end(CustomGrad *c, Val result); /* the result, whose gradient is
 Val builtin_call(Sema *s, const Builtin *b, const Call *c);
 void builtins_bind(Sema *s, Scope *sc);
 
-/* ---- builtin_loop.c ---- */
-/* The number of a draw in the scans from `turn` outwards, of that of the entry: draw · n + i for
- * each. */
-ValueId scan_draw(Sema *s, ValueId draw, const Turn *turn);
-
 /* ---- modifiers.c ---- */
 typedef struct ModifierRule {
   const char *word;

@@ -7,8 +7,10 @@ after one step from fresh state the moment `PATH:m` is 0.9 * 0 + g, the gradient
 Trajectories: 20 steps with short batches in between and a learning rate that falls to 0.  Adam's
 update of a weight whose gradients all but vanish is the sign of rounding errors, in PyTorch's f32
 just as in ours (it is printed beside ours); so labels are drawn at random, which keeps gradients
-alive, and one of the two Adams has an eps that they do not drown in.
+alive, and one of the two Adams has an eps that they do not drown in.  Micro-batches (accumulate) take
+the steps of the whole batches.
 """
+import re
 import tempfile
 from pathlib import Path
 
@@ -169,10 +171,22 @@ def compiled_trajectory(model, weights):
     return {"losses": np.array(losses), **{p: model.get(p) for p in weights}}
 
 
-def check_trajectory(folder, name):
+def in_micro_batches(source, times):
+    """The same rows a step, in so many micro-batches: the same sums in another order."""
+    text, n = re.subn(r"batch B = 64", f"batch B = {64 // times}\\n  accumulate {times}",
+                      source.read_text())
+    assert n == 1, "the program has no batch of 64"
+    path = source.with_name(f"{source.stem}_{times}.mp")
+    path.write_text(text)
+    return path
+
+
+def check_trajectory(folder, name, times=1):
     text, optimizer, lr = OPTIMIZERS[name]
     source = with_optimizer(folder, name, text)
-    model = Model(compile_to(folder / (name + ".so"), source, "--precision=f32", SMALL))
+    if times > 1:
+        source, name = in_micro_batches(source, times), f"{name} in {times}"
+    model = Model(compile_to(folder / (source.stem + ".so"), source, "--precision=f32", SMALL))
     weights = weights_of(model, np.random.default_rng(3))
     want = torch_trajectory(weights, optimizer, lr)
     got = evaluated_trajectory(emit("optimize", source, "--precision=f32", SMALL), weights)
@@ -189,6 +203,8 @@ def main():
             check_gradients(Path(name), rows)
         for optimizer in OPTIMIZERS:
             check_trajectory(Path(name), optimizer)
+        for times in 2, 16:
+            check_trajectory(Path(name), "momentum", times)
 
 
 if __name__ == "__main__":
