@@ -296,12 +296,13 @@ static void test_signals(Checks *c) {
   expect(c, 0, "step-", "ls int");
   expect(c, 143, "", "timeout --preserve-status -s TERM 0.5 " FOREVER "--save term");
   expect(c, 0, "step-", "ls term");
-  expect(
-      c, 130, "!eval", /* a long evaluation is left, too */
-      "head -c 12000016 /dev/zero >z; printf '\\0\\0\\15\\2\\0\\17\\102\\100\\0\\0\\0\\3' >bx.idx;"
-      "head -c 12000000 z >>bx.idx; printf '\\0\\0\\15\\1\\0\\17\\102\\100' >by.idx;"
-      "head -c 4000000 z >>by.idx; timeout --preserve-status -s INT 0.15 ./t " DATA
-      "--quiet --steps 1 --threads 1 --eval-data x=bx.idx --eval-data y=by.idx");
+  expect(c, 130, "!eval", /* a long evaluation is left, too: ten million rows of zeros */
+         "printf '\\0\\0\\15\\2\\0\\230\\226\\200\\0\\0\\0\\3' >bx.idx;"
+         "printf '\\0\\0\\15\\1\\0\\230\\226\\200' >by.idx;"
+         "truncate -s 120000012 bx.idx; truncate -s 40000008 by.idx;"
+         "timeout --preserve-status -s INT 0.1 ./t " DATA
+         "--quiet --steps 1 --threads 1 --eval-data x=bx.idx --eval-data y=by.idx; r=$?;"
+         "rm bx.idx by.idx; exit $r");
   expect(c, 137, "SIGUSR1: no --save directory",
          FOREVER "& p=$!; sleep 0.5; kill -USR1 $p; sleep 0.3; kill -9 $p; wait $p");
   expect(c, 0, "step-",
