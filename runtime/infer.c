@@ -33,6 +33,14 @@ typedef struct Infer {
 
 static const CliArgs *args(const Infer *f) { return f->run->args; }
 
+/* Does axis 0 count the rows of the batch?  Functions run with full batches, so their tensors need
+ * no mark of it. */
+static bool by_rows(const Infer *f, const mp_tensor *t) {
+  return t->ndim && (!t->rows || (f->entry->batch && t->dims[0] == f->entry->batch));
+}
+
+static int64_t full_batch(const Infer *f) { return f->entry->batch ? f->entry->batch : 1; }
+
 /* ---- inputs ---- */
 
 static int find_entry(Infer *f) {
@@ -105,11 +113,11 @@ static int read_file(Infer *f, uint32_t i, const char *path) {
   if (mp_file_open(&in->file, path, &err) ||
       mp_source_open(&in->source, &in->file, &d, t, NULL, &err))
     return cli_error(args(f), CLI_FAILED, "%s", err.text);
-  int64_t rows = in->source.rows, want = t->rows ? t->dims[0] : f->rows;
+  int64_t rows = in->source.rows, want = by_rows(f, t) ? f->rows : t->dims[0];
   if (want && rows != want)
     return cli_error(args(f), CLI_FAILED, "'%s' has %lld rows, expected %lld", path,
                      (long long)rows, (long long)want);
-  if (!t->rows) f->rows = rows;
+  if (by_rows(f, t)) f->rows = rows;
   return CLI_OK;
 }
 
@@ -137,20 +145,23 @@ static int check_given(const Infer *f) {
 
 /* ---- running ---- */
 
-static void fill_inputs(const Infer *f, int64_t first, int64_t rows) {
+/* Behind the last row of the files that row stands again. */
+static void fill_inputs(const Infer *f, int64_t first) {
   for (uint32_t i = 0; i < f->entry->n_inputs; i++) {
     const mp_tensor *t = &f->entry->inputs[i];
     const Input *in = &f->inputs[i];
     if (!in->source.at) continue;
-    int64_t from = t->rows ? 0 : first, n = t->rows ? in->source.rows : rows;
-    for (int64_t r = 0; r < n; r++)
-      mp_source_row(&in->source, from + r, in->batch + (uint64_t)r * in->source.row_bytes);
+    int64_t from = by_rows(f, t) ? first : 0;
+    for (int64_t r = 0; r < t->dims[0]; r++) {
+      int64_t row = from + r < in->source.rows ? from + r : in->source.rows - 1;
+      mp_source_row(&in->source, row, in->batch + (uint64_t)r * in->source.row_bytes);
+    }
   }
 }
 
-static int run_batch(Infer *f, int64_t rows) {
+static int run_batch(Infer *f) {
   CliRun *r = f->run;
-  mp_run run = {.struct_size = sizeof run, .rows = rows, .draw = f->draw++};
+  mp_run run = {.struct_size = sizeof run, .rows = full_batch(f), .draw = f->draw++};
   int status = MP_OK;
   for (uint32_t i = 0; i < f->entry->n_inputs && !status; i++)
     status = r->api->bind(r->ctx, f->index, i, f->inputs[i].batch,
@@ -166,7 +177,7 @@ static bool is_value(const Infer *f, uint32_t i) {
 /* The result as it is over all rows. */
 static mp_tensor whole(const Infer *f, uint32_t i) {
   mp_tensor t = f->entry->outputs[i].tensor;
-  if (!t.rows && t.ndim) t.dims[0] = f->rows;
+  if (by_rows(f, &t)) t.dims[0] = f->rows;
   return t;
 }
 
@@ -175,12 +186,12 @@ static int keep_results(Infer *f, int64_t first, int64_t rows) {
     const mp_tensor *t = &f->entry->outputs[i].tensor;
     mp_view v;
     if (!is_value(f, i)) continue;
-    if (t->rows && f->rows > f->entry->batch)
+    if (!by_rows(f, t) && f->rows > full_batch(f))
       return cli_error(args(f), CLI_FAILED, "'%s' cannot be joined over %lld rows: at most %lld",
-                       t->name, (long long)f->rows, (long long)f->entry->batch);
+                       t->name, (long long)f->rows, (long long)full_batch(f));
     if (f->run->api->output(f->run->ctx, f->index, i, &v)) return cli_ctx_error(f->run);
     uint64_t row = mp_row_bytes(t);
-    if (t->rows) memcpy(f->results[i], v.data, mp_tensor_bytes(t));
+    if (!by_rows(f, t)) memcpy(f->results[i], v.data, mp_tensor_bytes(t));
     else memcpy(f->results[i] + row * (uint64_t)first, v.data, row * (uint64_t)rows);
   }
   return CLI_OK;
@@ -213,7 +224,7 @@ static int give_results(const Infer *f) {
 }
 
 static int infer_rows(Infer *f) {
-  int64_t batch = f->entry->batch ? f->entry->batch : 1;
+  int64_t batch = full_batch(f);
   if (!f->rows) f->rows = batch;
   for (uint32_t i = 0; i < f->entry->n_outputs; i++) {
     mp_tensor t = whole(f, i);
@@ -222,8 +233,8 @@ static int infer_rows(Infer *f) {
   }
   for (int64_t first = 0; first < f->rows; first += batch) {
     int64_t rows = f->rows - first < batch ? f->rows - first : batch;
-    fill_inputs(f, first, rows);
-    int status = run_batch(f, rows);
+    fill_inputs(f, first);
+    int status = run_batch(f);
     if (!status) status = keep_results(f, first, rows);
     if (status) return status;
   }
@@ -254,7 +265,7 @@ static int find_tokens(const Infer *f, uint32_t *out, uint64_t *n) {
   for (*out = 0; *out < f->entry->n_outputs; ++*out) {
     const mp_tensor *t = &f->entry->outputs[*out].tensor;
     if (!is_value(f, *out) || !is_int(t->dtype)) continue;
-    *n = (t->rows ? mp_tensor_bytes(t) : mp_row_bytes(t)) / mp_type_of(t->dtype)->size;
+    *n = (by_rows(f, t) ? mp_row_bytes(t) : mp_tensor_bytes(t)) / mp_type_of(t->dtype)->size;
     return CLI_OK;
   }
   return cli_error(args(f), CLI_USAGE, "--text: %s gives no ints", f->entry->name);
@@ -298,7 +309,7 @@ static int infer_text(Infer *f, uint32_t input, mp_text *text) {
   int64_t times = args(f)->tokens ? (args(f)->tokens + (int64_t)n - 1) / (int64_t)n : 1;
   for (int64_t k = 0; k < times && !status; k++) {
     put_text(f, input, text, length);
-    status = run_batch(f, 1);
+    status = run_batch(f);
     if (!status) status = append_tokens(f, output, n, text);
   }
   if (!status) putchar('\n');
@@ -314,7 +325,7 @@ static int start_text(Infer *f) {
   int status = find_input(f, "--text", given->at[0].name, &input);
   if (status) return status;
   const mp_tensor *t = &f->entry->inputs[input];
-  if (!is_int(t->dtype) || t->rows || t->ndim < 2)
+  if (!is_int(t->dtype) || !by_rows(f, t) || t->ndim < 2)
     return cli_error(args(f), CLI_USAGE, "--text: '%s' is not rows of ints", t->name);
   status = read_text(f, given->at[0].value, &text);
   if (!status) status = infer_text(f, input, &text);
