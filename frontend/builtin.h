@@ -29,8 +29,8 @@ typedef struct BuiltinTable {
 #define BUILTIN_TABLE(table)                                                                       \
   { table, sizeof(table) / sizeof *(table) }
 
-extern const BuiltinTable builtin_math, builtin_shape, builtin_reduce, builtin_loss, builtin_list,
-    builtin_loop, builtin_train;
+extern const BuiltinTable builtin_math, builtin_shape, builtin_fill, builtin_reduce, builtin_loss,
+    builtin_list, builtin_loop, builtin_train;
 
 /* ---- builtins.c ---- */
 uint32_t call_positional(const Call *c); /* how many positional arguments */

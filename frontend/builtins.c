@@ -80,9 +80,9 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 
 /* ---- the tables ------------------------------------------------------------------------------ */
 
-static const BuiltinTable *const tables[] = {&builtin_math, &builtin_shape, &builtin_reduce,
-                                             &builtin_loss, &builtin_list,  &builtin_loop,
-                                             &builtin_train};
+static const BuiltinTable *const tables[] = {&builtin_math,   &builtin_shape, &builtin_fill,
+                                             &builtin_reduce, &builtin_loss,  &builtin_list,
+                                             &builtin_loop,   &builtin_train};
 
 Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
   if (!check_args(s, b, c)) return val_bad();
@@ -106,11 +106,9 @@ static const char *const later[] = {
 static const struct {
   const char *name, *where;
 } elsewhere[] = {
-    {"zeros", "an initializer"},      {"ones", "an initializer"},
-    {"full", "an initializer"},       {"normal", "an initializer"},
-    {"uniform", "an initializer"},    {"he_normal", "an initializer"},
-    {"he_uniform", "an initializer"}, {"xavier_uniform", "an initializer"},
-    {"orthogonal", "an initializer"},
+    {"normal", "an initializer"},         {"uniform", "an initializer"},
+    {"he_normal", "an initializer"},      {"he_uniform", "an initializer"},
+    {"xavier_uniform", "an initializer"}, {"orthogonal", "an initializer"},
 };
 
 static const char *name_of(Sema *s, const char *text) {
