@@ -30,7 +30,7 @@ typedef struct BuiltinTable {
   { table, sizeof(table) / sizeof *(table) }
 
 extern const BuiltinTable builtin_math, builtin_shape, builtin_fill, builtin_reduce, builtin_loss,
-    builtin_list, builtin_loop, builtin_train;
+    builtin_random, builtin_attention, builtin_list, builtin_loop, builtin_train;
 
 /* ---- builtins.c ---- */
 uint32_t call_positional(const Call *c); /* how many positional arguments */
@@ -46,6 +46,10 @@ Val call_extreme_along(Sema *s, const Builtin *b, const Call *c); /* max, min ov
 /* ---- pattern.c ---- */
 Val call_rearrange(Sema *s, const Builtin *b, const Call *c);
 Val call_einsum(Sema *s, const Builtin *b, const Call *c);
+
+/* ---- builtin_random.c ---- */
+ValueId build_dropout(Sema *s, ValueId x, double rate); /* x itself outside of training */
+bool take_rate(Sema *s, const Arg *a, double *rate);
 
 /* ---- builtin_loss.c ---- */
 /* An index outside 0 … n-1 on a real row: nothing commits and the run says where. */

@@ -26,12 +26,7 @@ static ValueId draw(const Init *i, Op op) {
   Sema *s = i->s;
   uint64_t site = hash_bytes(i->p->path, strlen(i->p->path), hash_bytes("init", 4, 0));
   ValueId seed[2];
-  for (int k = 0; k < 2; k++) {
-    const char *word = k ? "hi" : "lo";
-    seed[k] = graph_entry_arg(s->g, s->entry, ARG_seed, word);
-    if (seed[k] == NO_ID)
-      seed[k] = graph_add_entry_arg(s->g, s->entry, ARG_seed, word, type_scalar(DT_i32), (Loc){0});
-  }
+  seed_words(s, seed);
   Attr a = attr_int(AT_site, (int64_t)(site >> 1));
   return build_typed(&s->b, op, i->p->type, 2, seed, 1, &a);
 }

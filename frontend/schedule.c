@@ -16,8 +16,8 @@ static const char *word(Sema *s, const char *text) {
 }
 
 /* In entry init: what is built for a moment. */
-static void add_step_counter(Sema *s) {
-  State st = {.path = word(s, "step"), .kind = STATE_counter, .type = type_scalar(DT_i32)};
+void counter_add(Sema *s, const char *name) {
+  State st = {.path = word(s, name), .kind = STATE_counter, .type = type_scalar(DT_i32)};
   if (graph_state(s->g, st.path)) return;
   vec_push(s->arena, &s->g->states, st);
   int init = graph_entry_find(s->g, ENTRY_init);
@@ -32,7 +32,7 @@ static ValueId argument(Sema *s, ArgRole role, const char *name, Type t, Loc loc
 }
 
 ValueId steps_done(Sema *s) {
-  add_step_counter(s);
+  counter_add(s, "step");
   ValueId step = argument(s, ARG_state, "step", type_scalar(DT_i32), (Loc){0});
   return build_cast(&s->b, step, DT_f32);
 }

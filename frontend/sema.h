@@ -203,6 +203,13 @@ typedef struct Turn { /* of a scan whose body is being built */
   const struct Turn *around;
 } Turn;
 
+/* Where a random draw stands: each call and each draw in it has a number, so that a draw's key depends
+ * neither on the entry nor on what other calls do. */
+typedef struct Site {
+  uint64_t path; /* hash of the numbers from the entry's code inward */
+  uint32_t next; /* number of the next call or draw in this one */
+} Site;
+
 struct Sema {
   Arena *arena;
   Strings *strings;
@@ -230,6 +237,7 @@ struct Sema {
   bool deciding;          /* a condition is evaluated: a tensor is wrong there, whatever its rows */
   bool training, fitting; /* what the program reads by these names */
   const Turn *turn;       /* the innermost scan */
+  Site site;              /* of the call at hand */
   uint32_t faults;        /* of indices, in the entry */
   const char *total;      /* "loss" or "metric" while one is evaluated */
   bool named_loss;        /* a loss is called `loss` */
@@ -402,6 +410,11 @@ void modifiers_apply(Sema *s, Scope *sc, const Ast *mods, ModifierRules rules, v
 bool modifier_bool(Sema *s, Scope *sc, const Ast *modifier, bool *value);
 bool modifier_value(Sema *s, Scope *sc, const Ast *modifier, Val *value);
 
+/* ---- builtin_random.c ---- */
+void seed_words(Sema *s, ValueId *words); /* two i32[] */
+Site site_enter(Sema *s);                 /* a call; what to leave to */
+void site_leave(Sema *s, Site outer);
+
 /* ---- declare.c ---- */
 void declare_file(Sema *s, const Ast *file);
 Scope *file_scope(Sema *s); /* own names above imported ones above builtins */
@@ -439,6 +452,7 @@ bool glob_matches(const Glob *glob, const char *path);
 bool glob_of_params(Sema *s, const Ast *a, Glob *glob);
 
 /* ---- schedule.c ---- */
+void counter_add(Sema *s, const char *name); /* the state, and its 0 in init, if it is not there */
 ValueId steps_done(Sema *s); /* f32[]: updates before this one */
 ValueId schedule_value(Sema *s, Val v, Loc loc);
 /* The value of the hyperparameter in the entry being built, a result of train_step. */

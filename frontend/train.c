@@ -202,6 +202,7 @@ void phase_begin(Sema *s, Scope *sc, const char *name, Loc loc) {
   s->training = p->kind == ENTRY_step;
   s->named_loss = false;
   s->faults = 0;
+  s->site = (Site){0};
   s->work = 0; /* bounded for each entry */
   s->building = true;
   states_begin(s);

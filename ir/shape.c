@@ -271,6 +271,12 @@ static bool shape_argmax(Shape *s) {
   return true;
 }
 
+/* The first operand's; the others are settings. */
+static bool shape_first(Shape *s) {
+  *s->res = operand(s, 0);
+  return true;
+}
+
 /* x[…, n], scale[n], bias[n] */
 static bool shape_norm(Shape *s) {
   Type x = operand(s, 0);

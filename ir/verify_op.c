@@ -59,12 +59,23 @@ static bool verify_axis(const Check *c) {
          refuse(c, "axis %lld of %d", (long long)axis, out(c).rank);
 }
 
-static bool verify_random(const Check *c) {
-  if (kind(out(c)) != 'f') return refuse(c, "draws are floats");
-  for (uint32_t i = 0; i < c->n->nops; i++)
+/* Operands from … are the words of the seed and the draw. */
+static bool are_words(const Check *c, uint32_t from) {
+  for (uint32_t i = from; i < c->n->nops; i++)
     if (in(c, i).rank || kind(in(c, i)) != 'i')
-      return refuse(c, "the seed must be two integers of rank 0");
+      return refuse(c, "seed and draw must be integers of rank 0");
   return true;
+}
+
+static bool verify_random(const Check *c) {
+  return kind(out(c)) == 'f' ? are_words(c, 0) : refuse(c, "draws are floats");
+}
+
+static bool verify_dropout(const Check *c) {
+  double rate = node_float(c->n, AT_rate, -1);
+  if (kind(in(c, 0)) != 'f') return refuse(c, "operand must be floats");
+  if (!(rate >= 0 && rate < 1)) return refuse(c, "the rate must be from 0 to below 1");
+  return are_words(c, 1);
 }
 
 /* ---- views and casts ------------------------------------------------------------------------ */

@@ -90,13 +90,18 @@ static NodeId *find_slot(Cse *c, NodeId id) {
 
 static void merge_block(Cse *c, BlockId id);
 
+/* Bits are cheaper drawn where they are used than kept from the forward pass to the backward. */
+static bool is_drawn_anew(const Node *n) {
+  return (op_flags[n->op] & F_RANDOM) && (op_flags[n->op] & F_EW);
+}
+
 /* True: an earlier node does the work of this one. */
 static bool merge_node(Cse *c, NodeId id) {
   Node *n = &c->g->nodes.at[id];
   for (uint32_t i = 0; i < n->nops; i++)
     if (c->map[n->ops[i]] != NO_ID) n->ops[i] = c->map[n->ops[i]];
   put_operands_in_order(c->g, n);
-  if (n->nblocks || !n->nres || (op_flags[n->op] & F_STATE)) return false;
+  if (n->nblocks || !n->nres || (op_flags[n->op] & F_STATE) || is_drawn_anew(n)) return false;
   NodeId *slot = find_slot(c, id);
   if (*slot == NO_ID) {
     *slot = id;

@@ -103,3 +103,13 @@ static void vjp_norm(Grad *r, bool center) {
 
 void vjp_layer_norm(Grad *r) { vjp_norm(r, true); }
 void vjp_rms_norm(Grad *r) { vjp_norm(r, false); }
+
+/* ---- draws --------------------------------------------------------------------------------- */
+
+/* Linear in x: the same draw drops the same elements of d, and nothing is kept for it. */
+void vjp_dropout(Grad *r) {
+  Node n = r->b.g->nodes.at[r->node];
+  ValueId ops[4] = {r->dy};
+  for (uint32_t i = 1; i < n.nops; i++) ops[i] = n.ops[i];
+  grad_give(r, 0, build(bd(r), OP_dropout, n.nops, ops, n.nattrs, n.attrs));
+}

@@ -172,26 +172,38 @@ static ValueId element_index(Builder *b, Type t) {
   return index;
 }
 
-/* Philox counts the elements in row-major order, so the draws do not depend on the dims. */
-static ValueId expand_draw(Builder *b, const Node *n, Type result, Op from_bits) {
+/* Philox counts the elements in row-major order, so the draws do not depend on the dims.  word: the
+ * seed's two, then perhaps the draw. */
+static ValueId draw(Builder *b, const Node *n, uint32_t first, Type t, Op from_bits) {
   uint64_t site = (uint64_t)node_int(n, AT_site, 0);
-  Type t = type_with(result, DT_i32);
+  t = type_with(t, DT_i32);
   t.unit = 0;
-  ValueId word[5] = {element_index(b, t)};
-  for (int i = 0; i < 2; i++) {
-    word[1 + i] = build_splat(b, build_cast(b, n->ops[i], DT_i32), t);
+  ValueId word[6] = {element_index(b, t)};
+  for (uint32_t i = 0; i < 2; i++) {
+    word[1 + i] = build_splat(b, build_cast(b, n->ops[first + i], DT_i32), t);
     word[3 + i] = build_constant(b, t, (double)(int32_t)(uint32_t)(site >> 32 * i));
   }
-  ValueId y = build1(b, from_bits, build(b, OP_philox, 5, word, 0, NULL));
-  return build_cast(b, y, (DType)result.dtype);
+  bool numbered = n->nops > first + 2;
+  word[5] = numbered ? build_splat(b, build_cast(b, n->ops[first + 2], DT_i32), t)
+                     : build_constant(b, t, 0);
+  return build1(b, from_bits, build(b, OP_philox, 6, word, 0, NULL));
 }
 
 static ValueId expand_uniform(Builder *b, const Node *n, Type result) {
-  return expand_draw(b, n, result, OP_bits_to_uniform);
+  return build_cast(b, draw(b, n, 0, result, OP_bits_to_uniform), (DType)result.dtype);
 }
 
 static ValueId expand_normal(Builder *b, const Node *n, Type result) {
-  return expand_draw(b, n, result, OP_bits_to_normal);
+  return build_cast(b, draw(b, n, 0, result, OP_bits_to_normal), (DType)result.dtype);
+}
+
+static ValueId expand_dropout(Builder *b, const Node *n, Type result) {
+  double rate = node_float(n, AT_rate, 0);
+  ValueId x = build_cast(b, n->ops[0], DT_f32);
+  ValueId u = draw(b, n, 1, result, OP_bits_to_uniform);
+  ValueId keep = build2(b, OP_ge, u, build_like(b, u, rate));
+  ValueId y = build2(b, OP_mul, x, build_like(b, u, 1 / (1 - rate))), none = build_like(b, y, 0);
+  return build_cast(b, build_select(b, keep, y, none), (DType)result.dtype);
 }
 
 /* N_r / N is at most 1, so no row's seed exceeds S. */

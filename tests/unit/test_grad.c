@@ -88,6 +88,9 @@ static const Recipe recipe_layer_norm = {
 static const Recipe recipe_rms_norm = {
     .p = "2,3,5", .q = "5", .z = "2,3,5", .lo = -2, .hi = 2,
     .body = "%z = OP %p, %q {eps=0.01} : f32[2,3,5]"};
+static const Recipe recipe_dropout = {
+    .p = "3,40", .z = "3,40", .lo = -2, .hi = 2, .more = ", %i: i32[] = input \"word\"",
+    .body = "%z = OP %p, %i, %i, %i {site=7, rate=0.25} : f32[3,40]"};
 static const Recipe recipe_matmul = {
     .p = "3,4", .q = "4,2", .z = "3,2", .lo = -2, .hi = 2,
     .body = "%z = OP %p, %q {k_chunk=256} : f32[3,2]"};
