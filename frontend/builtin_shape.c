@@ -49,7 +49,8 @@ static Val call_reshape(Sema *s, const Builtin *b, const Call *c) {
 /* Axis numbers of a list or tuple of ints, negative ones from the end; each axis once. */
 static bool read_perm(Sema *s, const Arg *a, int rank, int64_t *perm) {
   uint32_t seen = 0;
-  bool ok = (a->val.kind == VAL_LIST || a->val.kind == VAL_TUPLE) && a->val.list.n == (uint32_t)rank;
+  bool ok =
+      (a->val.kind == VAL_LIST || a->val.kind == VAL_TUPLE) && a->val.list.n == (uint32_t)rank;
   for (int i = 0; ok && i < rank; i++) {
     Val v = a->val.list.at[i];
     ok = v.kind == VAL_INT && v.i >= -rank && v.i < rank;
@@ -173,8 +174,9 @@ static Val call_split(Sema *s, const Builtin *b, const Call *c) {
   if (!read_axis(s, c, t.rank, &axis) || mixes_rows(s, x, axis, c->loc, b->name)) return val_bad();
   Val n = c->arg[1].val;
   if (n.kind != VAL_INT || n.i < 1 || !t.rank || t.dim[axis] % n.i) {
-    diag_error(s->diag, c->arg[1].loc, "%s of %s: a number of parts that divides the axis is wanted",
-               b->name, val_describe(s, c->arg[0].val));
+    diag_error(s->diag, c->arg[1].loc,
+               "%s of %s: a number of parts that divides the axis is wanted", b->name,
+               val_describe(s, c->arg[0].val));
     return val_bad();
   }
   if (!sema_work(s, c->loc, (uint32_t)n.i)) return val_bad();
@@ -193,7 +195,8 @@ static bool count_arg(Sema *s, const Builtin *b, const Arg *a, int64_t *n) {
   *n = a->val.kind == VAL_INT ? a->val.i : 0;
   if (*n >= 1 && *n <= INT32_MAX) return true;
   if (a->val.kind != VAL_BAD)
-    diag_error(s->diag, a->loc, "%s wants a positive int, not %s", b->name, val_describe(s, a->val));
+    diag_error(s->diag, a->loc, "%s wants a positive int, not %s", b->name,
+               val_describe(s, a->val));
   return false;
 }
 

@@ -80,9 +80,10 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 
 /* ---- the tables ------------------------------------------------------------------------------ */
 
-static const BuiltinTable *const tables[] = {
-    &builtin_math,   &builtin_shape,     &builtin_fill, &builtin_reduce, &builtin_loss,
-    &builtin_random, &builtin_attention, &builtin_list, &builtin_loop,   &builtin_train};
+static const BuiltinTable *const tables[] = {&builtin_math,      &builtin_shape, &builtin_fill,
+                                             &builtin_reduce,    &builtin_loss,  &builtin_random,
+                                             &builtin_attention, &builtin_list,  &builtin_loop,
+                                             &builtin_train,     &builtin_write};
 
 Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
   if (!check_args(s, b, c)) return val_bad();

@@ -116,9 +116,10 @@ static bool take_all(Indexing *x, const Ast *list) {
     if (a->kind == AST_REST) {
       int left = x->whole.rank - x->axis - (int)(list->len - i - 1);
       if (rest || a->name || left < 0) {
-        diag_error(x->s->diag, a->loc, "%s", a->name ? "a named run of dims is no index"
-                                             : rest  ? "`...` stands here twice"
-                                                     : "more indices than axes");
+        diag_error(x->s->diag, a->loc, "%s",
+                   a->name ? "a named run of dims is no index"
+                   : rest  ? "`...` stands here twice"
+                           : "more indices than axes");
         return false;
       }
       rest = true;

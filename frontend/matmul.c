@@ -11,8 +11,8 @@ static bool are_matrices(Sema *s, const ValueId *v, Loc loc, const char *what) {
   const char *left = val_describe(s, val_tensor(v[0])), *right = val_describe(s, val_tensor(v[1]));
   bool floats = dtype_kind[a.dtype] == 'f' && dtype_kind[b.dtype] == 'f';
   if (!floats || a.rank < 2 || b.rank < 2) {
-    diag_error(s->diag, loc, "%s of %s and %s: floats [..., i, k] and [..., k, o] are wanted%s", what,
-               left, right, floats ? "" : ", write f32(x)");
+    diag_error(s->diag, loc, "%s of %s and %s: floats [..., i, k] and [..., k, o] are wanted%s",
+               what, left, right, floats ? "" : ", write f32(x)");
     return false;
   }
   int64_t inner = a.dim[a.rank - 1];

@@ -79,7 +79,8 @@ static bool read_side(Pattern *p, Side *s, bool groups) {
         if (!add_atom(p, s)) return false;
       if (!*p->at) return fail(p, open, "this `(` is never closed", NULL);
       p->at++;
-      if (!s->n || s->atom[s->n - 1].group != s->groups) return fail(p, open, "nothing in `()`", NULL);
+      if (!s->n || s->atom[s->n - 1].group != s->groups)
+        return fail(p, open, "nothing in `()`", NULL);
     } else if (!add_atom(p, s)) return false;
     s->groups++;
   }
@@ -136,8 +137,8 @@ static bool solve_group(const Pattern *p, Side *s, int group, int64_t size) {
   }
   if (open && known && size % known == 0) open->size = size / known;
   else if (open || known != size)
-    return fail(p, first->at, arena_printf(p->s->arena, "this is an axis of size %lld", (long long)size),
-                NULL);
+    return fail(p, first->at,
+                arena_printf(p->s->arena, "this is an axis of size %lld", (long long)size), NULL);
   return true;
 }
 
@@ -193,8 +194,8 @@ static bool together(const Pattern *p, const Side *s, Type *t) {
   for (int i = 0; i < s->n; i++) {
     int g = s->atom[i].group;
     if (i == s->rows && t->dim[g] != 1)
-      return fail(p, s->atom[i].at, "the rows of the batch must stay whole: put first in `()`:",
-                  s->atom[i].name);
+      return fail(p, s->atom[i].at,
+                  "the rows of the batch must stay whole: put first in `()`:", s->atom[i].name);
     if (i == s->rows) t->rows = (int8_t)g;
     t->dim[g] *= s->atom[i].size;
   }
@@ -341,7 +342,7 @@ static ValueId as_matrices(Einsum *e, int k, const Side *leading) {
   append(&to, k ? &inner : &own, true);
   append(&to, k ? &own : &inner, true);
   return to.groups > MAX_RANK || to.n > MOST_ATOMS ? NO_ID
-                                                  : rearranged(&e->p, &e->in[k], &to, e->v[k]);
+                                                   : rearranged(&e->p, &e->in[k], &to, e->v[k]);
 }
 
 /* The product's axes, leading, rows, columns, in the result's order. */

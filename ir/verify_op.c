@@ -125,7 +125,8 @@ static bool lies_in(const Check *c, Type part, Type whole) {
     bool small = step != 0 && llabs(step) <= (1LL << 40) && llabs(first) <= (1LL << 40);
     int64_t last = small ? first + (n - 1) * step : -1;
     bool inside = small && first >= 0 && first < whole.dim[i] && last >= 0 && last < whole.dim[i];
-    if (n && !inside) return refuse(c, "axis %d goes beyond its %lld places", i, (long long)whole.dim[i]);
+    if (n && !inside)
+      return refuse(c, "axis %d goes beyond its %lld places", i, (long long)whole.dim[i]);
     if (i == part.rows && (first != 0 || step != 1 || n != whole.dim[i]))
       return refuse(c, "cuts the axis of the real rows");
   }
@@ -390,9 +391,10 @@ static bool kernel_scatter(const Kernel *k) {
 }
 
 static bool verify_kernel(const Check *c) {
-  static bool (*const rules[])(const Kernel *) = {
-      [FORM_map] = kernel_map, [FORM_reduce] = kernel_reduce, [FORM_gemm] = kernel_gemm,
-      [FORM_scatter] = kernel_scatter};
+  static bool (*const rules[])(const Kernel *) = {[FORM_map] = kernel_map,
+                                                  [FORM_reduce] = kernel_reduce,
+                                                  [FORM_gemm] = kernel_gemm,
+                                                  [FORM_scatter] = kernel_scatter};
   Kernel k = {.c = *c, .body = &c->g->blocks.at[c->n->blocks[0]]};
   return kernel_form(&k) && kernel_borders(&k) && kernel_nodes(&k) && rules[k.form](&k);
 }
