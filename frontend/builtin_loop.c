@@ -317,20 +317,8 @@ static Val call_scan(Sema *s, const Builtin *b, const Call *c) {
   return give(&x, build_loop(&x));
 }
 
-/* ---- what loops go over ---------------------------------------------------------------------- */
-
-static Val call_iota(Sema *s, const Builtin *b, const Call *c) {
-  Val n = c->arg[0].val;
-  Type t = type_make(DT_i32, 1, &n.i);
-  if (n.kind == VAL_INT && n.i >= 0 && n.i <= INT32_MAX) return val_tensor(build_iota(&s->b, t, 0));
-  diag_error(s->diag, c->arg[0].loc, "%s(n) counts to an int, not to %s", b->name,
-             val_describe(s, n));
-  return val_bad();
-}
-
 static const Builtin table[] = {
     BUILTIN("scan", 1, MOST_CARRIES + 1, .call = call_scan, .named = "over axis reverse"),
-    BUILTIN("iota", 1, 1, .call = call_iota),
 };
 
 const BuiltinTable builtin_loop = BUILTIN_TABLE(table);

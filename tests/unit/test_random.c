@@ -21,9 +21,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MOST_LINES = 16, VECTOR = 1, MATRIX = 2, TURNED = 4, HALF = 8 };
+enum { MOST_LINES = 16, MOST_WIDTH = 40 };
+enum {
+  VECTOR = 1,
+  MATRIX = 2,
+  TURNED = 4,
+  EVEN = 8,
+  HALF = 16 | EVEN,
+  DOUBLE = 32,
+  FOUR = 64 | EVEN
+};
 
-/* %a, %b: earlier values of one width; %p: a parameter of the line's own; %h: half the width. */
+/* %a, %b: earlier values of one width; %p: a parameter of the line's own; %h: half the width of a.
+ * The result is as wide as a, or as a trait says. */
 static const struct {
   const char *form;
   int traits;
@@ -55,6 +65,27 @@ static const struct {
     {"%a @ transpose(%p)", TURNED},
     {"sum(reshape(%a, [B, 2, %h]), axis: 1)", HALF},
     {"sum(reshape(%a, [B, %h, 2]), axis: 2)", HALF},
+    {"gelu(%a)", 0},
+    {"gelu_tanh(%a)", 0},
+    {"silu(%a)", 0},
+    {"erf(%a)", 0},
+    {"softplus(%a)", 0},
+    {"sin(%a) + cos(%b)", 0},
+    {"rsqrt(%a * %a + 0.5)", 0},
+    {"log1p(%a * %a)", 0},
+    {"abs(%a)", 0},
+    {"clamp(%a, -1.0, 1.0)", 0},
+    {"lerp(%a, %b, 0.3)", 0},
+    {"layer_norm(%a)", 0},
+    {"rms_norm(%a)", 0},
+    {"log_softmax(%a)", 0},
+    {"einsum(\"b i, i o -> b o\", %a, %p)", MATRIX},
+    {"%p[argmax(%a)] + sum(%a, axis: 1, keep: true)", MATRIX},
+    {"rearrange(%a, \"b (h e) -> b (e h)\", h: 2)", EVEN},
+    {"%a[:, :%h]", HALF},
+    {"%a[:, %h:]", HALF},
+    {"concat([%a, %b], axis: 1)", DOUBLE},
+    {"reshape(reshape(%a, [B, 2, %h]) @ transpose(reshape(%b, [B, 2, %h])), [B, 4])", FOUR},
 };
 
 static const char *const infer[] = {
@@ -107,10 +138,11 @@ static void add_line(Random *r, uint64_t *s) {
   int values = r->lines + 1, a = (int)next(s, (uint32_t)values), op = (int)next(s, COUNT(ops));
   Line l = {op, a, partner(r, s, values, a), width_of(r, a)};
   if (ops[op].traits & (MATRIX | TURNED)) l.width = widths[next(s, COUNT(widths))];
-  if (ops[op].traits & HALF) {
-    if (l.width % 2) return;
-    l.width /= 2;
-  }
+  int traits = ops[op].traits;
+  if ((traits & EVEN && l.width % 2) || (traits & DOUBLE && 2 * l.width > MOST_WIDTH)) return;
+  if ((traits & HALF) == HALF) l.width /= 2;
+  if (traits & DOUBLE) l.width *= 2;
+  if ((traits & FOUR) == FOUR) l.width = 4;
   r->line[r->lines++] = l;
 }
 
@@ -156,7 +188,7 @@ static void put_line(Text *t, const Random *r, int i) {
     if (*c == 'a') put_value(t, l.a);
     if (*c == 'b') put_value(t, l.b);
     if (*c == 'p') text_printf(t, "p%d", i + 1);
-    if (*c == 'h') text_printf(t, "%d", l.width);
+    if (*c == 'h') text_printf(t, "%d", width_of(r, l.a) / 2);
   }
   text_add(t, "\n");
 }
