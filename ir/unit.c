@@ -6,7 +6,8 @@
  *
  *   any       as stated: only who makes a constant knows what it stands for
  *   none      operands without scale, result without scale (exp, log, softmax, …)
- *   same      operands of one exponent, which is the result's (add, max, sum, …)
+ *   same      operands of one exponent, which is the result's: what is linear (add, sum, transpose) or
+ *             holds for S > 0 (abs, max, relu)
  *   product   exponents add            quotient  they subtract           root  it halves
  *   compare   operands of one exponent, result without scale             drop  result without scale
  *   select    as `same` over x and y   matmul    product, the accumulator has it too
