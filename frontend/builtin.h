@@ -30,7 +30,8 @@ typedef struct BuiltinTable {
   { table, sizeof(table) / sizeof *(table) }
 
 extern const BuiltinTable builtin_math, builtin_shape, builtin_fill, builtin_reduce, builtin_loss,
-    builtin_random, builtin_attention, builtin_list, builtin_loop, builtin_train, builtin_write;
+    builtin_random, builtin_attention, builtin_list, builtin_loop, builtin_train, builtin_write,
+    builtin_data;
 
 /* ---- builtins.c ---- */
 uint32_t call_positional(const Call *c); /* how many positional arguments */

@@ -5,7 +5,7 @@
  * source as long as its file (`text: u8[_]`) is read through windows(text, T) or lanes(text, T)
  * alone, which make the input: T + 1 elements an example.
  */
-#include "frontend/sema.h"
+#include "frontend/builtin.h"
 
 #include <string.h>
 
@@ -94,6 +94,65 @@ static void source(Sema *s, Scope *sc, const Ast *field, bool from_file) {
   scope_bind(s, sc, key->name, source_value(s, sc, key, field->kid[FIELD_TYPE], from_file),
              key->loc);
 }
+
+/* ---- readers of one long row ----------------------------------------------------------------- */
+
+/* Each example is T + 1 elements of the file. */
+static ValueId read_stream(Sema *s, const Builtin *b, const Call *c, ReadKind kind) {
+  const Val *of = &c->arg[0].val;
+  int64_t length = c->arg[1].val.i;
+  if (of->kind != VAL_STREAM || c->arg[1].val.kind != VAL_INT || length < 1) {
+    diag_error(s->diag, c->whole,
+               "%s(text, T) wants a source `text: u8[_]` and an int of at least 1", b->name);
+    return NO_ID;
+  }
+  if (graph_entry_arg(s->g, s->entry, ARG_input, of->stream->name) != NO_ID) {
+    diag_error(s->diag, c->whole, "`%s` is read twice: one windows() or lanes() is its reader",
+               of->stream->name);
+    return NO_ID;
+  }
+  DataSource d = *of->stream;
+  d.kind = kind;
+  d.length = length;
+  add_source(s, d);
+  Type t = type_make((DType)d.type.dtype, 2, (int64_t[]){s->batch, length + 1});
+  return add_input(s, d.name, t, d.loc).tensor;
+}
+
+/* Elements from `first` on, one less than there are. */
+static Val all_but_one(Sema *s, ValueId input, int64_t first) {
+  Type t = value_type(s->g, input);
+  t.dim[1]--;
+  return val_tensor(build_slice(&s->b, input, t, (int64_t[]){0, first}, (int64_t[]){1, 1}));
+}
+
+/* tokens, targets = windows(text, T): the targets are the tokens one further. */
+static Val call_windows(Sema *s, const Builtin *b, const Call *c) {
+  ValueId v = read_stream(s, b, c, READ_windows);
+  if (v == NO_ID) return val_bad();
+  s->b.loc = c->loc;
+  return val_list(s->arena, VAL_TUPLE, 2, (Val[]){all_but_one(s, v, 0), all_but_one(s, v, 1)});
+}
+
+/* tokens, targets, fresh = lanes(text, T): fresh is true where a row does not go on. */
+static Val call_lanes(Sema *s, const Builtin *b, const Call *c) {
+  ValueId v = read_stream(s, b, c, READ_lanes);
+  if (v == NO_ID) return val_bad();
+  const char *name = c->arg[0].val.stream->name;
+  char *fresh = arena_printf(s->arena, "%s.fresh", name);
+  Val third = add_input(s, intern(s->strings, fresh, strlen(fresh)), type_make(DT_i1, 1, &s->batch),
+                        c->loc);
+  s->b.loc = c->loc;
+  return val_list(s->arena, VAL_TUPLE, 3,
+                  (Val[]){all_but_one(s, v, 0), all_but_one(s, v, 1), third});
+}
+
+static const Builtin readers[] = {
+    BUILTIN("windows", 2, 2, .call = call_windows),
+    BUILTIN("lanes", 2, 2, .call = call_lanes),
+};
+
+const BuiltinTable builtin_data = BUILTIN_TABLE(readers);
 
 /* ---- the blocks ------------------------------------------------------------------------------ */
 

@@ -144,6 +144,87 @@ def check_split(folder, flags):
     print(f"held out: 10 rows, loss {found} as NumPy has it", flush=True)
 
 
+# ---- windows -------------------------------------------------------------------------------------
+
+TOKENS = """version 1
+config T = 4
+model M {
+  w: param[T] = zeros()
+  fn f [B](t: f32[B, T]) -> [B] = sum(t * w, axis: 1)
+}
+train M {
+  batch B = 4
+  data {
+    text: TYPE[_]
+    tokens, targets = windows(text, T)
+  } split(last, 0.25)
+  epochs 1
+  loss (f(f32(tokens)) - 1)^2
+  metric first = f32(tokens[:, 0])
+  metric last = f32(targets[:, T - 1])
+  optimizer sgd(lr: 1e-9)
+}
+"""
+
+
+def build_tokens(folder, name, kind, lanes=False):
+    text = TOKENS.replace("TYPE", kind)
+    if lanes:
+        text = text.replace("targets = windows", "targets, fresh = lanes")
+        text = text.replace("  metric first", "  metric start = fresh\n  metric first")
+    path = folder / f"{name}.mp"
+    path.write_text(text)
+    return compile_to(folder / name, path)
+
+
+def run_tokens(folder, program, file):
+    log = folder / "tokens.log"
+    run(program, "--data", file, "--quiet", "--log", log)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in lines if "eval" not in line], lines[-1]
+
+
+def check_kind(folder, rows, kind, file):
+    """59 windows of 4 tokens; the last 14 are held out, the others are 11 batches of 4 and 1."""
+    steps, last = run_tokens(folder, build_tokens(folder, kind, kind), file)
+    assert len(steps) == 12 and last["rows"] == 14, (len(steps), last)
+    sums = [sum(s[n] * (4 if s["step"] < 12 else 1) for s in steps) for n in ("first", "last")]
+    assert np.allclose(sums, [rows[:45, 0].sum(), (rows[:45, 3] + 1).sum()], rtol=1e-6), sums
+    assert math.isclose(last["first"], rows[45:, 0].mean(), rel_tol=1e-6), last
+    order = [s["first"] for s in steps]
+    assert order != sorted(order), "not shuffled"
+
+
+def check_lanes(folder, rows, file):
+    """44 of the 45 windows in 4 stretches of 11, 12 of the 14 that are held out in 4 of 3."""
+    steps, last = run_tokens(folder, build_tokens(folder, "lanes", "u16", True), file)
+    lanes, held = rows[:44].reshape(4, 11, 4), rows[45:57].reshape(4, 3, 4)
+    assert [s["first"] for s in steps] == [lanes[:, i, 0].mean() for i in range(11)], steps
+    assert [s["start"] for s in steps] == [1] + [0] * 10, steps
+    assert last["rows"] == 12 and math.isclose(last["first"], held[:, :, 0].mean()), last
+    assert math.isclose(last["start"], 1 / 3, rel_tol=1e-6), last
+
+
+def check_windows(folder):
+    tokens = np.arange(240) + 5
+    rows = tokens[:236].reshape(59, 4)
+    (folder / "bytes.txt").write_bytes(tokens.astype("u1").tobytes())
+    (folder / "tokens.bin").write_bytes(tokens.astype("<u2").tobytes())
+    np.save(folder / "tokens.npy", tokens.astype("<u4"))
+    check_kind(folder, rows, "u8", folder / "bytes.txt")
+    check_kind(folder, rows, "u16", folder / "tokens.bin")
+    check_kind(folder, rows, "u32", folder / "tokens.npy")
+    check_lanes(folder, rows, folder / "tokens.bin")
+    out = run(folder / "u16", "--data", folder / "bytes.txt", "--quiet")  # 120 tokens, 29 windows
+    assert "(7 rows)" in out, out
+    for size, words in (241, "its 241 bytes are not whole elements of 2 (u16[n])"), \
+            (8, "has 4 elements; a window of 4 needs 5"):
+        (folder / "wrong.bin").write_bytes(bytes(size))
+        out = run(folder / "u16", "--data", folder / "wrong.bin", code=1)
+        assert words in out, out
+    print("windows of u8, u16, u32, held out and shuffled; lanes in their order", flush=True)
+
+
 # ---- resuming ------------------------------------------------------------------------------------
 
 
@@ -365,6 +446,7 @@ def main():
         program = build(folder, "net")
         flags = check_formats(folder, program)
         check_split(folder, flags)
+        check_windows(folder)
         check_resume(folder, program, flags)
         check_weights(folder, program, flags)
         check_infer(folder, program)
