@@ -81,7 +81,7 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const BuiltinTable *const tables[] = {&builtin_math,      &builtin_shape, &builtin_fill,
-                                             &builtin_reduce,    &builtin_loss,  &builtin_random,
+                                             &builtin_reduce,    &builtin_loss, &builtin_random, &builtin_attention,  &builtin_random,
                                              &builtin_attention, &builtin_list,  &builtin_loop,
                                              &builtin_train,     &builtin_write, &builtin_data};
 

@@ -65,6 +65,7 @@ static const struct {
     {"%a @ transpose(%p)", TURNED},
     {"sum(reshape(%a, [B, 2, %h]), axis: 1)", HALF},
     {"sum(reshape(%a, [B, %h, 2]), axis: 2)", HALF},
+    {"dropout(%a, 0.25)", 0},
     {"gelu(%a)", 0},
     {"gelu_tanh(%a)", 0},
     {"silu(%a)", 0},
@@ -93,6 +94,7 @@ static const char *const infer[] = {
     "  fn g(x: [B, width], s: f32) -> [B, classes] = f(x) * s\n",
     "  fn g(x: [B, width], s: f32) -> [B, classes] =\n"
     "    scan(fn (h, i) = tanh(f(x) + h * s), f(x), over: iota(3))\n",
+    "  fn g(x: [B, width]) -> i32[4, B] = scan(fn (i) = categorical(f(x)), over: iota(4))\n",
     "  fn g(h: [B, classes], xs: [B, 3, width]) -> ([B, classes], [B, 3, classes]) =\n"
     "    scan(fn (h, x) {\n      z = f(x) + h\n      return z, tanh(z)\n"
     "    }, h, over: xs, axis: 1, reverse: true)\n",
