@@ -6,8 +6,9 @@
    MPCC_LONG=1: against GradScaler itself, of the current PyTorch from PyPI.
 2. Compiled: `bf16 scale(2^k)`, k = 0 … 16, has the states of `bf16`, bit for bit; f16 those of
    k = 0 where its cotangents stay in range.
-3. Compiled: an infinity in the data or in a weight changes nothing but S and the counters; halves
-   commit the bits of the whole step; a run that cannot get on says which tensor was the first.
+3. Compiled: an infinity in the data or in a weight changes nothing but S, the counters and with
+   them the next step's draws; halves commit the bits of the whole step; a run that cannot get on
+   says which tensor was the first.
 """
 import json
 import subprocess
@@ -21,8 +22,8 @@ from mpcc_model import FINITE, GAUGE, Model
 from support import (BIN, LONG, MLP, Evaluator, check_same_bits_sees, compile_to, images_like,
                      same_bits)
 
-PASSES = ("simplify, grad, optimize, simplify, cse, dce, expand, simplify, cse, dce, group, precision, "
-          "order, schedule")
+PASSES = ("simplify, grad, optimize, simplify, cse, dce, expand, simplify, cse, dce, group, "
+          "precision, order, schedule")
 
 GRAPH = """graph "script"
 train precision f32 scale dynamic {scale}
@@ -321,8 +322,9 @@ def check_infinity(library):
     equal(good, after, "grad_norm", *EXEMPT)
     assert after["scale"] == good["scale"] / 2 and after["attempt"] == good["attempt"] + 1
     assert after["skipped"] == 1 and after["clean"] == 0
-    finite = [name for (name, role), v in m.outputs("train_step").items() if role == FINITE and not v]
-    assert finite[0] == "loss:loss", finite
+    found = m.outputs("train_step").items()
+    wrong = [name for (name, role), value in found if role == FINITE and not value]
+    assert wrong[0] == "loss:loss", wrong
 
     weight = m.get("a.weight").copy()
     broken = weight.copy()
@@ -335,6 +337,25 @@ def check_infinity(library):
     assert m.run("train_step", **batch(rng)).committed
     assert m.get("scale") == good["scale"] / 4 and m.get("skipped") == 0 and m.get("step") == 2
     print("an infinity moves S and the counters alone", flush=True)
+
+
+def check_fresh_draws(library):
+    """Behind a skipped step the same weights see the same rows through another dropout mask."""
+    rng = np.random.default_rng(8)
+    data, bad = batch(rng), batch(rng)
+    bad["x"][0, 0] = np.inf
+    losses = []
+    for skips in 0, 1, 1:
+        m = Model(library, 1)
+        m.init(1)
+        m.hyper("steps", 10)
+        for _ in range(skips):
+            assert not m.run("train_step", **bad).committed
+        r = m.run("train_step", **data)
+        assert r.committed and m.get("step") == 1 and m.get("attempt") == 1 + skips
+        losses.append(r.loss)
+    assert losses[0] != losses[1] and losses[1] == losses[2], losses
+    print("a skipped step is followed by fresh draws", flush=True)
 
 
 def check_halves(library):
@@ -381,8 +402,8 @@ def check_diagnosis(folder, model):
     x[:, 3] = np.nan
     np.save(folder / "x.npy", x)
     np.save(folder / "t.npy", np.zeros(64, np.int32))
-    run = subprocess.run([program, "--data", f"x={folder / 'x.npy'}", "--data",
-                          f"t={folder / 't.npy'}", "--steps", "100"], text=True, capture_output=True)
+    data = [f"--data={name}={folder / name}.npy" for name in ("x", "t")]
+    run = subprocess.run([program, *data, "--steps", "100"], text=True, capture_output=True)
     line = STEPPED[:STEPPED.index("loss cross")].count("\n") + 1
     assert run.returncode == 1, run
     assert "20 steps in a row" in run.stderr and f"stepped.mp:{line}:" in run.stderr, run.stderr
@@ -397,6 +418,9 @@ def check_compiled(folder):
     model.write_text(STEPPED)
     library = compile_to(folder / "stepped.so", model, halves=True)
     check_infinity(library)
+    dropout = folder / "dropout.mp"
+    dropout.write_text(STEPPED.replace("relu(a(x))", "dropout(relu(a(x)), 0.5)"))
+    check_fresh_draws(compile_to(folder / "dropout.so", dropout))
     check_halves(library)
     check_diagnosis(folder, model)
 
