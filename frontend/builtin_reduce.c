@@ -118,7 +118,10 @@ static void to_end(int rank, int axis, int64_t *perm, int64_t *back) {
 
 /* softmax, log_softmax, argmax, logsumexp: ops along the last axis. */
 static Val call_along_axis(Sema *s, const Builtin *b, const Call *c) {
-  ValueId x = float_arg(s, b, &c->arg[0]);
+  bool ints = b->op == OP_argmax && val_is_tensor(c->arg[0].val) &&
+              dtype_kind[val_type(s, c->arg[0].val).dtype] == 'i';
+  ValueId x = ints ? tensor_of(s, c->arg[0].val, c->arg[0].loc) : float_arg(s, b, &c->arg[0]);
+  if (ints && x != NO_ID) x = tensor_widen(s, x);
   int axis;
   if (x == NO_ID || !one_axis(s, b, c, x, &axis)) return val_bad();
   int rank = value_type(s->g, x).rank;

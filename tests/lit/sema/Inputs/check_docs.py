@@ -33,7 +33,8 @@ train M {
 
 USES = {"features": " + sum(features(x), axis: 1)", "closer": " + closer(x)",
         "gap": " + sum(gap(x), axis: 1)",
-        "bent": " + sum(bent(x), axis: 1)"}
+        "bent": " + sum(bent(x), axis: 1)",
+        "mixed": " + sum(mixed(x), axis: 1)"}
 
 
 def compile(mpcc, text):
