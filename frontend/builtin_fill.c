@@ -1,5 +1,5 @@
-/* builtin_fill.c: zeros[B, d](), ones[n](), full[n](v): tensors of one number.  Without dims the
- * same names are initializers. */
+/* builtin_fill.c: zeros[B, d](), ones[n](), full[n](v): tensors of one number; full takes the
+ * element type of v: an int gives i32.  Without dims the same names are initializers. */
 #include "frontend/builtin.h"
 
 #include <float.h>
@@ -12,34 +12,53 @@ static int8_t batch_axis(const Sema *s, const Ast *dims, Type t) {
   return -1;
 }
 
-static Val fill(Sema *s, const Builtin *b, const Call *c, double value) {
-  Type t;
+static bool fill_type(Sema *s, const Builtin *b, const Call *c, DType d, Type *t) {
   if (!c->dims) {
     diag_error(s->diag, c->whole, "as a value %s wants dims: %s[B, d](%s)", b->name, b->name,
                b->most ? "v" : "");
-    return val_bad();
+    return false;
   }
   if (!s->building) {
     diag_error(s->diag, c->whole,
-               "tensors are computed in functions and in `train`, not in "
-               "declarations");
-    return val_bad();
+               "tensors are computed in functions and in `train`, not in declarations");
+    return false;
   }
-  if (!shape_eval(s, c->scope, c->dims, DT_f32, &t)) return val_bad();
-  t.rows = batch_axis(s, c->dims, t);
-  ValueId v = build_constant(&s->b, t, value);
+  if (!shape_eval(s, c->scope, c->dims, d, t)) return false;
+  t->rows = batch_axis(s, c->dims, *t);
+  return true;
+}
+
+static Val filled(Sema *s, const Call *c, ValueId scalar, Type t) {
+  ValueId v = build_splat(&s->b, scalar, t);
   dims_declare(s, v, c->dims);
   return val_tensor(v);
 }
 
-static Val call_zeros(Sema *s, const Builtin *b, const Call *c) { return fill(s, b, c, 0); }
-static Val call_ones(Sema *s, const Builtin *b, const Call *c) { return fill(s, b, c, 1); }
+static Val fill(Sema *s, const Builtin *b, const Call *c, DType d, double value) {
+  Type t;
+  if (!fill_type(s, b, c, d, &t)) return val_bad();
+  return filled(s, c, build_constant(&s->b, type_scalar(d), value), t);
+}
+
+static Val call_zeros(Sema *s, const Builtin *b, const Call *c) { return fill(s, b, c, DT_f32, 0); }
+static Val call_ones(Sema *s, const Builtin *b, const Call *c) { return fill(s, b, c, DT_f32, 1); }
 
 static Val call_full(Sema *s, const Builtin *b, const Call *c) {
-  double f;
-  if (val_number(c->arg[0].val, &f) && (fabs(f) <= FLT_MAX || isinf(f))) return fill(s, b, c, f);
-  diag_error(s->diag, c->arg[0].loc, "%s of %s: a number that fits in f32 is wanted", b->name,
-             val_describe(s, c->arg[0].val));
+  Val v = c->arg[0].val;
+  double f = 0;
+  bool number = val_number(v, &f),
+       whole = v.kind == VAL_INT && v.i >= INT32_MIN && v.i <= INT32_MAX;
+  if (whole) return fill(s, b, c, DT_i32, f);
+  if (number && v.kind == VAL_FLOAT && (fabs(f) <= FLT_MAX || isinf(f)))
+    return fill(s, b, c, DT_f32, f);
+  if (val_is_tensor(v) && !val_type(s, v).rank) {
+    Type t;
+    if (!fill_type(s, b, c, (DType)val_type(s, v).dtype, &t)) return val_bad();
+    ValueId x = tensor_of(s, v, c->arg[0].loc);
+    return x == NO_ID ? val_bad() : filled(s, c, x, t);
+  }
+  diag_error(s->diag, c->arg[0].loc, "%s of %s: a number that fits in i32 or f32 is wanted",
+             b->name, val_describe(s, v));
   return val_bad();
 }
 

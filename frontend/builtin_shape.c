@@ -1,12 +1,21 @@
 /* builtin_shape.c: functions that move elements.  Rows of the batch stay whole and in order. */
 #include "frontend/builtin.h"
 
-/* Rows stay whole and in order where the batch is the first axis before and after and is only
+/* The first axis that may hold the batch: what stands in front of it has size 1. */
+static int leading_axis(const Sema *s, Type t) {
+  int axis = 0;
+  while (s->batch > 1 && axis + 1 < t.rank && t.dim[axis] == 1) axis++;
+  return axis;
+}
+
+/* Rows stay whole and in order where the batch is the leading axis before and after and is only
  * multiplied: row r's elements are one run in both. */
 static bool keeps_rows(Sema *s, Type from, Type *to, Loc loc) {
   if (from.rows < 0) return true;
-  to->rows = 0;
-  if (from.rows == 0 && to->rank && to->dim[0] % s->batch == 0) return true;
+  int axis = leading_axis(s, *to);
+  to->rows = (int8_t)axis;
+  bool led = from.rows == 0 || from.rows == leading_axis(s, from);
+  if (led && to->rank && to->dim[axis] % s->batch == 0) return true;
   diag_error(s->diag, loc, "reshape mixes the rows of the batch: its axis must stay the first");
   return false;
 }
