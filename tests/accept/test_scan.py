@@ -31,7 +31,32 @@ def near(got, want, tol):
     assert not np.abs(np.asarray(got, np.float64) - want).max() > tol, np.abs(got - want).max()
 
 
-def check(m, rng, tol):
+def decoded(m, first):
+    e, out, seen, t = m.get("e").astype(np.float64), [], [], first
+    for _ in range(5):
+        x = e[t]
+        seen.append(x)
+        score = np.einsum("nbd,bd->bn", np.array(seen), x)
+        a = np.exp(score - score.max(1, keepdims=True))
+        y = np.einsum("bn,nbd->bd", a / a.sum(1, keepdims=True), np.array(seen))
+        t = (cell(m, y, x) @ e.T).argmax(1)
+        out.append(t)
+    return np.array(out).T
+
+
+def check_sample(m):
+    """With equal logits 64 draws of 11 are all the same with probability 11^-63; a token that has
+    another's logit less 1e4 is never drawn."""
+    z = np.zeros((3, 11), np.float32)
+    z[:, 4] = -1e4
+    m.run("sample", z=z)
+    drawn = np.array(value(m, "sample", "0"))
+    assert drawn.shape == (64, 3) and all(len(set(column)) > 1 for column in drawn.T)
+    assert ((0 <= drawn) & (drawn < 11) & (drawn != 4)).all()
+    return drawn
+
+
+def check(m, rng, tol, exact):
     """A cell's derivative by h is at most |w| < 4: 7 steps carry an error of one by less than 7·4^7
     in the worst case, by far less on such data; tol is a few hundred units of the type."""
     h = rng.standard_normal((3, 4), dtype=np.float32)
@@ -53,7 +78,13 @@ def check(m, rng, tol):
     m.run("read", x=h)
     assert np.array_equal(value(m, "read", "w"), m.get("w"))
     assert np.array_equal(value(m, "read", "x"), h)
-    return [np.array(v) for e in ("forward", "backward", "nested") for v in m.outputs(e).values()]
+    first = rng.integers(0, 11, 3, dtype=np.int32)
+    m.run("decode", first=first)
+    if exact:  # no two logits are as near as the errors
+        assert np.array_equal(value(m, "decode", "0"), decoded(m, first))
+    drawn = check_sample(m)
+    return [drawn] + [np.array(v) for e in ("forward", "backward", "nested", "decode")
+                      for v in m.outputs(e).values()]
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +94,7 @@ with tempfile.TemporaryDirectory() as folder:
         for threads in 1, 3:
             m = Model(lib, threads=threads)
             m.init(3)
-            all_bits.append(check(m, np.random.default_rng(1), tol))
+            all_bits.append(check(m, np.random.default_rng(1), tol, precision == "f32"))
             m.close()
         assert all(np.array_equal(a, b) for a, b in zip(*all_bits)), "threads change bits"
         print(f"{precision}: scans agree with NumPy to {tol}; 1 and 3 threads agree bit for bit")
