@@ -16,24 +16,6 @@ typedef struct Attention {
   bool may_be_empty; /* a row may have nothing to attend to */
 } Attention;
 
-/* q's leading axes are all's; of k and v those may be absent. */
-static bool spread_leading(Attention *a, ValueId *x, const Arg *arg) {
-  Sema *s = a->s;
-  Type q = value_type(s->g, a->q), t = value_type(s->g, *x), want = q;
-  if (t.rank < 2 || t.rank > q.rank) return false;
-  int64_t axes[MAX_RANK];
-  want.dim[q.rank - 2] = t.dim[t.rank - 2];
-  want.dim[q.rank - 1] = t.dim[t.rank - 1];
-  for (int i = 0; i < t.rank; i++) {
-    axes[i] = q.rank - t.rank + i;
-    if (t.dim[i] != want.dim[axes[i]]) return false;
-  }
-  if (t.rows >= 0 && t.rows + q.rank - t.rank != q.rows) return false;
-  s->b.loc = arg->loc;
-  *x = build_broadcast(&s->b, *x, want, axes);
-  return true;
-}
-
 static bool take_tensors(Attention *a) {
   Sema *s = a->s;
   const Arg *arg = a->c->arg;
@@ -42,8 +24,7 @@ static bool take_tensors(Attention *a) {
     if ((*x[i] = float_arg(s, a->b, &arg[i])) == NO_ID) return false;
   Type q = value_type(s->g, a->q), k = value_type(s->g, a->k), v = value_type(s->g, a->v);
   bool fits = q.rank >= 2 && k.rank >= 2 && v.rank >= 2 && (q.rows < 0 || q.rows < q.rank - 2) &&
-              q.dim[q.rank - 1] == k.dim[k.rank - 1] && k.dim[k.rank - 2] == v.dim[v.rank - 2] &&
-              spread_leading(a, &a->k, &arg[1]) && spread_leading(a, &a->v, &arg[2]);
+              q.dim[q.rank - 1] == k.dim[k.rank - 1] && k.dim[k.rank - 2] == v.dim[v.rank - 2];
   if (fits) return true;
   const char *of[3];
   for (int i = 0; i < 3; i++) of[i] = val_describe(s, arg[i].val);
@@ -53,6 +34,15 @@ static bool take_tensors(Attention *a) {
       "the leading axes equal or absent in k and v",
       of[0], of[1], of[2]);
   return false;
+}
+
+/* q k', whose leading axes broadcast as those of `@`. */
+static ValueId products(Attention *a) {
+  int64_t perm[MAX_RANK];
+  int rank = value_type(a->s->g, a->k).rank;
+  for (int i = 0; i < rank; i++) perm[i] = i < rank - 2 ? i : 2 * rank - 3 - i;
+  ValueId v[2] = {a->q, build_transpose(&a->s->b, a->k, perm)};
+  return matmul_build(a->s, v, a->c->loc, "attention");
 }
 
 static bool take_bool(Attention *a, const char *name, bool *on) {
@@ -128,15 +118,16 @@ static Val call_attention(Sema *s, const Builtin *b, const Call *c) {
   if (!take_tensors(&a) || (drop && !take_rate(s, drop, &rate))) return val_bad();
   s->b.loc = c->loc;
   Type q = value_type(s->g, a.q);
-  ValueId products = build_matmul(&s->b, a.q, a.k, false, true);
+  if ((a.scores = products(&a)) == NO_ID) return val_bad();
   double scale = 1 / sqrt((double)q.dim[q.rank - 1]);
-  a.scores = build2(&s->b, OP_mul, products, build_like(&s->b, products, scale));
+  a.scores = build2(&s->b, OP_mul, a.scores, build_like(&s->b, a.scores, scale));
   Type t = value_type(s->g, a.scores);
   ValueId i = build_iota(&s->b, t, t.rank - 2), j = build_iota(&s->b, t, t.rank - 1), keep;
   if (!apply_score(&a, i, j) || !take_masks(&a, i, j, &keep)) return val_bad();
   s->b.loc = c->loc;
   ValueId p = build_dropout(s, probabilities(&a, keep), rate);
-  return val_tensor(build_matmul(&s->b, p, a.v, false, false));
+  ValueId y = matmul_build(s, (ValueId[]){p, a.v}, c->loc, b->name);
+  return y == NO_ID ? val_bad() : val_tensor(y);
 }
 
 static const Builtin table[] = {

@@ -1,6 +1,8 @@
 /* builtin_reduce.c: functions along axes. */
 #include "frontend/builtin.h"
 
+#include <math.h>
+
 static bool take_axis(Sema *s, Val v, int rank, Loc loc, bool *axes) {
   if (v.kind == VAL_INT && v.i >= -rank && v.i < rank) {
     axes[v.i < 0 ? v.i + rank : v.i] = true;
@@ -133,6 +135,42 @@ static Val call_along_axis(Sema *s, const Builtin *b, const Call *c) {
   return val_tensor(whole ? build_transpose(&s->b, y, back) : y);
 }
 
+/* ---- the largest k --------------------------------------------------------------------------- */
+
+enum { MOST_TOP = 64 };
+
+static ValueId with_last_axis(Sema *s, ValueId v) {
+  Type t = value_type(s->g, v);
+  t.dim[t.rank++] = 1;
+  return build_reshape(&s->b, v, t);
+}
+
+/* Values and indices [..., k], largest first: k rounds of argmax, each without what earlier ones
+ * took. Of equal ones the first comes first. */
+static Val call_top_k(Sema *s, const Builtin *b, const Call *c) {
+  ValueId x = float_arg(s, b, &c->arg[0]), values[MOST_TOP], indices[MOST_TOP];
+  Val k = c->arg[1].val;
+  int axis;
+  if (x == NO_ID || !one_axis(s, b, c, x, &axis)) return val_bad();
+  Type t = value_type(s->g, x);
+  if (k.kind != VAL_INT || k.i < 1 || k.i > t.dim[axis] || k.i > MOST_TOP || t.rank == MAX_RANK) {
+    diag_error(s->diag, c->arg[1].loc,
+               "%s: k is an int from 1 to %d and to the size of the last axis", b->name, MOST_TOP);
+    return val_bad();
+  }
+  ValueId place = build_iota(&s->b, t, axis), none = build_like(&s->b, x, -INFINITY);
+  for (int64_t i = 0; i < k.i; i++) {
+    ValueId at = build1(&s->b, OP_argmax, x);
+    values[i] = with_last_axis(s, build2(&s->b, OP_gather, x, at));
+    indices[i] = with_last_axis(s, at);
+    at = build_broadcast_leading(&s->b, at, type_with(t, DT_i32));
+    x = build_select(&s->b, build2(&s->b, OP_eq, place, at), none, x);
+  }
+  Val both[2] = {val_tensor(build_concat(&s->b, (uint32_t)k.i, values, axis)),
+                 val_tensor(build_concat(&s->b, (uint32_t)k.i, indices, axis))};
+  return val_list(s->arena, VAL_TUPLE, 2, both);
+}
+
 /* ---- norms ----------------------------------------------------------------------------------- */
 
 static bool take_eps(Sema *s, const Builtin *b, const Call *c, Attr *eps) {
@@ -177,6 +215,7 @@ static const Builtin table[] = {
     BUILTIN("log_softmax", 1, 1, .call = call_along_axis, .op = OP_log_softmax, .named = "axis"),
     BUILTIN("logsumexp", 1, 1, .call = call_along_axis, .op = OP_logsumexp, .named = "axis"),
     BUILTIN("argmax", 1, 1, .call = call_along_axis, .op = OP_argmax, .named = "axis"),
+    BUILTIN("top_k", 2, 2, .call = call_top_k),
     BUILTIN("layer_norm", 1, 3, .call = call_norm, .op = OP_layer_norm, .named = "eps"),
     BUILTIN("rms_norm", 1, 2, .call = call_norm, .op = OP_rms_norm, .named = "eps"),
 };

@@ -99,6 +99,11 @@ static ValueId involution(Simplify *s, const Node *n) {
   return inner ? as_result(s, n, inner->ops[0]) : NO_ID;
 }
 
+/* f(f(x)) = f(x): relu, abs, sign, round, floor */
+static ValueId projection(Simplify *s, const Node *n) {
+  return def_of(s, n->ops[0], n->op) ? as_result(s, n, n->ops[0]) : NO_ID;
+}
+
 /* f(x, x) = x: max, min, and, or */
 static ValueId idempotent(Simplify *s, const Node *n) {
   return n->ops[0] == n->ops[1] ? as_result(s, n, n->ops[0]) : NO_ID;
@@ -293,6 +298,11 @@ static const struct {
     {OP_div, div_power},
     {OP_neg, involution},
     {OP_not, involution},
+    {OP_relu, projection},
+    {OP_abs, projection},
+    {OP_sign, projection},
+    {OP_round, projection},
+    {OP_floor, projection},
     {OP_max, idempotent},
     {OP_min, idempotent},
     {OP_and, idempotent},
