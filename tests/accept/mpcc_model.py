@@ -141,11 +141,11 @@ class Model:
         self.check(self.api.bind(self.ctx, e.index, list(e.inputs).index(name), array.ctypes.data,
                                  array.nbytes))
 
-    def run(self, entry, rows=None, new_total=True, **inputs):
+    def run(self, entry, rows=None, new_total=True, draw=0, **inputs):
         e = self.entries[entry]
         for name, array in inputs.items():
             self.bind(entry, name, array)
-        run = Run(C.sizeof(Run), rows or e.batch or 1, 0, NEW_TOTAL if new_total else 0)
+        run = Run(C.sizeof(Run), rows or e.batch or 1, draw, NEW_TOTAL if new_total else 0)
         result = Result(struct_size=C.sizeof(Result))
         self.check(self.api.run(self.ctx, e.index, C.byref(run), C.byref(result)))
         return result
