@@ -24,7 +24,7 @@ static void emit_kernels(Module *m) {
   for (uint32_t i = 0; i < m->g->entries.len; i++)
     for (uint32_t j = 0; j < m->p->entries[i].steps.len; j++) {
       ProgramStep s = m->p->entries[i].steps.at[j];
-      if (s.kind == STEP_kernel) kernel_function(m, s.node, m->g->entries.at[i].batch);
+      if (s.kind == STEP_kernel) kernel_function(m, s.node, entry_batch(&m->g->entries.at[i]));
     }
   m->scratch_bytes = (m->scratch_bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
 }

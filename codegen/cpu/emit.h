@@ -155,6 +155,9 @@ typedef struct Kernel {
 } Kernel;
 
 /* kernel.c, entry.c, tables.c */
+/* Rows of a full batch, as kernels count them: 0 in what runs once (init, derive), which is not
+ * worth optimising; 1 where an entry that runs often has none. */
+int64_t entry_batch(const Entry *e);
 KernelFn kernel_function(Module *m, NodeId launch, int64_t batch); /* batch: the entry's */
 LLVMValueRef entry_function(Module *m, uint32_t index);
 void tables_emit(Module *m, LLVMValueRef *entries); /* and the functions around them */

@@ -219,7 +219,7 @@ LLVMValueRef entry_function(Module *m, uint32_t index) {
   module_attributes(m, e.fn);
   LLVMPositionBuilderAtEnd(e.b, block(&e));
   load_frame(&e);
-  steps(&e, &m->p->entries[index], entry->batch);
+  steps(&e, &m->p->entries[index], entry_batch(entry));
   LLVMBuildRetVoid(e.b);
   LLVMDisposeBuilder(e.b);
   if (e.slots > m->slot_bytes) m->slot_bytes = e.slots;

@@ -116,8 +116,13 @@ static const char *name_of(const Module *m, const Node *n, const char *suffix) {
   return arena_printf(m->arena, "%s%s.%u%s", prefix, form, m->kernels.len, suffix);
 }
 
-/* Not worth optimising, and a good part of the time to compile: what runs once (init and derive
- * have no batch) and what one thread does with a handful of elements. */
+int64_t entry_batch(const Entry *e) {
+  bool once = e->kind == ENTRY_init || e->kind == ENTRY_derive;
+  return once ? 0 : e->batch ? e->batch : 1;
+}
+
+/* Not worth optimising, and a good part of the time to compile: what runs once and what one thread
+ * does with a handful of elements. */
 static bool is_cold(const Module *m, const Node *n, int64_t batch) {
   enum { HANDFUL = 64 };
   int64_t most = 0;
