@@ -8,28 +8,53 @@
 
 #include <string.h>
 
-enum { MOST_PLAIN = 256, MOST_STARS = 8 };
+enum { MOST_PLAIN = 256, LONGEST = 256 };
 
-/* A pattern without braces. */
-static bool matches(const char *g, const char *p) {
-  if (!*g) return !*p || *p == '.';
-  if (!strncmp(g, "**.", 3)) {
-    for (const char *at = p;; at++) {
-      if (matches(g + 3, at)) return true;
-      at = strchr(at, '.');
-      if (!at) return false;
-    }
+/* Row i of the table: whether the pattern from i on matches the path from each place on. */
+typedef struct Table {
+  const char *path;
+  size_t length;
+  bool *at;
+} Table;
+
+static bool *row(const Table *t, size_t i) { return t->at + i * (t->length + 1); }
+
+/* Behind `**.`: here, or behind any dot from here on. */
+static void any_segments(const Table *t, bool *here, const bool *behind) {
+  bool later = false;
+  for (size_t k = t->length + 1; k-- > 0;) {
+    later = later || (t->path[k] == '.' && behind[k + 1]);
+    here[k] = behind[k] || later;
   }
-  if (!strcmp(g, "**")) return true;
-  if (*g == '*') {
-    for (;; p++) {
-      if (matches(g + 1, p)) return true;
-      if (!*p || *p == '.') return false;
-    }
+}
+
+static void any_characters(const Table *t, bool *here, const bool *behind) {
+  for (size_t k = t->length + 1; k-- > 0;) {
+    bool goes_on = t->path[k] && t->path[k] != '.';
+    here[k] = behind[k] || (goes_on && here[k + 1]);
   }
-  if (!*p) return false;
-  if (*g == '?' ? *p == '.' : *g != *p) return false;
-  return matches(g + 1, p + 1);
+}
+
+static void one_character(const Table *t, bool *here, const bool *behind, char c) {
+  for (size_t k = 0; k < t->length; k++)
+    here[k] = (c == '?' ? t->path[k] != '.' : t->path[k] == c) && behind[k + 1];
+}
+
+/* A pattern without braces, from its end; time is its length by that of the path. */
+static bool matches(const char *g, const char *path) {
+  Arena scratch = {0};
+  size_t n = strlen(g), length = strlen(path);
+  Table t = {path, length, NEW_ARRAY(&scratch, bool, (n + 1) * (length + 1))};
+  for (size_t k = 0; k <= length; k++) row(&t, n)[k] = !path[k] || path[k] == '.';
+  for (size_t i = n; i-- > 0;) {
+    if (!strcmp(g + i, "**")) memset(row(&t, i), true, length + 1);
+    else if (!strncmp(g + i, "**.", 3)) any_segments(&t, row(&t, i), row(&t, i + 3));
+    else if (g[i] == '*') any_characters(&t, row(&t, i), row(&t, i + 1));
+    else one_character(&t, row(&t, i), row(&t, i + 1), g[i]);
+  }
+  bool found = row(&t, 0)[0];
+  arena_free(&scratch);
+  return found;
 }
 
 /* Where the brace that opens at g closes, or NULL. */
@@ -68,15 +93,9 @@ static bool expand(Patterns *all, const char *g) {
   return true;
 }
 
-static bool few_stars(const char *g) {
-  int n = 0;
-  for (; *g; g++) n += *g == '*';
-  return n <= 2 * MOST_STARS;
-}
-
 bool glob_read(Sema *s, const char *text, Loc loc, Glob *glob) {
   Patterns all = {.s = s};
-  bool ok = *text && few_stars(text) && expand(&all, text);
+  bool ok = *text && strlen(text) <= LONGEST && expand(&all, text);
   if (!ok) diag_error(s->diag, loc, "\"%s\" is no pattern of paths: * ? {a,b} and **. are", text);
   *glob = (Glob){text, loc, all.plain.len, all.plain.at};
   return ok;

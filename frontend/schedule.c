@@ -115,7 +115,7 @@ static ValueId piece_value(Sequence *q, uint32_t i, ValueId s, ValueId n) {
   double x;
   if (val_number(f, &x)) return number(sema, x);
   Arg args[3] = {{NULL, val_tensor(s), q->loc}, {NULL, val_tensor(n), q->loc}};
-  Call c = {.loc = q->loc, .n = wants_next(f) ? 3 : 2, .arg = args};
+  Call c = {.loc = q->loc, .whole = q->loc, .n = wants_next(f) ? 3 : 2, .arg = args};
   if (c.n == 3) {
     ValueId next = i + 1 < q->pieces.len ? piece_start(q, i + 1) : NO_ID;
     if (i + 1 == q->pieces.len)
