@@ -203,8 +203,8 @@ typedef struct Turn { /* of a scan whose body is being built */
   const struct Turn *around;
 } Turn;
 
-/* Where a random draw stands: each call and each draw in it has a number, so that a draw's key depends
- * neither on the entry nor on what other calls do. */
+/* Where a random draw stands: each call and each draw in it has a number, so that a draw's key
+ * depends neither on the entry nor on what other calls do. */
 typedef struct Site {
   uint64_t path; /* hash of the numbers from the entry's code inward */
   uint32_t next; /* number of the next call or draw in this one */
@@ -241,7 +241,8 @@ struct Sema {
   uint32_t faults;        /* of indices, in the entry */
   const char *total;      /* "loss" or "metric" while one is evaluated */
   bool named_loss;        /* a loss is called `loss` */
-  bool in_data;           /* in a data block, where unknown names may be sources */
+  bool warned_of_fit;
+  bool in_data;                      /* in a data block, where unknown names may be sources */
   Phase phases[ENTRY_KINDS], *phase; /* phase: at hand; of it: */
   const char *batch_name;
   int64_t batch;
@@ -453,7 +454,7 @@ bool glob_of_params(Sema *s, const Ast *a, Glob *glob);
 
 /* ---- schedule.c ---- */
 void counter_add(Sema *s, const char *name); /* the state, and its 0 in init, if it is not there */
-ValueId steps_done(Sema *s); /* f32[]: updates before this one */
+ValueId steps_done(Sema *s);                 /* f32[]: updates before this one */
 ValueId schedule_value(Sema *s, Val v, Loc loc);
 /* The value of the hyperparameter in the entry being built, a result of train_step. */
 ValueId hyper_value(Sema *s, const char *name, Val v, Loc loc);
