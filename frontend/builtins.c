@@ -80,10 +80,10 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 
 /* ---- the tables ------------------------------------------------------------------------------ */
 
-static const BuiltinTable *const tables[] = {&builtin_math,      &builtin_shape, &builtin_fill,
-                                             &builtin_reduce,    &builtin_loss, &builtin_random, &builtin_attention,  &builtin_random,
-                                             &builtin_attention, &builtin_list,  &builtin_loop,
-                                             &builtin_train,     &builtin_write, &builtin_data};
+static const BuiltinTable *const tables[] = {
+    &builtin_math,   &builtin_shape,     &builtin_fill,   &builtin_reduce,    &builtin_loss,
+    &builtin_random, &builtin_attention, &builtin_random, &builtin_attention, &builtin_list,
+    &builtin_loop,   &builtin_train,     &builtin_write,  &builtin_data};
 
 Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
   if (!check_args(s, b, c)) return val_bad();
@@ -93,13 +93,8 @@ Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
 
 /* Names of the language that a later version gives a meaning. */
 static const char *const later[] = {
-    "abs",       "attention",   "avg_pool",    "bce_logits", "categorical", "category", "clamp",
-    "concat",    "copy",        "cos",         "cumprod",    "cumsum",      "dropout",  "einsum",
-    "enumerate", "fitting",     "gelu",        "gelu_tanh",  "gradient",    "hyper",    "inf",
-    "iota",      "len",         "lerp",        "linspace",   "log_softmax", "one_hot",  "pad",
-    "randint",   "random_crop", "random_flip", "range",      "rearrange",   "round",    "rsqrt",
-    "scan",      "sign",        "silu",        "sin",        "split",       "stack",    "stop",
-    "tensor",    "top_k",       "training",    "upsample",   "write",       "zip",
+    "avg_pool", "category", "copy",        "cumprod",     "cumsum",
+    "gradient", "hyper",    "random_crop", "random_flip", "upsample",
 };
 
 /* Names that mean something only where they are asked for by name. */
