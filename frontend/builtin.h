@@ -30,8 +30,8 @@ typedef struct BuiltinTable {
   { table, sizeof(table) / sizeof *(table) }
 
 extern const BuiltinTable builtin_math, builtin_shape, builtin_fill, builtin_reduce, builtin_loss,
-    builtin_random, builtin_attention, builtin_list, builtin_loop, builtin_train, builtin_write,
-    builtin_data;
+    builtin_random, builtin_augment, builtin_attention, builtin_list, builtin_loop, builtin_train,
+    builtin_write, builtin_data, builtin_prefix;
 
 /* ---- builtins.c ---- */
 uint32_t call_positional(const Call *c); /* how many positional arguments */
@@ -43,12 +43,16 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 
 /* ---- builtin_reduce.c ---- */
 Val call_extreme_along(Sema *s, const Builtin *b, const Call *c); /* max, min over axes */
+/* The argument `axis`, the last one without it; false: reported. */
+bool one_axis(Sema *s, const Builtin *b, const Call *c, ValueId x, int *axis);
 
 /* ---- pattern.c ---- */
 Val call_rearrange(Sema *s, const Builtin *b, const Call *c);
 Val call_einsum(Sema *s, const Builtin *b, const Call *c);
 
 /* ---- builtin_random.c ---- */
+/* Of OP_uniform or OP_normal; the site is the call at hand. */
+ValueId build_draw(Sema *s, Op op, Type t);
 ValueId build_dropout(Sema *s, ValueId x, double rate); /* x itself outside of training */
 bool take_rate(Sema *s, const Arg *a, double *rate);
 

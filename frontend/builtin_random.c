@@ -68,7 +68,7 @@ static void key_words(Sema *s, ValueId *words) {
 
 /* ---- draws of a shape ------------------------------------------------------------------------ */
 
-static ValueId draw(Sema *s, Op op, Type t) {
+ValueId build_draw(Sema *s, Op op, Type t) {
   ValueId words[3];
   key_words(s, words);
   Attr site = next_site(s);
@@ -114,9 +114,9 @@ static Val call_normal(Sema *s, const Builtin *b, const Call *c) {
   Type t;
   ValueId v[2];
   if (!drawn_type(s, b, c, &t)) return val_bad();
-  if (!c->n) return val_tensor(draw(s, OP_normal, t));
+  if (!c->n) return val_tensor(build_draw(s, OP_normal, t));
   if (!two_args(s, b, c, t, v)) return val_bad();
-  ValueId z = build2(&s->b, OP_mul, draw(s, OP_normal, t), v[1]);
+  ValueId z = build2(&s->b, OP_mul, build_draw(s, OP_normal, t), v[1]);
   return val_tensor(build2(&s->b, OP_add, v[0], z));
 }
 
@@ -125,9 +125,9 @@ static Val call_uniform(Sema *s, const Builtin *b, const Call *c) {
   Type t;
   ValueId v[2];
   if (!drawn_type(s, b, c, &t)) return val_bad();
-  if (!c->n) return val_tensor(draw(s, OP_uniform, t));
+  if (!c->n) return val_tensor(build_draw(s, OP_uniform, t));
   if (!two_args(s, b, c, t, v)) return val_bad();
-  ValueId width = build2(&s->b, OP_sub, v[1], v[0]), u = draw(s, OP_uniform, t);
+  ValueId width = build2(&s->b, OP_sub, v[1], v[0]), u = build_draw(s, OP_uniform, t);
   return val_tensor(build2(&s->b, OP_add, v[0], build2(&s->b, OP_mul, width, u)));
 }
 
@@ -142,7 +142,7 @@ static Val call_randint(Sema *s, const Builtin *b, const Call *c) {
     return val_bad();
   }
   if (!drawn_type(s, b, c, &t)) return val_bad();
-  ValueId u = draw(s, OP_uniform, t);
+  ValueId u = build_draw(s, OP_uniform, t);
   u = build_cast(&s->b, build2(&s->b, OP_mul, u, build_like(&s->b, u, (double)(hi.i - lo.i))),
                  DT_i32);
   return val_tensor(build2(&s->b, OP_add, u, build_like(&s->b, u, (double)lo.i)));
@@ -160,7 +160,7 @@ static Val call_categorical(Sema *s, const Builtin *b, const Call *c) {
       diag_error(s->diag, c->whole, "%s of a single number: logits [..., C] are wanted", b->name);
     return val_bad();
   }
-  ValueId u = draw(s, OP_uniform, type_with(t, DT_f32));
+  ValueId u = build_draw(s, OP_uniform, type_with(t, DT_f32));
   ValueId e = build1(&s->b, OP_neg, build1(&s->b, OP_log, u));
   ValueId best = build2(&s->b, OP_sub, build_cast(&s->b, z, DT_f32), build1(&s->b, OP_log, e));
   return val_tensor(build1(&s->b, OP_argmax, best));

@@ -63,9 +63,15 @@ static ValueId build_along(Sema *s, const Builtin *b, const Call *c, ValueId x, 
   return keep ? keep_axes(s, y, t, axes) : y;
 }
 
-static ValueId build_sum(Sema *s, const Builtin *b, const Call *c, double *count) {
-  ValueId x = float_arg(s, b, &c->arg[0]);
-  return x == NO_ID ? NO_ID : build_along(s, b, c, x, OP_sum, count);
+/* Of ints too: a sum is what they are counted by. */
+static Val call_sum(Sema *s, const Builtin *b, const Call *c) {
+  const Arg *a = &c->arg[0];
+  bool ints = val_is_tensor(a->val) && dtype_kind[val_type(s, a->val).dtype] == 'i';
+  ValueId x = ints ? tensor_of(s, a->val, a->loc) : float_arg(s, b, a);
+  if (ints && x != NO_ID) x = tensor_widen(s, x);
+  double count;
+  if (x != NO_ID) x = build_along(s, b, c, x, OP_sum, &count);
+  return x == NO_ID ? val_bad() : val_tensor(x);
 }
 
 Val call_extreme_along(Sema *s, const Builtin *b, const Call *c) {
@@ -81,21 +87,15 @@ Val call_extreme_along(Sema *s, const Builtin *b, const Call *c) {
   return x == NO_ID ? val_bad() : val_tensor(x);
 }
 
-static Val call_sum(Sema *s, const Builtin *b, const Call *c) {
-  double count;
-  ValueId v = build_sum(s, b, c, &count);
-  return v == NO_ID ? val_bad() : val_tensor(v);
-}
-
 static Val call_mean(Sema *s, const Builtin *b, const Call *c) {
   double count;
-  ValueId v = build_sum(s, b, c, &count);
+  ValueId x = float_arg(s, b, &c->arg[0]);
+  ValueId v = x == NO_ID ? NO_ID : build_along(s, b, c, x, OP_sum, &count);
   if (v == NO_ID) return val_bad();
   return val_tensor(build2(&s->b, OP_div, v, build_like(&s->b, v, count)));
 }
 
-/* The argument `axis`, the last one without it. */
-static bool one_axis(Sema *s, const Builtin *b, const Call *c, ValueId x, int *axis) {
+bool one_axis(Sema *s, const Builtin *b, const Call *c, ValueId x, int *axis) {
   const Arg *a = call_named(c, "axis");
   int rank = value_type(s->g, x).rank;
   if (!rank) {

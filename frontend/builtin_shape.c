@@ -250,7 +250,7 @@ static const Builtin table[] = {
     BUILTIN("reshape", 2, 2, .call = call_reshape, .op = OP_reshape),
     BUILTIN("transpose", 1, 2, .call = call_transpose, .op = OP_transpose),
     BUILTIN("rearrange", 2, 2, .call = call_rearrange, .names_own = true),
-    BUILTIN("einsum", 2, 3, .call = call_einsum),
+    BUILTIN("einsum", 2, 9, .call = call_einsum),
     BUILTIN("concat", 1, 1, .call = call_concat, .op = OP_concat, .named = "axis"),
     BUILTIN("stack", 1, 1, .call = call_stack, .op = OP_concat, .named = "axis"),
     BUILTIN("split", 2, 2, .call = call_split, .op = OP_slice, .named = "axis"),

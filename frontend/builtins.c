@@ -81,9 +81,9 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const BuiltinTable *const tables[] = {
-    &builtin_math,   &builtin_shape,     &builtin_fill,   &builtin_reduce,    &builtin_loss,
-    &builtin_random, &builtin_attention, &builtin_random, &builtin_attention, &builtin_list,
-    &builtin_loop,   &builtin_train,     &builtin_write,  &builtin_data};
+    &builtin_math,      &builtin_shape, &builtin_fill,    &builtin_reduce, &builtin_prefix,
+    &builtin_loss,      &builtin_random, &builtin_augment, &builtin_attention, &builtin_list,
+    &builtin_loop,      &builtin_train, &builtin_write,   &builtin_data};
 
 Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
   if (!check_args(s, b, c)) return val_bad();
@@ -93,8 +93,7 @@ Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
 
 /* Names of the language that a later version gives a meaning. */
 static const char *const later[] = {
-    "avg_pool", "category", "copy",        "cumprod",     "cumsum",
-    "gradient", "hyper",    "random_crop", "random_flip", "upsample",
+    "avg_pool", "category", "copy", "gradient", "hyper", "upsample",
 };
 
 /* Names that mean something only where they are asked for by name. */

@@ -22,14 +22,16 @@ typedef struct Init {
 
 static ValueId constant(const Init *i, double v) { return build_constant(&i->s->b, i->p->type, v); }
 
-static ValueId draw(const Init *i, Op op) {
+static ValueId draw_of(const Init *i, Op op, Type t) {
   Sema *s = i->s;
   uint64_t site = hash_bytes(i->p->path, strlen(i->p->path), hash_bytes("init", 4, 0));
   ValueId seed[2];
   seed_words(s, seed);
   Attr a = attr_int(AT_site, (int64_t)(site >> 1));
-  return build_typed(&s->b, op, i->p->type, 2, seed, 1, &a);
+  return build_typed(&s->b, op, t, 2, seed, 1, &a);
 }
+
+static ValueId draw(const Init *i, Op op) { return draw_of(i, op, i->p->type); }
 
 /* shift + scale · draw */
 static ValueId affine(const Init *i, Op op, double shift, double scale) {
@@ -54,21 +56,33 @@ static ValueId init_xavier_uniform(const Init *i) {
   return symmetric(i, sqrt(6 / (i->fan_in + i->fan_out)));
 }
 
+/* Of [fan out, fan in] the rows or the columns are orthonormal, whichever are fewer. */
+static ValueId init_orthogonal(const Init *i) {
+  Builder *b = &i->s->b;
+  bool wide = i->fan_out <= i->fan_in;
+  int64_t few = (int64_t)(wide ? i->fan_out : i->fan_in), many = (int64_t)(wide ? i->fan_in : i->fan_out);
+  ValueId q = draw_of(i, OP_normal, type_make(DT_f32, 2, (int64_t[]){few, many}));
+  q = build_orthonormal_rows(i->s, q);
+  if (!wide) q = build_transpose(b, q, (int64_t[]){1, 0});
+  return build_reshape(b, q, i->p->type);
+}
+
 /* he_*: He et al. 2015 for relu; xavier_*: Glorot and Bengio 2010. */
 static const struct {
   const char *name;
   uint32_t args;
-  bool fan;
+  enum { ANY_SHAPE, TWO_AXES, TAKES_FAN } of; /* with `fan:` two axes at least, too */
   ValueId (*build)(const Init *);
 } table[] = {
-    {"zeros", 0, false, init_zeros},
-    {"ones", 0, false, init_ones},
-    {"full", 1, false, init_full},
-    {"normal", 2, false, init_normal},
-    {"uniform", 2, false, init_uniform},
-    {"he_normal", 0, true, init_he_normal},
-    {"he_uniform", 0, true, init_he_uniform},
-    {"xavier_uniform", 0, false, init_xavier_uniform},
+    {"zeros", 0, ANY_SHAPE, init_zeros},
+    {"ones", 0, ANY_SHAPE, init_ones},
+    {"full", 1, ANY_SHAPE, init_full},
+    {"normal", 2, ANY_SHAPE, init_normal},
+    {"uniform", 2, ANY_SHAPE, init_uniform},
+    {"he_normal", 0, TAKES_FAN, init_he_normal},
+    {"he_uniform", 0, TAKES_FAN, init_he_uniform},
+    {"xavier_uniform", 0, TWO_AXES, init_xavier_uniform},
+    {"orthogonal", 0, TWO_AXES, init_orthogonal},
 };
 enum { INITS = sizeof table / sizeof *table };
 
@@ -78,12 +92,10 @@ static int find_init(Sema *s, const Ast *callee) {
     names[i] = table[i].name;
     if (!strcmp(word, names[i])) return i;
   }
-  if (!strcmp(word, "orthogonal")) sema_later(s, callee->loc, "`orthogonal`");
-  else
-    diag_error(s->diag, ast_start(callee),
-               "an initializer is wanted: zeros, ones, full, normal, uniform, he_normal, "
-               "he_uniform, xavier_uniform%s",
-               sema_near(s, word, names, INITS));
+  diag_error(s->diag, ast_start(callee),
+             "an initializer is wanted: zeros, ones, full, normal, uniform, he_normal, "
+             "he_uniform, xavier_uniform, orthogonal%s",
+             sema_near(s, word, names, INITS));
   return -1;
 }
 
@@ -107,7 +119,7 @@ static bool take_fan(Init *i, const Ast *arg) {
 static bool wrong_count(Init *i, int which, Loc loc) {
   uint32_t n = table[which].args;
   diag_error(i->s->diag, loc, "%s takes %u number%s%s", table[which].name, (unsigned)n,
-             n == 1 ? "" : "s", table[which].fan ? ", and fan: \"in\" or \"out\"" : "");
+             n == 1 ? "" : "s", table[which].of == TAKES_FAN ? ", and fan: \"in\" or \"out\"" : "");
   return false;
 }
 
@@ -117,7 +129,7 @@ static bool take_args(Init *i, int which) {
     const Ast *a = args->kid[k];
     bool named = a->kind == AST_ARG, fan = named && !strcmp(a->name, "fan");
     double f;
-    if (fan && table[which].fan) {
+    if (fan && table[which].of == TAKES_FAN) {
       if (!take_fan(i, a)) return false;
       continue;
     }
@@ -142,8 +154,7 @@ ValueId init_value(Sema *s, const Param *p) {
   int which = find_init(s, p->init->kid[CALL_CALLEE]);
   find_fans(&i);
   if (which < 0 || !take_args(&i, which)) return NO_ID;
-  bool wants_axes = table[which].fan || table[which].build == init_xavier_uniform;
-  if (!wants_axes || p->type.rank >= 2) return table[which].build(&i);
+  if (table[which].of == ANY_SHAPE || p->type.rank >= 2) return table[which].build(&i);
   diag_error(s->diag, s->b.loc, "%s needs two axes at least", table[which].name);
   return NO_ID;
 }

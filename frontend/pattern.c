@@ -4,7 +4,9 @@
  * A pattern's words name axes, in parentheses those that are one axis of the tensor, 1 is an axis
  * of that size.  rearrange takes the axes apart, puts them in order and together again: a reshape,
  * a transpose, a reshape.  einsum sums what only one operand names, orders both operands as leading
- * axes, rows, inner and inner, columns, and is one matmul.  Mistakes are shown inside the string.
+ * axes, rows, inner and inner, columns, and is one matmul, or, where nothing is summed, a product of
+ * elements.  Of more operands the first two are joined, then that with the third, and so on, each
+ * time with the axes that are still wanted.  Mistakes are shown inside the string.
  */
 #include "frontend/builtin.h"
 
@@ -253,28 +255,41 @@ Val call_rearrange(Sema *s, const Builtin *b, const Call *c) {
 
 /* ---- einsum ---------------------------------------------------------------------------------- */
 
+enum { MOST_OPERANDS = 8 };
+
 typedef struct Einsum {
   Pattern p;
+  uint32_t n;
+  Side operand[MOST_OPERANDS], result;
+  ValueId value[MOST_OPERANDS];
+  /* the two at hand */
   Side in[2], out;
   ValueId v[2];
 } Einsum;
 
-static bool meet_sizes(Einsum *e) {
-  for (int i = 0; i < e->in[1].n; i++) {
-    const Atom *b = &e->in[1].atom[i];
-    int a = find_atom(&e->in[0], b->name);
-    if (a >= 0 && e->in[0].atom[a].size != b->size)
-      return fail(&e->p, b->at,
-                  arena_printf(e->p.s->arena, "sizes %lld and %lld of",
-                               (long long)e->in[0].atom[a].size, (long long)b->size),
-                  b->name);
+/* The size that operands before `end` give the name; 0: none has it. */
+static int64_t size_of(const Einsum *e, const char *name, uint32_t end) {
+  for (uint32_t k = 0; k < end; k++) {
+    int at = find_atom(&e->operand[k], name);
+    if (at >= 0) return e->operand[k].atom[at].size;
   }
-  for (int i = 0; i < e->out.n; i++) {
-    Atom *o = &e->out.atom[i];
-    for (int k = 0; k < 2; k++) {
-      int at = find_atom(&e->in[k], o->name);
-      if (at >= 0) o->size = e->in[k].atom[at].size;
+  return 0;
+}
+
+static bool meet_sizes(Einsum *e) {
+  for (uint32_t k = 1; k < e->n; k++)
+    for (int i = 0; i < e->operand[k].n; i++) {
+      const Atom *b = &e->operand[k].atom[i];
+      int64_t size = size_of(e, b->name, k);
+      if (size && size != b->size)
+        return fail(&e->p, b->at,
+                    arena_printf(e->p.s->arena, "sizes %lld and %lld of", (long long)size,
+                                 (long long)b->size),
+                    b->name);
     }
+  for (int i = 0; i < e->result.n; i++) {
+    Atom *o = &e->result.atom[i];
+    o->size = size_of(e, o->name, e->n);
     if (!o->size) return fail(&e->p, o->at, "no operand names", o->name);
   }
   return true;
@@ -361,53 +376,107 @@ static ValueId as_result(Einsum *e, const Side *leading, ValueId c) {
   return rearranged(&e->p, &have, &e->out, c);
 }
 
-static bool read_einsum(Einsum *e, uint32_t operands) {
+static bool read_einsum(Einsum *e) {
   Pattern *p = &e->p;
-  for (uint32_t k = 0; k < operands; k++) {
-    if (!read_side(p, &e->in[k], false)) return false;
-    if (k + 1 < operands && *p->at != ',')
-      return fail(p, place(p), "`,` and the second operand's axes are wanted here", NULL);
-    p->at += k + 1 < operands;
-    for (int i = 0; i < e->in[k].n; i++)
-      if (!e->in[k].atom[i].name) return fail(p, e->in[k].atom[i].at, "einsum wants names", NULL);
-    if (!match_left(p, &e->in[k], value_type(p->s->g, e->v[k]), p->call->arg[k + 1].val))
-      return false;
+  for (uint32_t k = 0; k < e->n; k++) {
+    Side *in = &e->operand[k];
+    if (!read_side(p, in, false)) return false;
+    if (k + 1 < e->n && *p->at != ',')
+      return fail(p, place(p), "`,` and the next operand's axes are wanted here", NULL);
+    p->at += k + 1 < e->n;
+    for (int i = 0; i < in->n; i++)
+      if (!in->atom[i].name) return fail(p, in->atom[i].at, "einsum wants names", NULL);
+    if (!match_left(p, in, value_type(p->s->g, e->value[k]), p->call->arg[k + 1].val)) return false;
   }
-  return read_arrow(p) && read_side(p, &e->out, false) && at_end(p) && meet_sizes(e);
+  return read_arrow(p) && read_side(p, &e->result, false) && at_end(p) && meet_sizes(e);
+}
+
+/* Each element of one with each of the other; NO_ID: both have rows of the batch. */
+static ValueId multiply(Einsum *e, const ValueId *x) {
+  Builder *b = &e->p.s->b;
+  Type l = value_type(b->g, x[0]), r = value_type(b->g, x[1]);
+  int64_t axes[MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+  if (l.rows >= 0 && r.rows >= 0 && l.rows != r.rows) return NO_ID;
+  l.dim[l.rank - 1] = r.dim[r.rank - 1];
+  l.rows = l.rows < 0 ? r.rows : l.rows;
+  return build2(b, OP_mul, build_broadcast(b, x[0], l, axes), build_broadcast(b, x[1], l, axes));
 }
 
 static ValueId contract(Einsum *e) {
-  Side leading, other;
+  Side leading, other, inner;
   collect(e, 0, LEADING, &leading);
   collect(e, 1, LEADING, &other);
+  collect(e, 0, INNER, &inner);
   if (leading.rows < 0 && other.rows >= 0) leading = other;
   for (int k = 0; k < 2; k++)
     for (int i = 0; i < e->in[k].n; i++)
       if (role(e, k, e->in[k].atom[i].name) == INNER &&
           mixes_rows(e->p.s, e->v[k], i, e->p.loc, "einsum"))
         return NO_ID;
-  ValueId x[2];
+  ValueId x[2], c = NO_ID;
   for (int k = 0; k < 2; k++)
     if ((x[k] = as_matrices(e, k, &leading)) == NO_ID) return NO_ID;
-  ValueId c = matmul_build(e->p.s, x, e->p.call->whole, "einsum");
+  if (!inner.n) c = multiply(e, x);
+  if (c == NO_ID) c = matmul_build(e->p.s, x, e->p.call->whole, "einsum");
   return c == NO_ID ? NO_ID : as_result(e, &leading, c);
 }
 
+/* What is left of the two at hand: axes that the result or an operand from k on names.  In an order
+ * that is the product's own. */
+static bool find_left(Einsum *e, uint32_t k) {
+  Side out = {.rows = -1};
+  for (int round = LEADING; round <= OWN; round++)
+    for (int side = 0; side < 2; side++)
+      for (int i = 0; i < e->in[side].n; i++) {
+        Atom a = e->in[side].atom[i];
+        bool both = find_atom(&e->in[1 - side], a.name) >= 0;
+        bool wanted = find_atom(&e->result, a.name) >= 0;
+        for (uint32_t later = k; later < e->n; later++)
+          wanted = wanted || find_atom(&e->operand[later], a.name) >= 0;
+        if (!wanted || both != (round == LEADING) || find_atom(&out, a.name) >= 0) continue;
+        if (out.n == MAX_RANK) return fail(&e->p, a.at, "too many axes at a time", NULL);
+        a.group = out.groups++;
+        out.atom[out.n++] = a;
+      }
+  e->out = out;
+  return true;
+}
+
+/* The operand at hand and the next one become one. */
+static bool join_next(Einsum *e, uint32_t k) {
+  e->in[1] = e->operand[k];
+  e->v[1] = e->value[k];
+  e->out = e->result;
+  if (k + 1 < e->n && !find_left(e, k + 1)) return false;
+  if (!sum_alone(e, 0) || !sum_alone(e, 1)) return false;
+  ValueId y = contract(e);
+  e->in[0] = e->out;
+  e->v[0] = y;
+  return y != NO_ID;
+}
+
+static ValueId alone(Einsum *e) {
+  e->in[1] = (Side){.rows = -1};
+  e->out = e->result;
+  if (!sum_alone(e, 0)) return NO_ID;
+  for (int i = 0; i < e->out.n; i++)
+    if (e->in[0].rows >= 0 && e->out.atom[i].name == e->in[0].atom[e->in[0].rows].name)
+      e->out.rows = i;
+  return rearranged(&e->p, &e->in[0], &e->out, e->v[0]);
+}
+
 Val call_einsum(Sema *s, const Builtin *b, const Call *c) {
-  Einsum e = {.in = {{.rows = -1}, {.rows = -1}}};
-  if (!open_pattern(&e.p, s, b, c, &c->arg[0])) return val_bad();
-  for (uint32_t k = 1; k < c->n; k++)
-    if ((e.v[k - 1] = float_arg(s, b, &c->arg[k])) == NO_ID) return val_bad();
+  Einsum *e = NEW(s->arena, Einsum);
+  e->n = c->n - 1;
+  if (!open_pattern(&e->p, s, b, c, &c->arg[0])) return val_bad();
+  for (uint32_t k = 0; k < e->n; k++)
+    if ((e->value[k] = float_arg(s, b, &c->arg[k + 1])) == NO_ID) return val_bad();
   s->b.loc = c->loc;
-  if (!read_einsum(&e, c->n - 1) || !sum_alone(&e, 0)) return val_bad();
-  if (c->n == 3 && !sum_alone(&e, 1)) return val_bad();
-  ValueId y = NO_ID;
-  if (c->n == 3) y = contract(&e);
-  else {
-    for (int i = 0; i < e.out.n; i++)
-      if (e.in[0].rows >= 0 && e.out.atom[i].name == e.in[0].atom[e.in[0].rows].name)
-        e.out.rows = i;
-    y = rearranged(&e.p, &e.in[0], &e.out, e.v[0]);
-  }
-  return y == NO_ID ? val_bad() : val_tensor(y);
+  if (!read_einsum(e)) return val_bad();
+  e->in[0] = e->operand[0];
+  e->v[0] = e->value[0];
+  if (e->n == 1) e->v[0] = alone(e);
+  for (uint32_t k = 1; k < e->n; k++)
+    if (!join_next(e, k)) return val_bad();
+  return e->v[0] == NO_ID ? val_bad() : val_tensor(e->v[0]);
 }

@@ -23,6 +23,7 @@
  *   unused.c    names in functions that nothing called
  *   state.c     parameters and states: their declaration, values, `:=`
  *   init.c      initializers: the entry `init`
+ *   orthogonal.c  one of them
  *   weights.c   `init`, `load`, `frozen`: where parameters start, which ones stay
  *   glob.c      patterns of paths
  *   optimizer.c optimizers and groups: entries `update`
@@ -445,6 +446,9 @@ void check_unused(Sema *s, const Ast *file);
 void init_entry(Sema *s);
 void init_state(Sema *s, const Param *p, const char *path); /* adds one more to it */
 ValueId init_value(Sema *s, const Param *p);                /* in the entry being built */
+
+/* ---- orthogonal.c ---- */
+ValueId build_orthonormal_rows(Sema *s, ValueId x); /* of x [n, m], f32, n <= m */
 
 /* ---- glob.c ---- */
 bool glob_read(Sema *s, const char *text, Loc loc, Glob *glob);

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 B, T, D, V, AT = 3, 5, 6, 7, 2
-NAMES = "scores stacked heads mixed parts joined written fixed padded rows column hot line".split()
+NAMES = ("scores stacked heads mixed parts joined written fixed padded rows column hot line "
+         "summed multiplied three outer counted").split()
 
 
 def arguments(rng, rows):
@@ -48,6 +49,11 @@ def expected(args):
         x[:, :, AT],
         torch.nn.functional.one_hot(ids, V).double(),
         line.expand(rows, T),
+        torch.cumsum(x, 1),
+        torch.cumprod(x, 2),
+        torch.einsum("btd,hdo,btd->bho", x, w, x),
+        torch.einsum("bt,bd->btd", x[:, :, 0], x[:, 0]),
+        torch.cumsum(ids, 1).sum(1).int(),
     ]
 
 
