@@ -1,5 +1,8 @@
-/* parser.h: what the two halves of the reader of IR text share: parse.c reads entries, and what all
- * text is made of; parse_parts.c what stands around the entries. */
+/* parser.h: what the files of the reader of IR text share: parse.c reads entries, parse_parts.c
+ * what stands around them, parse_text.c what both are made of.
+ *
+ * All that return bool have reported why they return false.
+ */
 #ifndef IR_PARSER_H
 #define IR_PARSER_H
 
@@ -27,7 +30,7 @@ typedef struct Parser {
 
 typedef VEC(Attr) Attrs;
 
-/* ---- parse.c: those that return bool have reported why they return false --------------------- */
+/* ---- parse_text.c ---- */
 
 Loc parse_loc_at(const Parser *p, const char *at);
 bool parse_fail(Parser *p, const char *where, const char *fmt, ...)
@@ -36,21 +39,23 @@ const char *parse_gap(const Parser *p); /* where something is missing: here, or 
 void parse_skip_space(Parser *p);
 bool parse_accept(Parser *p, char c);
 bool parse_expect(Parser *p, char c, const char *where);
+bool parse_word_char(char c);           /* of a word, or of a value's name */
 const char *parse_peek_word(Parser *p); /* "": no word comes next */
 bool parse_accept_word(Parser *p, const char *word);
 bool parse_string(Parser *p, const char **result, const char *what);
 bool parse_word_or_string(Parser *p, const char **result, const char *what);
+bool parse_integer(Parser *p, int64_t *v, const char *what);
 bool parse_natural(Parser *p, int64_t *v, const char *what);
 bool parse_number(Parser *p, double *v);
 bool parse_type(Parser *p, Type *t);
 bool parse_choice(Parser *p, const char *const *names, int n, const char *what, int *chosen);
 bool parse_loc(Parser *p, Loc *l); /* [loc("file":line:col)] */
+
+/* ---- parse.c ---- */
 /* [{key=value, flag}]; op: whose attributes, NULL: any */
 bool parse_attributes(Parser *p, const Op *op, Attrs *attrs);
 
-/* ---- parse_parts.c: a part, behind its first word ---------------------------------------------
- */
-
+/* ---- parse_parts.c: a part, behind its first word ---- */
 bool parse_header(Parser *p);
 bool parse_train(Parser *p);
 bool parse_hyper(Parser *p);

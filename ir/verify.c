@@ -1,4 +1,5 @@
-/* verify.c: the invariants of a Graph, checked after the frontend and after every pass.
+/* verify.c: the invariants of a Graph, checked after the frontend and after every pass.  The whole
+ * list is here; 1 to 9 are checked below, the others where they say.
  *
  * Structure
  *  1. Every id is in range.  A node stands once, in the block it names; its results name it.  A
@@ -7,8 +8,8 @@
  *     around it.  A kernel's body sees its arguments alone.
  *  3. Blocks are nested at most 32 deep.
  *  4. Operands and results are as many as ARGS says.  Region ops own one block, others none.
- *  5. Attributes are those of ARGS, sorted, each once.  Only those of kind BOOL (then false) and
- *     `part` (until `schedule`) and `rows` may be absent.
+ *  5. Attributes are those of ARGS, sorted, each once.  Only those of kind BOOL (then false),
+ *     `part` (until `schedule`), `rows` and the orders of axes `perm_…` may be absent.
  * Types
  *  6. Element type exists, rank <= 8, dims >= 0, bytes < 2^46.
  *  7. The axis `rows` exists; its size is a multiple of the entry's batch; no batch, no such axis.
@@ -16,8 +17,8 @@
  *  8. Result types are those of shape_infer, where the op's SHAPE is not `given`.
  *  9. The loss scale of results is that of unit_infer; a literal zero may state any.
  * 10. What column VERIFY says of the op: verify_op.c; for kernels the rules of their form.
- * States
- * 11. Paths are unique; types carry no rows, and no loss scale but for the counter `scale`,
+ * States (from here to 20: verify_entry.c)
+ * 11. Paths are unique; types carry no rows, and no loss scale but for the counter `scale`:
  * f32[]*S.
  * 12. A moment or derived copy names a parameter as its master.
  * Entries
@@ -25,16 +26,16 @@
  * 14. A port of role `state` names a state and has its type; `hyper` a hyperparameter, f32[];
  *     `seed` is an integer of rank 0.
  * 15. loss, metric and weight are numbers of rank 0, and a loss has its weight; ok, fault,
- * nonfinite, finite are i1[], a gauge f32[]; grad names a parameter and has its dims, in f32.
+ *     nonfinite, finite are i1[], a gauge f32[]; grad names a parameter and has its dims, in f32.
  * 16. Only a gradient, and the state `scale`, leave an entry with the loss scale.
  * 17. An entry `update` takes one gradient and gives the parameter of that path, and besides only
- * moments of it; no other entry takes a gradient.
+ *     moments of it; no other entry takes a gradient.
  * Transaction (docs/precision.md)
  * 18. What a step gives as a state is the state's own argument, or commit(ok, new, old) with old
- * that argument and ok the entry's result of that role, seen through reshapes and kernels.  A
- * derived copy may be a cast or view of such.  Counters named below are exempt: a skipped step must
- * not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of kind `state`
- * bare.
+ *     that argument and ok the entry's result of that role, seen through reshapes and kernels.  A
+ *     derived copy may be a cast or view of such.  Counters that `exempt` names are free: a skipped
+ *     step must not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of
+ * kind `state` bare.
  * 19. A step that writes a parameter writes its derived copies, under the same ok.
  * 20. An entry `grads` writes shadows and nothing else; no other entry writes one.
  * Around the entries
@@ -42,25 +43,11 @@
  *
  * Each group is looked at only where the ones before it hold.
  */
-#include "ir/ir.h"
+#include "ir/verify.h"
 
 #include <string.h>
 
 enum { MAX_NESTING = 32 };
-
-static const char *const exempt[] = {"attempt", "skipped",    "cursor",    "scale",
-                                     "clean",   "hysteresis", "saturated", "watched"};
-
-typedef struct Verifier {
-  const Graph *g;
-  Diag *diag; /* or */
-  Text *why;
-  uint32_t count;
-  Arena scratch;
-  const Entry *entry;             /* at hand */
-  int64_t batch;                  /* of the block at hand */
-  bool *placed, *owned, *defined; /* by NodeId, BlockId, ValueId */
-} Verifier;
 
 /* ---- reports -------------------------------------------------------------------------------- */
 
@@ -83,9 +70,7 @@ static void say(Verifier *v, Loc loc, NodeId n, const char *what) {
   else text_add(v->why, node.at);
 }
 
-static bool report(Verifier *v, Loc loc, NodeId n, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-static bool report(Verifier *v, Loc loc, NodeId n, const char *fmt, ...) {
+bool verify_report(Verifier *v, Loc loc, NodeId n, const char *fmt, ...) {
   Text t = {.arena = &v->scratch};
   va_list ap;
   va_start(ap, fmt);
@@ -95,7 +80,7 @@ static bool report(Verifier *v, Loc loc, NodeId n, const char *fmt, ...) {
   return false;
 }
 
-#define node_report(v, id, ...) report((v), (v)->g->nodes.at[id].loc, (id), __VA_ARGS__)
+#define node_report(v, id, ...) verify_report((v), (v)->g->nodes.at[id].loc, (id), __VA_ARGS__)
 
 /* ---- structure: 1 to 5 ---------------------------------------------------------------------- */
 
@@ -155,11 +140,12 @@ static bool sees(const Graph *g, BlockId block, BlockId home) {
 
 static bool check_use(Verifier *v, BlockId block, ValueId x, Loc loc, NodeId n) {
   const Graph *g = v->g;
-  if (x >= g->values.len) return report(v, loc, n, "a value that does not exist");
-  if (!v->defined[x]) return report(v, loc, n, "a value is used before it is defined");
+  if (x >= g->values.len) return verify_report(v, loc, n, "a value that does not exist");
+  if (!v->defined[x]) return verify_report(v, loc, n, "a value is used before it is defined");
   NodeId by = g->values.at[x].node;
   BlockId home = by == NO_ID ? g->values.at[x].block : g->nodes.at[by].block;
-  return sees(g, block, home) || report(v, loc, n, "a value of another block is not seen here");
+  return sees(g, block, home) ||
+         verify_report(v, loc, n, "a value of another block is not seen here");
 }
 
 static bool check_block(Verifier *v, BlockId id, NodeId owner, Loc loc, int depth);
@@ -187,7 +173,7 @@ static bool check_args(Verifier *v, BlockId id, Loc loc) {
   for (uint32_t i = 0; i < b->args.len; i++) {
     const Value *a = b->args.at[i] < v->g->values.len ? &v->g->values.at[b->args.at[i]] : NULL;
     if (!a || a->node != NO_ID || a->block != id || a->index != i)
-      return report(v, loc, b->owner, "argument %u of a block names another", (unsigned)i);
+      return verify_report(v, loc, b->owner, "argument %u of a block names another", (unsigned)i);
     v->defined[b->args.at[i]] = true;
   }
   return true;
@@ -196,7 +182,7 @@ static bool check_args(Verifier *v, BlockId id, Loc loc) {
 static bool place(Verifier *v, BlockId block, NodeId id, Loc loc) {
   const Graph *g = v->g;
   if (id >= g->nodes.len || g->nodes.at[id].op >= OP_COUNT)
-    return report(v, loc, NO_ID, "a block holds a node that does not exist");
+    return verify_report(v, loc, NO_ID, "a block holds a node that does not exist");
   if (v->placed[id] || g->nodes.at[id].block != block)
     return node_report(v, id, "the node stands in two blocks, or names another");
   return v->placed[id] = true;
@@ -205,9 +191,9 @@ static bool place(Verifier *v, BlockId block, NodeId id, Loc loc) {
 static bool check_block(Verifier *v, BlockId id, NodeId owner, Loc loc, int depth) {
   const Graph *g = v->g;
   if (id >= g->blocks.len || v->owned[id] || g->blocks.at[id].owner != owner)
-    return report(v, loc, owner, "a block that does not exist or has another owner");
+    return verify_report(v, loc, owner, "a block that does not exist or has another owner");
   if (depth > MAX_NESTING)
-    return report(v, loc, owner, "blocks are nested more than %d deep", MAX_NESTING);
+    return verify_report(v, loc, owner, "blocks are nested more than %d deep", MAX_NESTING);
   const Block *b = &g->blocks.at[id];
   v->owned[id] = true;
   bool ok = check_args(v, id, loc);
@@ -220,23 +206,24 @@ static bool check_block(Verifier *v, BlockId id, NodeId owner, Loc loc, int dept
 
 /* ---- types: 6 to 10 ------------------------------------------------------------------------- */
 
-static bool check_type(Verifier *v, Type t, Loc loc, NodeId n) {
+bool verify_type(Verifier *v, Type t, Loc loc, NodeId n) {
   uint64_t bytes;
   if (t.dtype >= DT_COUNT || t.rank > MAX_RANK || !type_bytes(t, &bytes))
-    return report(v, loc, n, "a type that does not exist or is too large");
+    return verify_report(v, loc, n, "a type that does not exist or is too large");
   if (t.rows == -1) return true;
   if (t.rows < 0 || t.rows >= t.rank)
-    return report(v, loc, n, "`rows` is on an axis that does not exist");
+    return verify_report(v, loc, n, "`rows` is on an axis that does not exist");
   int64_t batch = v->batch;
-  if (batch <= 0) return report(v, loc, n, "`rows` where there is no batch");
+  if (batch <= 0) return verify_report(v, loc, n, "`rows` where there is no batch");
   return t.dim[t.rows] % batch == 0 ||
-         report(v, loc, n, "the axis `rows` is no multiple of the batch of %lld", (long long)batch);
+         verify_report(v, loc, n, "the axis `rows` is no multiple of the batch of %lld",
+                       (long long)batch);
 }
 
 static bool check_values(Verifier *v, uint32_t n, const ValueId *values, Loc loc, NodeId owner) {
   bool ok = true;
   for (uint32_t i = 0; i < n; i++)
-    ok = check_type(v, value_type(v->g, values[i]), loc, owner) && ok;
+    ok = verify_type(v, value_type(v->g, values[i]), loc, owner) && ok;
   return ok;
 }
 
@@ -293,7 +280,7 @@ static bool check_types(Verifier *v, BlockId id, Loc loc) {
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &v->g->nodes.at[b->nodes.at[i]];
     for (uint32_t k = 0; k < n->nres; k++)
-      ok = check_type(v, value_type(v->g, n->res + k), n->loc, b->nodes.at[i]) && ok;
+      ok = verify_type(v, value_type(v->g, n->res + k), n->loc, b->nodes.at[i]) && ok;
     ok = check_inner_types(v, b->nodes.at[i]) && ok;
   }
   return ok;
@@ -311,252 +298,15 @@ static void check_rules(Verifier *v, BlockId id) {
     if (!node_check(v->g, nid, &why)) node_report(v, nid, "%s", why.at);
   }
 }
-
-/* ---- states: 11, 12 ------------------------------------------------------------------------- */
-
-static const State *find_state(const Graph *g, const char *path) {
-  return path ? graph_state(g, path) : NULL;
-}
-
-/* The one state that carries what it is the measure of. */
-static bool is_loss_scale(const State *s) {
-  Type t = type_scalar(DT_f32);
-  t.unit = 1;
-  return s->kind == STATE_counter && !strcmp(s->path, "scale") && type_equal(s->type, t);
-}
-
-static bool check_state(Verifier *v, const State *s) {
-  if (!s->path || !*s->path) return report(v, s->loc, NO_ID, "a state without a path");
-  if (graph_state(v->g, s->path) != s)
-    return report(v, s->loc, NO_ID, "a second state \"%s\"", s->path);
-  if (!check_type(v, s->type, s->loc, NO_ID)) return false;
-  if (s->type.unit && !is_loss_scale(s))
-    return report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
-  if (s->kind != STATE_moment && s->kind != STATE_derived) return true;
-  const State *master = find_state(v->g, s->master);
-  return (master && master->kind == STATE_param) ||
-         report(v, s->loc, NO_ID, "state \"%s\" must name a parameter as its master", s->path);
-}
-
-/* ---- entries: 13 to 17 ---------------------------------------------------------------------- */
-
-static bool is_scalar(Type t, char kind) { return t.rank == 0 && dtype_kind[t.dtype] == kind; }
-static bool is_number(Type t) { return t.rank == 0 && dtype_kind[t.dtype] != 'b'; }
-
-static bool check_state_port(Verifier *v, const Port *p, Type t) {
-  const State *s = find_state(v->g, p->name);
-  if (!s) return report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
-  return type_equal(s->type, t) ||
-         report(v, p->loc, NO_ID, "state \"%s\" has another type", p->name);
-}
-
-static bool check_hyper(Verifier *v, const Port *p, Type t) {
-  bool found = false;
-  for (uint32_t i = 0; i < v->g->hypers.len; i++)
-    found |= !strcmp(v->g->hypers.at[i].name, p->name);
-  if (!found) return report(v, p->loc, NO_ID, "there is no hyperparameter \"%s\"", p->name);
-  return type_equal(t, type_scalar(DT_f32)) ||
-         report(v, p->loc, NO_ID, "a hyperparameter must be f32[]");
-}
-
-static bool check_grad(Verifier *v, const Port *p, Type t) {
-  const State *s = find_state(v->g, p->name);
-  if (!s || s->kind != STATE_param)
-    return report(v, p->loc, NO_ID, "there is no parameter \"%s\"", p->name);
-  return (t.dtype == DT_f32 && t.rows < 0 && type_same_dims(t, s->type)) ||
-         report(v, p->loc, NO_ID, "the gradient of \"%s\" must have its dims, in f32", p->name);
-}
-
-static bool check_arg(Verifier *v, const Port *p, Type t) {
-  switch ((ArgRole)p->role) {
-  case ARG_input: return true;
-  case ARG_state: return check_state_port(v, p, t);
-  case ARG_seed:
-    return is_scalar(t, 'i') || report(v, p->loc, NO_ID, "a seed must be an integer of rank 0");
-  case ARG_grad: return check_grad(v, p, t);
-  case ARG_draw:
-    return type_equal(t, type_scalar(DT_i32)) || report(v, p->loc, NO_ID, "a draw must be i32[]");
-  case ARG_hyper: return check_hyper(v, p, t);
-  }
-  return false;
-}
-static bool has_result(const Entry *e, ResRole role, const char *name) {
-  for (uint32_t i = 0; i < e->results.len; i++)
-    if (e->results.at[i].role == role && (!name || !strcmp(e->results.at[i].name, name)))
-      return true;
-  return false;
-}
-
-static bool check_result(Verifier *v, const Port *p, Type t) {
-  const State *s = p->role == RES_state ? find_state(v->g, p->name) : NULL;
-  if (t.unit && p->role != RES_grad && !(s && is_loss_scale(s)))
-    return report(v, p->loc, NO_ID, "%s \"%s\" leaves the entry with the loss scale",
-                  res_role_name[p->role], p->name);
-  switch ((ResRole)p->role) {
-  case RES_state: return check_state_port(v, p, t);
-  case RES_grad: return check_grad(v, p, t);
-  case RES_value: return true;
-  case RES_loss:
-    if (!has_result(v->entry, RES_weight, p->name))
-      return report(v, p->loc, NO_ID, "loss \"%s\" has no weight", p->name);
-    break;
-  case RES_nonfinite:
-    if (!find_state(v->g, p->name))
-      return report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
-    return is_scalar(t, 'b') || report(v, p->loc, NO_ID, "nonfinite must be i1[]");
-  case RES_ok:
-  case RES_fault:
-  case RES_finite:
-    return is_scalar(t, 'b') || report(v, p->loc, NO_ID, "%s must be i1[]", res_role_name[p->role]);
-  case RES_hyper: return check_hyper(v, p, t);
-  case RES_gauge:
-    return type_equal(t, type_scalar(DT_f32)) || report(v, p->loc, NO_ID, "a gauge must be f32[]");
-  case RES_metric:
-  case RES_weight: break;
-  }
-  return is_number(t) ||
-         report(v, p->loc, NO_ID, "%s must be a number of rank 0", res_role_name[p->role]);
-}
-
-/* Each port: named, of a role that exists, no second one like it. */
-static bool check_unique(Verifier *v, uint32_t n, const Port *ports, uint32_t roles) {
-  for (uint32_t i = 0; i < n; i++) {
-    const Port *p = &ports[i];
-    if (!p->name || p->role >= roles)
-      return report(v, p->loc, NO_ID, "a port without name or role");
-    for (uint32_t k = 0; k < i; k++)
-      if (ports[k].role == p->role && !strcmp(ports[k].name, p->name))
-        return report(v, p->loc, NO_ID, "a second port of this role and name");
-  }
-  return true;
-}
-
-/* The parameter whose gradient an entry takes, or NULL. */
-static const char *updated(const Entry *e) {
-  for (uint32_t i = 0; i < e->args.len; i++)
-    if (e->args.at[i].role == ARG_grad) return e->args.at[i].name;
-  return NULL;
-}
-
-static bool check_update(Verifier *v, const Entry *e) {
-  const char *path = updated(e);
-  uint32_t gradients = 0;
-  for (uint32_t i = 0; i < e->args.len; i++) gradients += e->args.at[i].role == ARG_grad;
-  if (gradients != (e->kind == ENTRY_update))
-    return report(v, e->loc, NO_ID, "an entry `update` takes one gradient, others none");
-  if (!path) return true;
-  for (uint32_t i = 0; i < e->results.len; i++) {
-    const Port *p = &e->results.at[i];
-    const State *s = p->role == RES_state ? graph_state(v->g, p->name) : NULL;
-    bool own =
-        s && (!strcmp(s->path, path) || (s->kind == STATE_moment && !strcmp(s->master, path)));
-    if (!own)
-      return report(v, p->loc, NO_ID, "the update of \"%s\" gives that state and its moments alone",
-                    path);
-  }
-  return has_result(e, RES_state, path) ||
-         report(v, e->loc, NO_ID, "the update of \"%s\" does not give it", path);
-}
-
-static bool check_ports(Verifier *v, const Entry *e) {
-  const Block *b = &v->g->blocks.at[e->body];
-  bool ok = true;
-  if (e->args.len != b->args.len || e->results.len != b->results.len)
-    return report(v, e->loc, NO_ID, "arguments or results without a port");
-  if (!check_unique(v, e->args.len, e->args.at, ARG_ROLES) ||
-      !check_unique(v, e->results.len, e->results.at, RES_ROLES))
-    return false;
-  for (uint32_t i = 0; i < e->args.len; i++)
-    ok = check_arg(v, &e->args.at[i], value_type(v->g, b->args.at[i])) && ok;
-  for (uint32_t i = 0; i < e->results.len; i++)
-    ok = check_result(v, &e->results.at[i], value_type(v->g, b->results.at[i])) && ok;
-  return ok && check_update(v, e);
-}
-
-/* ---- transaction: 18 to 20 ------------------------------------------------------------------- */
-
-static bool is_exempt(const State *s) {
-  for (size_t i = 0; s->kind == STATE_counter && i < sizeof exempt / sizeof *exempt; i++)
-    if (!strcmp(s->path, exempt[i])) return true;
-  return false;
-}
-
-static uint32_t entry_index(const Verifier *v) { return (uint32_t)(v->entry - v->g->entries.at); }
-
-/* The commit behind a state's result, or NULL. */
-static const Node *find_commit(const Verifier *v, const State *s, ValueId result) {
-  const Node *n = value_node(v->g, value_origin(v->g, result, s->kind == STATE_derived));
-  return n && n->op == OP_commit ? n : NULL;
-}
-
-static bool check_committed(Verifier *v, const Port *p, ValueId result) {
-  const Graph *g = v->g;
-  const State *s = graph_state(g, p->name);
-  const Node *n = find_commit(v, s, result);
-  ValueId old = graph_entry_arg(g, entry_index(v), ARG_state, p->name);
-  ValueId ok = graph_entry_result(g, entry_index(v), RES_ok, NULL);
-  if (is_exempt(s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
-  if (!n && ok == NO_ID && s->kind == STATE_state) return true;
-  if (!n) return report(v, p->loc, NO_ID, "state \"%s\" changes without a commit", p->name);
-  if (ok != NO_ID && value_origin(g, n->ops[0], false) != value_origin(g, ok, false))
-    return report(v, p->loc, NO_ID, "state \"%s\" commits under another predicate than `ok`",
-                  p->name);
-  if (s->kind == STATE_derived) return true;
-  return value_origin(g, n->ops[2], false) == old ||
-         report(v, p->loc, NO_ID, "state \"%s\" falls back on a value that is not its old one",
-                p->name);
-}
-
-/* The derived copies of what p writes. */
-static bool check_copies(Verifier *v, const Port *p, ValueId result) {
-  const Graph *g = v->g;
-  const Node *master = find_commit(v, graph_state(g, p->name), result);
-  for (uint32_t i = 0; master && i < g->states.len; i++) {
-    const State *s = &g->states.at[i];
-    if (s->kind != STATE_derived || strcmp(s->master, p->name)) continue;
-    ValueId copy = graph_entry_result(g, entry_index(v), RES_state, s->path);
-    if (copy == NO_ID)
-      return report(v, p->loc, NO_ID, "\"%s\" is written, its copy \"%s\" is not", p->name,
-                    s->path);
-    const Node *n = find_commit(v, s, copy);
-    if (!n || value_origin(g, n->ops[0], false) != value_origin(g, master->ops[0], false))
-      return report(v, p->loc, NO_ID, "copy \"%s\" is written under another predicate than \"%s\"",
-                    s->path, p->name);
-  }
-  return true;
-}
-
-/* Shadows are all that `grads` writes, and nobody else writes one. */
-static bool check_shadow(Verifier *v, const Port *p) {
-  bool grads = v->entry->kind == ENTRY_grads;
-  if (grads == (graph_state(v->g, p->name)->kind == STATE_shadow)) return true;
-  return report(v, p->loc, NO_ID,
-                grads ? "state \"%s\" is written before it is known whether the step commits"
-                      : "shadow \"%s\" is written outside of an entry `grads`",
-                p->name);
-}
-
-static bool check_transaction(Verifier *v, const Entry *e) {
-  const Block *b = &v->g->blocks.at[e->body];
-  bool ok = true, commits = e->kind == ENTRY_step || e->kind == ENTRY_apply;
-  for (uint32_t i = 0; i < e->results.len; i++) {
-    const Port *p = &e->results.at[i];
-    if (p->role != RES_state) continue;
-    ok = check_shadow(v, p) && ok;
-    if (!commits) continue;
-    ok = check_committed(v, p, b->results.at[i]) && check_copies(v, p, b->results.at[i]) && ok;
-  }
-  return ok;
-}
-
 /* ---- all of it ------------------------------------------------------------------------------ */
 
 static bool check_name(Verifier *v, const Entry *e) {
   if (!e->name || e->batch < 0 || (unsigned)e->kind >= ENTRY_KINDS)
-    return report(v, e->loc, NO_ID, "an entry without name or kind, or with a negative batch");
+    return verify_report(v, e->loc, NO_ID,
+                         "an entry without name or kind, or with a negative batch");
   for (const Entry *other = v->g->entries.at; other < e; other++)
     if (!strcmp(other->name, e->name))
-      return report(v, e->loc, NO_ID, "a second entry @%s", e->name);
+      return verify_report(v, e->loc, NO_ID, "a second entry @%s", e->name);
   return true;
 }
 
@@ -582,7 +332,7 @@ static bool check_body(Verifier *v, const Entry *e) {
 static bool check_parts(Verifier *v) {
   Text why = {.arena = &v->scratch};
   Loc at = {0};
-  return parts_check(v->g, &at, &why) || report(v, at, NO_ID, "%s", why.at);
+  return parts_check(v->g, &at, &why) || verify_report(v, at, NO_ID, "%s", why.at);
 }
 
 static uint32_t verify(Verifier *v) {
@@ -592,11 +342,11 @@ static uint32_t verify(Verifier *v) {
   v->defined = NEW_ARRAY(&v->scratch, bool, g->values.len);
   check_entries(v, check_structure);
   if (!v->count) {
-    for (uint32_t i = 0; i < g->states.len; i++) check_state(v, &g->states.at[i]);
+    for (uint32_t i = 0; i < g->states.len; i++) verify_state(v, &g->states.at[i]);
     check_entries(v, check_body);
   }
-  if (!v->count) check_entries(v, check_ports);
-  if (!v->count) check_entries(v, check_transaction);
+  if (!v->count) check_entries(v, verify_ports);
+  if (!v->count) check_entries(v, verify_transaction);
   if (!v->count) check_parts(v);
   arena_free(&v->scratch);
   return v->count;

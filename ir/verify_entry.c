@@ -1,0 +1,256 @@
+/* verify_entry.c: what holds of states, of entries and their ports, and of the transaction that a
+ * step is: rules 11 to 20 of the list on top of verify.c.
+ *
+ * All are about names (of states, hyperparameters, losses) that must lead to what they say, and
+ * about who may write what: a step writes a state only through a commit under its one `ok`.
+ */
+#include "ir/verify.h"
+
+#include <string.h>
+
+static const char *const exempt[] = {"attempt", "skipped",    "cursor",    "scale",
+                                     "clean",   "hysteresis", "saturated", "watched"};
+
+/* ---- states: 11, 12 ------------------------------------------------------------------------- */
+
+static const State *find_state(const Graph *g, const char *path) {
+  return path ? graph_state(g, path) : NULL;
+}
+
+/* The one state that carries what it is the measure of. */
+static bool is_loss_scale(const State *s) {
+  Type t = type_scalar(DT_f32);
+  t.unit = 1;
+  return s->kind == STATE_counter && !strcmp(s->path, "scale") && type_equal(s->type, t);
+}
+
+bool verify_state(Verifier *v, const State *s) {
+  if (!s->path || !*s->path) return verify_report(v, s->loc, NO_ID, "a state without a path");
+  if (graph_state(v->g, s->path) != s)
+    return verify_report(v, s->loc, NO_ID, "a second state \"%s\"", s->path);
+  if (!verify_type(v, s->type, s->loc, NO_ID)) return false;
+  if (s->type.unit && !is_loss_scale(s))
+    return verify_report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
+  if (s->kind != STATE_moment && s->kind != STATE_derived) return true;
+  const State *master = find_state(v->g, s->master);
+  return (master && master->kind == STATE_param) ||
+         verify_report(v, s->loc, NO_ID, "state \"%s\" must name a parameter as its master",
+                       s->path);
+}
+
+/* ---- entries: 13 to 17 ---------------------------------------------------------------------- */
+
+static bool is_scalar(Type t, char kind) { return t.rank == 0 && dtype_kind[t.dtype] == kind; }
+static bool is_number(Type t) { return t.rank == 0 && dtype_kind[t.dtype] != 'b'; }
+
+static bool check_state_port(Verifier *v, const Port *p, Type t) {
+  const State *s = find_state(v->g, p->name);
+  if (!s) return verify_report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
+  return type_equal(s->type, t) ||
+         verify_report(v, p->loc, NO_ID, "state \"%s\" has another type", p->name);
+}
+
+static bool check_hyper(Verifier *v, const Port *p, Type t) {
+  bool found = false;
+  for (uint32_t i = 0; i < v->g->hypers.len; i++)
+    found |= !strcmp(v->g->hypers.at[i].name, p->name);
+  if (!found) return verify_report(v, p->loc, NO_ID, "there is no hyperparameter \"%s\"", p->name);
+  return type_equal(t, type_scalar(DT_f32)) ||
+         verify_report(v, p->loc, NO_ID, "a hyperparameter must be f32[]");
+}
+
+static bool check_grad(Verifier *v, const Port *p, Type t) {
+  const State *s = find_state(v->g, p->name);
+  if (!s || s->kind != STATE_param)
+    return verify_report(v, p->loc, NO_ID, "there is no parameter \"%s\"", p->name);
+  return (t.dtype == DT_f32 && t.rows < 0 && type_same_dims(t, s->type)) ||
+         verify_report(v, p->loc, NO_ID, "the gradient of \"%s\" must have its dims, in f32",
+                       p->name);
+}
+
+static bool check_arg(Verifier *v, const Port *p, Type t) {
+  switch ((ArgRole)p->role) {
+  case ARG_input: return true;
+  case ARG_state: return check_state_port(v, p, t);
+  case ARG_seed:
+    return is_scalar(t, 'i') ||
+           verify_report(v, p->loc, NO_ID, "a seed must be an integer of rank 0");
+  case ARG_grad: return check_grad(v, p, t);
+  case ARG_draw:
+    return type_equal(t, type_scalar(DT_i32)) ||
+           verify_report(v, p->loc, NO_ID, "a draw must be i32[]");
+  case ARG_hyper: return check_hyper(v, p, t);
+  }
+  return false;
+}
+static bool has_result(const Entry *e, ResRole role, const char *name) {
+  for (uint32_t i = 0; i < e->results.len; i++)
+    if (e->results.at[i].role == role && (!name || !strcmp(e->results.at[i].name, name)))
+      return true;
+  return false;
+}
+
+static bool check_result(Verifier *v, const Port *p, Type t) {
+  const State *s = p->role == RES_state ? find_state(v->g, p->name) : NULL;
+  if (t.unit && p->role != RES_grad && !(s && is_loss_scale(s)))
+    return verify_report(v, p->loc, NO_ID, "%s \"%s\" leaves the entry with the loss scale",
+                         res_role_name[p->role], p->name);
+  switch ((ResRole)p->role) {
+  case RES_state: return check_state_port(v, p, t);
+  case RES_grad: return check_grad(v, p, t);
+  case RES_value: return true;
+  case RES_loss:
+    if (!has_result(v->entry, RES_weight, p->name))
+      return verify_report(v, p->loc, NO_ID, "loss \"%s\" has no weight", p->name);
+    break;
+  case RES_nonfinite:
+    if (!find_state(v->g, p->name))
+      return verify_report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
+    return is_scalar(t, 'b') || verify_report(v, p->loc, NO_ID, "nonfinite must be i1[]");
+  case RES_ok:
+  case RES_fault:
+  case RES_finite:
+    return is_scalar(t, 'b') ||
+           verify_report(v, p->loc, NO_ID, "%s must be i1[]", res_role_name[p->role]);
+  case RES_hyper: return check_hyper(v, p, t);
+  case RES_gauge:
+    return type_equal(t, type_scalar(DT_f32)) ||
+           verify_report(v, p->loc, NO_ID, "a gauge must be f32[]");
+  case RES_metric:
+  case RES_weight: break;
+  }
+  return is_number(t) ||
+         verify_report(v, p->loc, NO_ID, "%s must be a number of rank 0", res_role_name[p->role]);
+}
+
+/* Each port: named, of a role that exists, no second one like it. */
+static bool check_unique(Verifier *v, uint32_t n, const Port *ports, uint32_t roles) {
+  for (uint32_t i = 0; i < n; i++) {
+    const Port *p = &ports[i];
+    if (!p->name || p->role >= roles)
+      return verify_report(v, p->loc, NO_ID, "a port without name or role");
+    for (uint32_t k = 0; k < i; k++)
+      if (ports[k].role == p->role && !strcmp(ports[k].name, p->name))
+        return verify_report(v, p->loc, NO_ID, "a second port of this role and name");
+  }
+  return true;
+}
+
+/* The parameter whose gradient an entry takes, or NULL. */
+static const char *updated(const Entry *e) {
+  for (uint32_t i = 0; i < e->args.len; i++)
+    if (e->args.at[i].role == ARG_grad) return e->args.at[i].name;
+  return NULL;
+}
+
+static bool check_update(Verifier *v, const Entry *e) {
+  const char *path = updated(e);
+  uint32_t gradients = 0;
+  for (uint32_t i = 0; i < e->args.len; i++) gradients += e->args.at[i].role == ARG_grad;
+  if (gradients != (e->kind == ENTRY_update))
+    return verify_report(v, e->loc, NO_ID, "an entry `update` takes one gradient, others none");
+  if (!path) return true;
+  for (uint32_t i = 0; i < e->results.len; i++) {
+    const Port *p = &e->results.at[i];
+    const State *s = p->role == RES_state ? graph_state(v->g, p->name) : NULL;
+    bool own =
+        s && (!strcmp(s->path, path) || (s->kind == STATE_moment && !strcmp(s->master, path)));
+    if (!own)
+      return verify_report(v, p->loc, NO_ID,
+                           "the update of \"%s\" gives that state and its moments alone", path);
+  }
+  return has_result(e, RES_state, path) ||
+         verify_report(v, e->loc, NO_ID, "the update of \"%s\" does not give it", path);
+}
+
+bool verify_ports(Verifier *v, const Entry *e) {
+  const Block *b = &v->g->blocks.at[e->body];
+  bool ok = true;
+  if (e->args.len != b->args.len || e->results.len != b->results.len)
+    return verify_report(v, e->loc, NO_ID, "arguments or results without a port");
+  if (!check_unique(v, e->args.len, e->args.at, ARG_ROLES) ||
+      !check_unique(v, e->results.len, e->results.at, RES_ROLES))
+    return false;
+  for (uint32_t i = 0; i < e->args.len; i++)
+    ok = check_arg(v, &e->args.at[i], value_type(v->g, b->args.at[i])) && ok;
+  for (uint32_t i = 0; i < e->results.len; i++)
+    ok = check_result(v, &e->results.at[i], value_type(v->g, b->results.at[i])) && ok;
+  return ok && check_update(v, e);
+}
+
+/* ---- transaction: 18 to 20 ------------------------------------------------------------------- */
+
+static bool is_exempt(const State *s) {
+  for (size_t i = 0; s->kind == STATE_counter && i < sizeof exempt / sizeof *exempt; i++)
+    if (!strcmp(s->path, exempt[i])) return true;
+  return false;
+}
+
+static uint32_t entry_index(const Verifier *v) { return (uint32_t)(v->entry - v->g->entries.at); }
+
+/* The commit behind a state's result, or NULL. */
+static const Node *find_commit(const Verifier *v, const State *s, ValueId result) {
+  const Node *n = value_node(v->g, value_origin(v->g, result, s->kind == STATE_derived));
+  return n && n->op == OP_commit ? n : NULL;
+}
+
+static bool check_committed(Verifier *v, const Port *p, ValueId result) {
+  const Graph *g = v->g;
+  const State *s = graph_state(g, p->name);
+  const Node *n = find_commit(v, s, result);
+  ValueId old = graph_entry_arg(g, entry_index(v), ARG_state, p->name);
+  ValueId ok = graph_entry_result(g, entry_index(v), RES_ok, NULL);
+  if (is_exempt(s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
+  if (!n && ok == NO_ID && s->kind == STATE_state) return true;
+  if (!n) return verify_report(v, p->loc, NO_ID, "state \"%s\" changes without a commit", p->name);
+  if (ok != NO_ID && value_origin(g, n->ops[0], false) != value_origin(g, ok, false))
+    return verify_report(v, p->loc, NO_ID, "state \"%s\" commits under another predicate than `ok`",
+                         p->name);
+  if (s->kind == STATE_derived) return true;
+  return value_origin(g, n->ops[2], false) == old ||
+         verify_report(v, p->loc, NO_ID,
+                       "state \"%s\" falls back on a value that is not its old one", p->name);
+}
+
+/* The derived copies of what p writes. */
+static bool check_copies(Verifier *v, const Port *p, ValueId result) {
+  const Graph *g = v->g;
+  const Node *master = find_commit(v, graph_state(g, p->name), result);
+  for (uint32_t i = 0; master && i < g->states.len; i++) {
+    const State *s = &g->states.at[i];
+    if (s->kind != STATE_derived || strcmp(s->master, p->name)) continue;
+    ValueId copy = graph_entry_result(g, entry_index(v), RES_state, s->path);
+    if (copy == NO_ID)
+      return verify_report(v, p->loc, NO_ID, "\"%s\" is written, its copy \"%s\" is not", p->name,
+                           s->path);
+    const Node *n = find_commit(v, s, copy);
+    if (!n || value_origin(g, n->ops[0], false) != value_origin(g, master->ops[0], false))
+      return verify_report(v, p->loc, NO_ID,
+                           "copy \"%s\" is written under another predicate than \"%s\"", s->path,
+                           p->name);
+  }
+  return true;
+}
+
+/* Shadows are all that `grads` writes, and nobody else writes one. */
+static bool check_shadow(Verifier *v, const Port *p) {
+  bool grads = v->entry->kind == ENTRY_grads;
+  if (grads == (graph_state(v->g, p->name)->kind == STATE_shadow)) return true;
+  return verify_report(v, p->loc, NO_ID,
+                       grads ? "state \"%s\" is written before it is known whether the step commits"
+                             : "shadow \"%s\" is written outside of an entry `grads`",
+                       p->name);
+}
+
+bool verify_transaction(Verifier *v, const Entry *e) {
+  const Block *b = &v->g->blocks.at[e->body];
+  bool ok = true, commits = e->kind == ENTRY_step || e->kind == ENTRY_apply;
+  for (uint32_t i = 0; i < e->results.len; i++) {
+    const Port *p = &e->results.at[i];
+    if (p->role != RES_state) continue;
+    ok = check_shadow(v, p) && ok;
+    if (!commits) continue;
+    ok = check_committed(v, p, b->results.at[i]) && check_copies(v, p, b->results.at[i]) && ok;
+  }
+  return ok;
+}
