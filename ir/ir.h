@@ -103,6 +103,10 @@ extern const char *const form_name[FORM_COUNT];
 
 /* Column SCALAR: the ScalarId of its program over elements of type d; SC_none: it has none. */
 unsigned op_program(Op op, DType d);
+/* The ScalarIds that turn a stored element of a float type into f32 and back, as casts do; SC_none:
+ * there is nothing to do. */
+unsigned dtype_widen(DType d);
+unsigned dtype_narrow(DType d);
 bool op_find(const char *name, size_t n, Op *op);
 int op_results(Op op); /* fixed number of results, -1: any */
 bool op_arity_ok(Op op, uint32_t operands);

@@ -63,11 +63,11 @@ bool attr_is_common(AttrKey key) { return key == AT_prec || key == AT_recompute;
 const char *const state_kind_name[STATE_KINDS] = {"param",   "state",   "moment",
                                                   "counter", "derived", "shadow"};
 const char *const arg_role_name[ARG_ROLES] = {"input", "state", "hyper", "seed", "grad", "draw"};
-const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric",    "weight", "grad",
-                                              "ok",    "fault", "nonfinite", "value",  "hyper",
-                                              "finite", "gauge"};
-const char *const entry_kind_name[ENTRY_KINDS] = {"init", "step",   "eval",  "infer",
-                                                  "fit",  "derive", "grads", "apply", "update"};
+const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric", "weight",
+                                              "grad",  "ok",    "fault",  "nonfinite",
+                                              "value", "hyper", "finite", "gauge"};
+const char *const entry_kind_name[ENTRY_KINDS] = {"init",   "step",  "eval",  "infer", "fit",
+                                                  "derive", "grads", "apply", "update"};
 const char *const read_kind_name[READ_KINDS] = {"rows", "windows", "lanes"};
 const char *const split_kind_name[SPLIT_KINDS] = {"none", "last", "random"};
 const char *const scale_kind_name[SCALE_KINDS] = {"none", "static", "dynamic"};
@@ -105,6 +105,23 @@ static const uint16_t program_i32[OP_COUNT] = {
 unsigned op_program(Op op, DType d) {
   return dtype_kind[d] == 'f' ? program_f32[op] : program_i32[op];
 }
+
+static const struct Conversion {
+  DType type;
+  ScalarId widen, narrow;
+} conversions[] = {
+    {DT_bf16, SC_bf16_to_f32, SC_f32_to_bf16},     {DT_f16, SC_f16_to_f32, SC_f32_to_f16},
+    {DT_f8e4m3fn, SC_e4m3_to_f32, SC_f32_to_e4m3}, {DT_f8e5m2, SC_e5m2_to_f32, SC_f32_to_e5m2},
+    {DT_f8e8m0, SC_e8m0_to_f32, SC_f32_to_e8m0},   {DT_COUNT, SC_none, SC_none}};
+
+static const struct Conversion *conversion_of(DType d) {
+  const struct Conversion *c = conversions;
+  while (c->type != d && c->type != DT_COUNT) c++;
+  return c;
+}
+
+unsigned dtype_widen(DType d) { return conversion_of(d)->widen; }
+unsigned dtype_narrow(DType d) { return conversion_of(d)->narrow; }
 
 bool op_find(const char *name, size_t n, Op *op) {
   for (int i = 0; i < OP_COUNT; i++)

@@ -28,7 +28,9 @@ bool dtype_holds(DType d, double v) {
     double infinite, least;
   } range[DT_COUNT] = {[DT_f32] = {0x1.ffffffp127, 0x1p-126},
                        [DT_bf16] = {0x1.ffp127, 0x1p-126},
-                       [DT_f16] = {65520, 0x1.000002p-25}};
+                       [DT_f16] = {65520, 0x1.000002p-25},
+                       [DT_f8e4m3fn] = {0x1.d00002p8, 0x1.000002p-10},
+                       [DT_f8e5m2] = {61440, 0x1.000002p-17}};
   bool known = range[d].infinite > 0;
   return !known || !isfinite(v) || v == 0 ||
          (fabs(v) < range[d].infinite && fabs(v) >= range[d].least);

@@ -64,6 +64,18 @@ static uint32_t widen_f16(uint32_t code) {
   return sign | 0x7f800000 | h << 13 | (h > 0x7c00 ? 0x400000 : 0);
 }
 
+/* As scalar.def's e4m3_to_f32, e5m2_to_f32 and e8m0_to_f32: m bits of mantissa, codes from `top` on
+ * are no numbers. */
+static uint32_t widen_f8(uint32_t code, int m, uint32_t top) {
+  uint32_t h = code & 0x7f, sign = (code & 0x80) << 24;
+  int bias = (1 << (6 - m)) - 1;
+  if (h >= top) return sign | (m == 2 && h == top ? 0x7f800000 : 0x7fc00000);
+  if (h >> m) return sign | ((h << (23 - m)) + ((127u - (uint32_t)bias) << 23));
+  return sign | scalar_bits(ldexpf((float)h, 1 - bias - m));
+}
+
+static uint32_t widen_e8m0(uint32_t code) { return code == 0xff ? 0x7fc00000 : code << 23; }
+
 static double get_signed(const Tensor *t, int64_t i) {
   if (t->type.dtype == DT_i32) return ((const int32_t *)t->data)[i];
   return (double)((const int64_t *)t->data)[i];
@@ -98,15 +110,17 @@ uint32_t tensor_get_bits(const Tensor *t, int64_t i) {
   if (is_wide(t)) return round_f32(((const double *)t->data)[i]);
   if (t->type.dtype == DT_bf16) return widen_bf16((uint32_t)get_raw(t, i));
   if (t->type.dtype == DT_f16) return widen_f16((uint32_t)get_raw(t, i));
-  if ((is_float(t) && t->type.dtype != DT_f32) || t->type.dtype == DT_i64) refuse_dtype(t);
+  if (t->type.dtype == DT_f8e4m3fn) return widen_f8((uint32_t)get_raw(t, i), 3, 0x7f);
+  if (t->type.dtype == DT_f8e5m2) return widen_f8((uint32_t)get_raw(t, i), 2, 0x7c);
+  if (t->type.dtype == DT_f8e8m0) return widen_e8m0((uint32_t)get_raw(t, i));
+  if (t->type.dtype == DT_i64) refuse_dtype(t);
   return (uint32_t)get_raw(t, i);
 }
 
 static void set_float_bits(const Scalars *s, Tensor *t, int64_t i, uint32_t bits) {
   uint32_t code = bits;
-  if (t->type.dtype == DT_bf16) scalar_run(&s->prog[SC_f32_to_bf16], &bits, &code);
-  else if (t->type.dtype == DT_f16) scalar_run(&s->prog[SC_f32_to_f16], &bits, &code);
-  else if (t->type.dtype != DT_f32) refuse_dtype(t);
+  unsigned narrow = dtype_narrow((DType)t->type.dtype);
+  if (narrow != SC_none) scalar_run(&s->prog[narrow], &bits, &code);
   set_raw(t, i, code);
 }
 

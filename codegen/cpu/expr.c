@@ -81,8 +81,9 @@ static Val narrow_f16(Kernel *k, Val v) {
 }
 
 Val expr_to_program(Kernel *k, Val v, DType d) {
-  if (d == DT_bf16) return expr_program(k, SC_bf16_to_f32, 1, &v);
-  return d == DT_f16 ? widen_f16(k, v) : v;
+  unsigned widen = dtype_widen(d);
+  if (d == DT_f16) return widen_f16(k, v);
+  return widen == SC_none ? v : expr_program(k, (ScalarId)widen, 1, &v);
 }
 
 static Val bool_as_int(Kernel *k, Val v) { return expr_program(k, SC_btoi, 1, &v); }
@@ -116,8 +117,9 @@ static _Noreturn void refuse(const Kernel *k, DType d) {
 
 /* Registers of an op's program to those of an element. */
 Val expr_from_program(Kernel *k, Val v, SType is, DType d) {
-  if (d == DT_bf16) return expr_program(k, SC_f32_to_bf16, 1, &v);
+  unsigned narrow = dtype_narrow(d);
   if (d == DT_f16) return narrow_f16(k, v);
+  if (narrow != SC_none) return expr_program(k, (ScalarId)narrow, 1, &v);
   if (is == S_I32 && d == DT_i1) return not_zero(k, v, false);
   return is == S_I32 ? cut(k, v, d) : v;
 }
@@ -134,9 +136,7 @@ static Val int_to_float(Kernel *k, Val v, DType from) {
   return expr_program(k, id, 1, &v);
 }
 
-static bool supported(DType d) {
-  return d != DT_i64 && (dtype_kind[d] != 'f' || d == DT_f32 || d == DT_bf16 || d == DT_f16);
-}
+static bool supported(DType d) { return d != DT_i64; }
 
 Val expr_convert(Kernel *k, Val v, DType from, DType to) {
   if (!supported(from) || !supported(to)) refuse(k, supported(from) ? to : from);

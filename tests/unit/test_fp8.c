@@ -1,0 +1,272 @@
+/* test_fp8.c: conversions to what is narrower than f32, against others' idea of them.
+ *
+ *     test_fp8                  a stride through all 2^32 patterns, MPCC_LONG=1: all of them
+ *     test_fp8 --codes STRIDE   e4m3, then e5m2 codes of patterns 0, STRIDE, …; for ml_dtypes.py
+ *
+ * fp8: against the integer formula of docs/precision.md, against the nearer of two neighbours found
+ * in numbers, and its table of cases; where the CUDA toolkit is installed all against its headers
+ * too, bf16 and f16 as well.  NaNs are compared by class.  A subnormal f32 is zero to a program; in
+ * fp8 and f16 that is what it rounds to anyway, in bf16 alone CUDA sees a difference.
+ */
+#include "ir/float_mode.h"
+#include "tests/unit/cuda_oracle.h"
+#include "tests/unit/oracle.h"
+
+#include <stdlib.h>
+
+enum { BLOCK = 4096, STRIDE = 4099 };
+
+typedef struct Format {
+  const char *name;
+  ScalarId narrow, narrow_sat, widen;
+  int m, bias;
+  uint32_t largest, beyond; /* codes of the largest number and of what is too large */
+} Format;
+
+static const Format formats[] = {
+    {"e4m3", SC_f32_to_e4m3, SC_f32_to_e4m3_sat, SC_e4m3_to_f32, 3, 7, 0x7e, 0x7f},
+    {"e5m2", SC_f32_to_e5m2, SC_f32_to_e5m2_sat, SC_e5m2_to_f32, 2, 15, 0x7b, 0x7c},
+};
+
+typedef struct Test {
+  const Scalars *scalars;
+  Checks checks;
+  uint32_t stride;
+} Test;
+
+/* The program on x, x + stride, … below 2^32, a block at a time; the next x. */
+static uint64_t run_block(const Test *t, ScalarId id, uint64_t x, uint32_t *y, uint32_t *n) {
+  uint64_t saved = float_mode_set();
+  for (*n = 0; *n < BLOCK && x <= UINT32_MAX; x += t->stride, ++*n)
+    scalar_run(&t->scalars->prog[id], &(uint32_t){(uint32_t)x}, &y[*n]);
+  float_mode_restore(saved);
+  return x;
+}
+
+static uint32_t run1(const Test *t, ScalarId id, uint32_t x) {
+  uint64_t saved = float_mode_set();
+  uint32_t y;
+  scalar_run(&t->scalars->prog[id], &x, &y);
+  float_mode_restore(saved);
+  return y;
+}
+
+/* ---- two oracles of our own ------------------------------------------------------------------ */
+
+/* The steps of docs/precision.md, integers alone. */
+static uint32_t by_formula(const Format *f, uint32_t x, bool sat) {
+  uint32_t a = x & 0x7fffffff, s = x >> 24 & 0x80, code, e = a >> 23 ? a >> 23 : 1;
+  uint32_t shift = (uint32_t)(23 - f->m) + (uint32_t)(128 - f->bias) - e;
+  uint32_t beyond = s | (sat ? f->largest : f->beyond);
+  if (a > 0x7f800000) return 0x7f;
+  if (a == 0x7f800000) return beyond;
+  if (a >= (uint32_t)(128 - f->bias) << 23) {
+    uint32_t r = a + (1u << (22 - f->m)) - 1 + (a >> (23 - f->m) & 1);
+    code = (r >> (23 - f->m)) - ((uint32_t)(127 - f->bias) << f->m);
+    return code > f->largest ? beyond : s | code;
+  }
+  if (shift > 25) return s;
+  uint32_t whole = (a & 0x7fffff) | (a >> 23 ? 0x800000u : 0);
+  uint32_t rest = whole & ((1u << shift) - 1), half = 1u << (shift - 1);
+  code = whole >> shift;
+  return s | (code + (rest > half || (rest == half && (code & 1))));
+}
+
+static double value_of(const Format *f, uint32_t code) {
+  int e = (int)(code & 0x7f) >> f->m, m = (int)code & ((1 << f->m) - 1);
+  double v = ldexp(e ? m + (1 << f->m) : m, (e ? e : 1) - f->bias - f->m);
+  return code & 0x80 ? -v : v;
+}
+
+/* The nearer of two neighbours, in numbers; the code behind the largest would be the next of them.
+ */
+static uint32_t by_value(const Format *f, uint32_t x, bool sat) {
+  uint32_t sign = x >> 24 & 0x80, lo = 0, hi = f->largest + 1;
+  if (is_nan(x)) return 0x7f;
+  double v = fabs((double)float_of(x));
+  while (hi - lo > 1) {
+    uint32_t middle = (lo + hi) / 2;
+    if (value_of(f, middle) <= v) lo = middle;
+    else hi = middle;
+  }
+  double below = v - value_of(f, lo), above = value_of(f, hi) - v;
+  uint32_t near = below < above || (below == above && !(lo & 1)) ? lo : hi;
+  if (near > f->largest) near = sat ? f->largest : f->beyond;
+  return sign | near;
+}
+
+static bool is_nan_code(const Format *f, uint32_t code) {
+  return (code & 0x7f) > (f->m == 2 ? 0x7c : 0x7e);
+}
+
+static void test_narrow(Test *t, const Format *f, bool sat) {
+  ScalarId id = sat ? f->narrow_sat : f->narrow;
+  uint32_t y[BLOCK], n, wrong[2] = {0}, at = 0;
+  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
+    next = run_block(t, id, x, y, &n);
+    for (uint32_t i = 0; i < n; i++, x += t->stride) {
+      bool formula = y[i] == by_formula(f, (uint32_t)x, sat);
+      bool value = y[i] == by_value(f, (uint32_t)x, sat);
+      wrong[0] += !formula;
+      wrong[1] += !value;
+      if (!formula || !value) at = (uint32_t)x;
+    }
+  }
+  check_that(&t->checks, !wrong[0] && !wrong[1], "%s%s: %u not by formula, %u not by value: %08x",
+             f->name, sat ? "_sat" : "", wrong[0], wrong[1], at);
+}
+
+/* Every code is widened exactly and comes back; so does what lies halfway between two, to the even
+ * one, and what lies just beside the middle to the nearer. */
+static void test_widen(Test *t, const Format *f) {
+  for (uint32_t code = 0; code < 0x100; code++) {
+    uint32_t x = run1(t, f->widen, code | 0xabcd00), back = run1(t, f->narrow, x);
+    bool number = (code & 0x7f) <= f->largest;
+    bool good = x >> 31 == code >> 7;
+    if (number) good = good && (double)float_of(x) == value_of(f, code) && back == code;
+    else if (is_nan_code(f, code)) good = good && is_nan(x) && back == 0x7f;
+    else good = good && isinf(float_of(x)) && back == code;
+    check_that(&t->checks, good, "%s code %02x is %08x and back %02x", f->name, code, x, back);
+    if ((code & 0x7f) >= f->largest) continue;
+    uint32_t middle = bits_of((float)((value_of(f, code) + value_of(f, code + 1)) / 2));
+    check_that(&t->checks,
+               run1(t, f->narrow, middle) == code + (code & 1) &&
+                   run1(t, f->narrow, middle - 1) == code &&
+                   run1(t, f->narrow, middle + 1) == code + 1,
+               "%s: about the middle above %02x", f->name, code);
+  }
+}
+
+/* docs/precision.md: e4m3 saturating and not, e5m2 saturating and not. */
+static void test_cases(Test *t) {
+  static const struct {
+    float x;
+    uint8_t code[4];
+  } CASES[] = {
+      {1, {0x38, 0x38, 0x3c, 0x3c}},          {1.0625f, {0x38, 0x38, 0x3c, 0x3c}},
+      {0.1f, {0x1d, 0x1d, 0x2e, 0x2e}},       {448, {0x7e, 0x7e, 0x5f, 0x5f}},
+      {464, {0x7e, 0x7e, 0x5f, 0x5f}},        {0x1.d00002p8f, {0x7e, 0x7f, 0x5f, 0x5f}},
+      {57344, {0x7e, 0x7f, 0x7b, 0x7b}},      {61440, {0x7e, 0x7f, 0x7b, 0x7c}},
+      {0x1p-6f, {0x08, 0x08, 0x24, 0x24}},    {0x1p-9f, {0x01, 0x01, 0x18, 0x18}},
+      {0x1p-10f, {0, 0, 0x14, 0x14}},         {0x1p-17f, {0, 0, 0, 0}},
+      {-123.456f, {0xef, 0xef, 0xd8, 0xd8}},  {INFINITY, {0x7e, 0x7f, 0x7b, 0x7c}},
+      {-INFINITY, {0xfe, 0xff, 0xfb, 0xfc}},  {-0.0f, {0x80, 0x80, 0x80, 0x80}},
+      {-0x1p-130f, {0x80, 0x80, 0x80, 0x80}},
+  };
+  for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
+    for (int k = 0; k < 4; k++) {
+      const Format *f = &formats[k / 2];
+      uint32_t y = run1(t, k % 2 ? f->narrow : f->narrow_sat, bits_of(CASES[i].x));
+      check_that(&t->checks, y == CASES[i].code[k], "%s of %a is %02x", f->name, (double)CASES[i].x,
+                 y);
+    }
+}
+
+/* 2^floor(log2 |x|), by frexp. */
+static void test_e8m0(Test *t) {
+  uint32_t y[BLOCK], n, wrong = 0;
+  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
+    next = run_block(t, SC_f32_to_e8m0, x, y, &n);
+    for (uint32_t i = 0; i < n; i++, x += t->stride) {
+      int e = 0;
+      float v = float_of((uint32_t)x);
+      if (isfinite(v)) frexpf(v, &e);
+      uint32_t want = !isfinite(v) ? 0xff : e < -125 || v == 0 ? 0 : (uint32_t)(e + 126);
+      wrong += y[i] != want;
+    }
+  }
+  check_that(&t->checks, !wrong, "e8m0: %u wrong", wrong);
+  for (uint32_t code = 0; code < 0x100; code++) {
+    float v = float_of(run1(t, SC_e8m0_to_f32, code));
+    bool good = code == 0xff ? isnan(v) : (double)v == (code ? ldexp(1, (int)code - 127) : 0);
+    check_that(&t->checks, good, "e8m0 code %02x is %a", code, (double)v);
+  }
+}
+
+/* ---- CUDA ------------------------------------------------------------------------------------ */
+
+#if defined(HAVE_CUDA_FP8) || defined(HAVE_CUDA_HALF)
+/* Codes that are above `infinity` without the bit `sign` are NaN. */
+static void compare(Test *t, ScalarId id, Conversion *cuda, uint32_t sign, uint32_t infinity,
+                    bool subnormals) {
+  uint32_t y[BLOCK], n, wrong = 0, at = 0;
+  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
+    next = run_block(t, id, x, y, &n);
+    for (uint32_t i = 0; i < n; i++, x += t->stride) {
+      if (!subnormals && is_subnormal((uint32_t)x)) continue;
+      uint32_t want = cuda((uint32_t)x);
+      bool nan = (y[i] & ~sign) > infinity && (want & ~sign) > infinity;
+      if (y[i] != want && !nan) wrong++, at = (uint32_t)x;
+    }
+  }
+  check_that(&t->checks, !wrong, "%s: %u differ from CUDA, such as %08x", t->scalars->prog[id].name,
+             wrong, at);
+}
+#endif
+
+static void test_cuda_fp8(Test *t) {
+#ifdef HAVE_CUDA_FP8
+  static Conversion *const from[] = {cuda_from_e4m3, cuda_from_e5m2, cuda_from_e8m0};
+  static const ScalarId widen[] = {SC_e4m3_to_f32, SC_e5m2_to_f32, SC_e8m0_to_f32};
+  compare(t, SC_f32_to_e4m3, cuda_e4m3, 0x80, 0x7e, true);
+  compare(t, SC_f32_to_e4m3_sat, cuda_e4m3_sat, 0x80, 0x7e, true);
+  compare(t, SC_f32_to_e5m2, cuda_e5m2, 0x80, 0x7c, true);
+  compare(t, SC_f32_to_e5m2_sat, cuda_e5m2_sat, 0x80, 0x7c, true);
+  compare(t, SC_f32_to_e8m0, cuda_e8m0, 0, 0xfe, true);
+  for (int f = 0; f < 3; f++)
+    for (uint32_t code = 0; code < 0x100; code++) {
+      uint32_t y = run1(t, widen[f], code), want = from[f](code);
+      if (is_subnormal(want)) want = 0; /* 2^-127 */
+      check_that(&t->checks, y == want || (is_nan(y) && is_nan(want)),
+                 "%s of %02x is %08x, CUDA's %08x", t->scalars->prog[widen[f]].name, code, y, want);
+    }
+#else
+  (void)t;
+  printf("SKIPPED: cuda_fp8.h is not installed\n");
+#endif
+}
+
+static void test_cuda_half(Test *t) {
+#ifdef HAVE_CUDA_HALF
+  compare(t, SC_f32_to_bf16, cuda_bf16, 0x8000, 0x7f80, false);
+  compare(t, SC_f32_to_f16, cuda_f16, 0x8000, 0x7c00, true);
+#else
+  (void)t;
+  printf("SKIPPED: cuda_bf16.h, cuda_fp16.h or a C++ compiler is not installed\n");
+#endif
+}
+
+/* ---- ml_dtypes ------------------------------------------------------------------------------- */
+
+static int write_codes(Test *t) {
+  uint32_t y[BLOCK], n;
+  uint8_t codes[BLOCK];
+  for (int f = 0; f < 2; f++)
+    for (uint64_t x = 0; x <= UINT32_MAX;) {
+      x = run_block(t, formats[f].narrow, x, y, &n);
+      for (uint32_t i = 0; i < n; i++) codes[i] = (uint8_t)y[i];
+      if (fwrite(codes, 1, n, stdout) != n) return 1;
+    }
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  Arena arena = {0};
+  const char *all = getenv("MPCC_LONG");
+  Test t = {.scalars = scalars_parse(&arena), .stride = all && *all == '1' ? 1 : STRIDE};
+  if (argc > 2 && !strcmp(argv[1], "--codes")) {
+    t.stride = (uint32_t)strtoul(argv[2], NULL, 10);
+    return t.stride ? write_codes(&t) : 2;
+  }
+  test_cases(&t);
+  for (int f = 0; f < 2; f++) {
+    test_widen(&t, &formats[f]);
+    test_narrow(&t, &formats[f], false);
+    test_narrow(&t, &formats[f], true);
+  }
+  test_e8m0(&t);
+  test_cuda_fp8(&t);
+  test_cuda_half(&t);
+  arena_free(&arena);
+  return checks_end(&t.checks, "test_fp8");
+}
