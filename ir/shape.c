@@ -183,7 +183,10 @@ static bool multiplies(Type t) {
   return t.dtype == DT_f32 || t.dtype == DT_bf16 || t.dtype == DT_f16;
 }
 
-static bool shape_matmul(Shape *s) {
+static bool is_fp8(Type t) { return t.dtype == DT_f8e4m3fn || t.dtype == DT_f8e5m2; }
+
+/* The product of the first two operands, if both `fits`; else they are not what it `wants`. */
+static bool shape_product(Shape *s, bool (*fits)(Type), const char *wants, Type *result) {
   Type a = operand(s, 0), b = operand(s, 1);
   int rank = a.rank;
   if (rank < 2 || b.rank != rank) return refuse(s, "wants operands of equal rank, 2 or more");
@@ -193,11 +196,18 @@ static bool shape_matmul(Shape *s) {
   if (a.dim[rank - 1] != b.dim[rank - 2]) return refuse(s, "inner sizes differ");
   if (memcmp(a.dim, b.dim, (size_t)(rank - 2) * sizeof *a.dim))
     return refuse(s, "leading axes differ");
-  if (!multiplies(a) || !multiplies(b)) return refuse(s, "wants f32, bf16 or f16 operands");
+  if (!fits(a) || !fits(b)) return refuse(s, wants);
   Type t = type_make(DT_f32, rank, a.dim);
   t.dim[rank - 1] = b.dim[rank - 1];
   if (!matmul_rows(s, a, b, &t)) return false;
   if (attr(s, AT_perm_c)) t = permuted(t, attr(s, AT_perm_c)->ints);
+  *result = t;
+  return true;
+}
+
+static bool shape_matmul(Shape *s) {
+  Type t;
+  if (!shape_product(s, multiplies, "wants f32, bf16 or f16 operands", &t)) return false;
   if (s->nops == 3) {
     Type acc = operand(s, 2);
     if (acc.dtype != DT_f32 || !type_same_dims(acc, t))
@@ -205,6 +215,10 @@ static bool shape_matmul(Shape *s) {
   }
   *s->res = t;
   return true;
+}
+
+static bool shape_matmul_scaled(Shape *s) {
+  return shape_product(s, is_fp8, "wants f8e4m3fn or f8e5m2 operands", s->res);
 }
 
 /* x[…, n], index[…] -> […] */

@@ -6,11 +6,12 @@
  *
  *   any       as stated: only who makes a constant knows what it stands for
  *   none      operands without scale, result without scale (exp, log, softmax, …)
- *   same      operands of one exponent, which is the result's: what is linear (add, sum, transpose) or
- *             holds for S > 0 (abs, max, relu)
+ *   same      operands of one exponent, which is the result's: what is linear (add, sum,
+ *             transpose) or holds for S > 0 (abs, max, relu)
  *   product   exponents add            quotient  they subtract           root  it halves
  *   compare   operands of one exponent, result without scale             drop  result without scale
  *   select    as `same` over x and y   matmul    product, the accumulator has it too
+ *   matmul_scaled  that of the scales: what they belong to carries none
  *   seed      the last operand's: S, or a weight where there is no scaler; the others carry none
  *   custom_grad  that of y; dy and what is made of it carry S once
  *   scatter   the first operand's, the accumulator has it too
@@ -130,6 +131,13 @@ static bool unit_matmul(const Units *u) {
   unit_product(u);
   if (u->nops < 3 || unit_of(u, 2) == *u->unit || unit_is_any(u->g, u->ops[2])) return true;
   return refuse(u, "accumulator of another loss scale than the product");
+}
+
+static bool unit_matmul_scaled(const Units *u) {
+  if (unit_of(u, 0) || unit_of(u, 1))
+    return refuse(u, "quantized operands must not carry the loss scale, their scales do");
+  *u->unit = unit_of(u, 2) + unit_of(u, 3);
+  return true;
 }
 
 static bool unit_first(const Units *u) {

@@ -145,7 +145,7 @@ static bool verify_rows(const Check *c) {
   return in(c, 0).rows >= 0 || refuse(c, "no axis of the operand is tagged `rows`");
 }
 
-/* ---- contraction, indexing ------------------------------------------------------------------ */
+/* ---- contraction ---------------------------------------------------------------------------- */
 
 static bool verify_loss_seed(const Check *c) {
   int64_t losses = (int64_t)c->n->nops - node_bool(c->n, AT_scaled);
@@ -168,6 +168,96 @@ static bool verify_custom_grad(const Check *c) {
 static bool verify_matmul(const Check *c) {
   return node_int(c->n, AT_k_chunk, 0) > 0 || refuse(c, "k_chunk must be positive");
 }
+
+/* ---- fp8 (docs/precision.md) ---------------------------------------------------------------- */
+
+static bool is_fp8(Type t) { return t.dtype == DT_f8e4m3fn || t.dtype == DT_f8e5m2; }
+
+static bool is_scalar(Type t, DType d) { return t.dtype == d && t.rank == 0; }
+
+/* y is x in fp8, and carries no loss scale. */
+static bool quantizes(const Check *c) {
+  Type x = in(c, 0), scale = in(c, 1), y = out(c);
+  if (kind(x) != 'f' || is_fp8(x) || x.dtype == DT_f8e8m0)
+    return refuse(c, "wants an operand of f32, bf16 or f16");
+  if (!is_scalar(scale, DT_f32)) return refuse(c, "the scale must be f32[]");
+  if (!is_fp8(y)) return refuse(c, "gives f8e4m3fn or f8e5m2");
+  if (!type_same_dims(x, y) || x.rows != y.rows) return refuse(c, "must keep dims and rows");
+  return (y.unit == 0 && x.unit + scale.unit == 0) ||
+         refuse(c, "the scale must take the loss scale out of the operand");
+}
+
+static bool verify_saturate(const Check *c) { return quantizes(c); }
+
+static bool verify_quantize(const Check *c) {
+  Type x = in(c, 0), scale = in(c, 1), t[4];
+  if (!quantizes(c)) return false;
+  for (uint32_t i = 0; i < 4; i++) t[i] = value_type(c->g, c->n->res + i);
+  if (!is_scalar(t[1], DT_f32) || t[1].unit != -scale.unit)
+    return refuse(c, "scale_inv must be f32[] of the operand's loss scale");
+  if (!is_scalar(t[2], DT_f32) || t[2].unit != x.unit)
+    return refuse(c, "amax must be f32[] of the operand's loss scale");
+  return (is_scalar(t[3], DT_i1) && t[3].unit == 0) || refuse(c, "nonfinite must be i1[]");
+}
+
+/* Where v was computed, through views, kernels and their arguments, but no cast. */
+static ValueId source_of(const Graph *g, ValueId v) {
+  for (const Node *n; v = value_origin(g, v, false), (n = value_node(g, v)) != NULL; v = n->ops[0])
+    if (!(op_flags[n->op] & F_VIEW)) break;
+  return v;
+}
+
+static bool is_number(const Graph *g, ValueId v, double *number) {
+  const Node *n = value_node(g, source_of(g, v));
+  if (!n || n->op != OP_constant) return false;
+  *number = node_float(n, AT_value, 0);
+  return true;
+}
+
+/* Is `inverse` 1 / scale?  Where the scale is a number, simplify has made its inverse one too. */
+static bool inverts(const Graph *g, ValueId inverse, ValueId scale) {
+  const Node *n = value_node(g, source_of(g, inverse));
+  double x, y;
+  if (is_number(g, inverse, &y)) return is_number(g, scale, &x) && (float)y == 1 / (float)x;
+  bool divides = n && n->op == OP_div && is_number(g, n->ops[0], &x) && x == 1;
+  return divides && source_of(g, n->ops[1]) == source_of(g, scale);
+}
+
+/* The operand's scale is the scale_inv of the very quantize that made it; after `expand`, 1 over
+ * the scale that it was multiplied by. */
+static bool has_its_scale(const Check *c, uint32_t operand) {
+  const Graph *g = c->g;
+  ValueId y = source_of(g, c->n->ops[operand]), scale = c->n->ops[operand + 2];
+  const Node *n = value_node(g, y);
+  if (n && n->op == OP_quantize) return y == n->res && source_of(g, scale) == n->res + 1;
+  return n && n->op == OP_saturate && inverts(g, scale, n->ops[1]);
+}
+
+static bool verify_matmul_scaled(const Check *c) {
+  static const char *const name[] = {"a", "b"};
+  if (node_int(c->n, AT_k_chunk, 0) <= 0) return refuse(c, "k_chunk must be positive");
+  if (in(c, 0).dtype == DT_f8e5m2 && in(c, 1).dtype == DT_f8e5m2)
+    return refuse(c, "e5m2 is for gradients: one operand must be f8e4m3fn");
+  for (uint32_t i = 0; i < 2; i++) {
+    if (!is_scalar(in(c, i + 2), DT_f32)) return refuse(c, "%s_scale must be f32[]", name[i]);
+    if (!has_its_scale(c, i))
+      return refuse(c, "%s_scale is not the scale_inv of the quantize that made %s", name[i],
+                    name[i]);
+  }
+  return true;
+}
+
+/* An fp8 value means nothing without its scale. */
+static bool reads_fp8_rightly(const Check *c) {
+  Op op = c->n->op;
+  bool passes_on = (op_flags[op] & F_VIEW) || op == OP_kernel;
+  for (uint32_t i = 0; i < c->n->nops && !passes_on; i++)
+    if (is_fp8(in(c, i)) && (op != OP_matmul_scaled || i >= 2))
+      return refuse(c, "operand %u is fp8, which is for matmul_scaled alone", (unsigned)i);
+  return true;
+}
+
+/* ---- indexing ------------------------------------------------------------------------------- */
 
 static bool verify_gather(const Check *c) {
   Type x = in(c, 0);
@@ -412,5 +502,6 @@ static bool (*const verify_rule[OP_COUNT])(const Check *) = {
 };
 
 bool node_check(const Graph *g, NodeId n, Text *why) {
-  return verify_rule[g->nodes.at[n].op](&(Check){g, &g->nodes.at[n], why});
+  Check c = {g, &g->nodes.at[n], why};
+  return reads_fp8_rightly(&c) && verify_rule[c.n->op](&c);
 }

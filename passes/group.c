@@ -86,7 +86,7 @@ static void anchor_free_nodes(Grouping *s) {
   for (uint32_t p = 0; p < s->n; p++) s->inlined[p] = is_free(at(s, p)->op);
   for (uint32_t p = 0; p < s->n; p++) {
     Node *n = at(s, p);
-    if (n->op != OP_matmul && n->op != OP_reshape && n->op != OP_loop) continue;
+    if (op_form[n->op] != FORM_gemm && n->op != OP_reshape && n->op != OP_loop) continue;
     for (uint32_t i = 0; i < n->nops; i++) {
       Node *d = value_node(s->g, n->ops[i]);
       if (d) s->inlined[s->pos[d - s->g->nodes.at]] = false;
@@ -126,7 +126,7 @@ static void add_edges(Grouping *s, uint32_t to, ValueId v, EdgeKind kind) {
 }
 
 static EdgeKind operand_kind(const Node *n, uint32_t i) {
-  if (n->op == OP_matmul || n->op == OP_loop) return EDGE_OPERAND;
+  if (op_form[n->op] == FORM_gemm || n->op == OP_loop) return EDGE_OPERAND;
   if (n->op == OP_gather && i == 0) return EDGE_GATHER;
   if (n->op == OP_embedding || n->op == OP_scatter_add) return EDGE_OTHER;
   return EDGE_DIRECT;
@@ -307,7 +307,7 @@ static Loc write_anchor(Grouping *s, KernelText *k) {
     const Node *n = at(s, m->at[i]);
     Loc loc = n->loc;
     if (op_form[n->op] == FORM_map || op_form[n->op] != s->group[k->root].form) continue;
-    if (n->op == OP_matmul) copy_into(s, k, s->node[m->at[i]]);
+    if (op_form[n->op] == FORM_gemm) copy_into(s, k, s->node[m->at[i]]);
     return loc;
   }
   return at(s, m->at[0])->loc;

@@ -67,7 +67,7 @@ static bool any_use(const Node *n, uint32_t operand, const void *ctx) {
 static bool scattered_use(const Node *n, uint32_t operand, const void *ctx) {
   (void)ctx;
   return n->op == OP_transpose || n->op == OP_broadcast || n->op == OP_slice || n->op == OP_pad ||
-         n->op == OP_matmul || n->op == OP_scatter_add ||
+         op_form[n->op] == FORM_gemm || n->op == OP_scatter_add ||
          ((n->op == OP_gather || n->op == OP_embedding) && operand == 0);
 }
 

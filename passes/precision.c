@@ -195,7 +195,7 @@ static bool storable(const Precision *s, ValueId v, Low low) {
   Readers r = s->readers[v];
   if (t.dtype != DT_f32 || !n || precision_of(s, n) != low_type[low] || r.work != 1 << low)
     return false;
-  if (n->op == OP_matmul && contracts_rows(g, n)) return false;
+  if (op_form[n->op] == FORM_gemm && contracts_rows(g, n)) return false;
   if (prec[n->op].store == PREC_f32) return false; /* a matmul that reads it gets a cast */
   if (s->wide_residual && is_residual(s, n)) return false;
   if (low == LOW_f16 && holds_lost_constant(g, n)) return false;

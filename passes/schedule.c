@@ -26,7 +26,7 @@ static int64_t work(const Graph *g, const Node *k) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
     int64_t size = type_count(value_type(g, n->res));
     if (op_flags[n->op] & F_REDUCE) size = type_count(value_type(g, n->ops[0]));
-    if (n->op == OP_matmul) size *= inner_size(g, n);
+    if (op_form[n->op] == FORM_gemm) size *= inner_size(g, n);
     if (size > most) most = size;
   }
   return most;

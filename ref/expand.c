@@ -217,6 +217,22 @@ static ValueId expand_loss_seed(Builder *b, const Node *n, Type result) {
   return build_select(b, weighs, seed, build_constant(b, result, 0));
 }
 
+static ValueId reduce_rows(Builder *b, Op op, ValueId x) {
+  if (value_type(b->g, x).rank > 1) x = build_reduce_last(b, op, x);
+  return build_reduce_all(b, op, x);
+}
+
+/* Rows first, so that threads share them. */
+static ValueId expand_quantize(Builder *b, const Node *n, Type result) {
+  ValueId x = n->ops[0], scale = n->ops[1];
+  switch (b->g->values.at[n->res].index) {
+  case 0: return build_typed(b, OP_saturate, result, 2, n->ops, 0, NULL);
+  case 1: return build2(b, OP_div, build_constant(b, type_scalar(DT_f32), 1), scale);
+  case 2: return reduce_rows(b, OP_reduce_max, build1(b, OP_abs, build_cast(b, x, DT_f32)));
+  default: return build1(b, OP_not, reduce_rows(b, OP_reduce_and, build1(b, OP_isfinite, x)));
+  }
+}
+
 static ValueId expand_first(Builder *b, const Node *n, Type result) {
   (void)b;
   (void)result;
@@ -238,8 +254,9 @@ static ExpandRule *const expand_rule[OP_COUNT] = {
 
 bool expand_is_composite(Op op) { return expand_rule[op] != NULL; }
 
-ValueId expand_node(Builder *b, NodeId id) {
+ValueId expand_node(Builder *b, NodeId id, uint32_t result) {
   Node n = b->g->nodes.at[id]; /* a copy: the array moves */
+  n.res += result;
   return expand_rule[n.op](b, &n, value_type(b->g, n.res));
 }
 
@@ -262,7 +279,8 @@ static void expand_block(Expansion *x, BlockId block) {
     if (expand_is_composite(n.op)) {
       Builder b = {.g = x->g, .block = block};
       builder_follow(&b, &n);
-      vec_push(x->scratch, &x->done, (Replaced){n.res, expand_node(&b, old.at[i])});
+      for (uint32_t k = 0; k < n.nres; k++)
+        vec_push(x->scratch, &x->done, (Replaced){n.res + k, expand_node(&b, old.at[i], k)});
     } else {
       vec_push(x->g->arena, &x->g->blocks.at[block].nodes, old.at[i]);
     }

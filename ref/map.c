@@ -50,6 +50,27 @@ void eval_map(Eval *e, const Node *n) {
   }
 }
 
+/* The saturated code is a number of the type, so storing it rounds nothing more. */
+void eval_saturate(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0), *scale = eval_operand(e, n, 1);
+  Tensor *y = eval_output(e, n, 0);
+  bool e5m2 = y->type.dtype == DT_f8e5m2;
+  const SProg *product = &e->scalars->prog[SC_mul];
+  const SProg *narrow = &e->scalars->prog[e5m2 ? SC_f32_to_e5m2_sat : SC_f32_to_e4m3_sat];
+  const SProg *widen = &e->scalars->prog[e5m2 ? SC_e5m2_to_f32 : SC_e4m3_to_f32];
+  for (int64_t i = 0; i < type_count(y->type); i++) {
+    if (eval_wide(e)) {
+      tensor_set(e->scalars, y, i, tensor_get(x, i) * tensor_get(scale, 0));
+      continue;
+    }
+    uint32_t z, code, args[] = {tensor_get_bits(x, i), tensor_get_bits(scale, 0)};
+    scalar_run(product, args, &z);
+    scalar_run(narrow, &z, &code);
+    scalar_run(widen, &code, &z);
+    tensor_set_bits(e->scalars, y, i, S_F32, z);
+  }
+}
+
 /* Between integers modulo the width; else by value, which a double holds exactly. */
 void eval_cast(Eval *e, const Node *n) {
   const Tensor *x = eval_operand(e, n, 0);

@@ -4,7 +4,8 @@
  * totals are added ascending to the accumulator operand, +0 where there is none.  Where k is odd
  * and both operands are bf16 the last chain ends with +0 · +0, because instructions take bf16 in
  * pairs; it turns a chain of -0 into +0.  Leading axes make many products of one shape; where the
- * operands and the result lie in memory (ta, perm_a, …) changes no bit.
+ * operands and the result lie in memory (ta, perm_a, …) changes no bit.  matmul_scaled multiplies
+ * the total by a's scale, then by b's.
  */
 #include "ref/cells.h"
 
@@ -93,9 +94,13 @@ static void pack(void *to, const Matrix *m, int64_t first, int along, int64_t li
 typedef struct Product {
   Matmul p;
   Matrix a, b, c;
-  const Tensor *acc;
-  void *rows, *cols; /* of one matrix, packed */
+  const Tensor *acc, *scale[2]; /* or NULL */
+  void *rows, *cols;            /* of one matrix, packed */
 } Product;
+
+static double scaled(const Eval *e, double total, double scale) {
+  return eval_wide(e) ? total * scale : (double)((float)total * (float)scale);
+}
 
 static void multiply(Eval *e, const Product *x, Tensor *c, int64_t at) {
   const Matmul *p = &x->p;
@@ -109,13 +114,17 @@ static void multiply(Eval *e, const Product *x, Tensor *c, int64_t at) {
                                           (const double *)cols + col * p->k, start)
                                 : (double)dot_f32(p, (const float *)rows + row * p->k,
                                                   (const float *)cols + col * p->k, (float)start);
+    for (int s = 0; s < 2 && x->scale[s]; s++) total = scaled(e, total, tensor_get(x->scale[s], 0));
     tensor_set(e->scalars, c, to, total);
   }
 }
 
 void eval_matmul(Eval *e, const Node *n) {
   Tensor *c = eval_output(e, n, 0);
-  Product x = {.acc = n->nops > 2 ? eval_operand(e, n, 2) : NULL};
+  Product x = {.acc = NULL};
+  if (n->op == OP_matmul && n->nops > 2) x.acc = eval_operand(e, n, 2);
+  for (uint32_t i = 0; n->op == OP_matmul_scaled && i < 2; i++)
+    x.scale[i] = eval_operand(e, n, 2 + i);
   Type a = matmul_operand(e->g, n, 0), b = matmul_operand(e->g, n, 1);
   int rank = a.rank;
   int64_t lead = 1;

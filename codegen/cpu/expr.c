@@ -181,6 +181,15 @@ static Val expr_cast(Kernel *k, const Node *n, const Index *ix) {
   return expr_convert(k, operand(k, n, 0, ix), dtype_of(k, n->ops[0]), dtype_of(k, n->res));
 }
 
+static Val expr_saturate(Kernel *k, const Node *n, const Index *ix) {
+  Val x[2];
+  ScalarId narrow = dtype_of(k, n->res) == DT_f8e5m2 ? SC_f32_to_e5m2_sat : SC_f32_to_e4m3_sat;
+  for (uint32_t i = 0; i < 2; i++)
+    x[i] = expr_to_program(k, operand(k, n, i, ix), dtype_of(k, n->ops[i]));
+  Val y = expr_program(k, SC_mul, 2, x);
+  return expr_program(k, narrow, 1, &y);
+}
+
 /* As the evaluator rounds: to f32, subnormal to zero; integers toward zero, saturating. */
 static uint64_t int_value(double v, DType d) {
   int bits = 8 * dtype_bytes[d];

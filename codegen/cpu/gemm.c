@@ -125,7 +125,8 @@ static void plan_packing(const GemmSpec *s, GemmPlan *p) {
   p->lda = p->pack_a ? row_distance(s->ta ? rows : k) : s->lda;
   p->ldb = p->pack_b ? nr : s->ldb;
   int64_t tiles = p->chunks > 1 ? p->block_strips : 1;
-  int64_t panel = p->pack_b ? round_up(chunk, 8) * nr : 0;
+  int64_t blocks_of = max64(8, 16 / gemm_elem_bytes(s->b)); /* k that are transposed at once */
+  int64_t panel = p->pack_b ? round_up(chunk, blocks_of) * nr : 0;
   int64_t block = p->pack_a ? (s->ta ? k : rows) * p->lda : 0;
   p->panel_at = (uint64_t)round_up(4 * tiles * p->mr * nr, GEMM_LINE);
   p->a_at = p->panel_at + (uint64_t)round_up(4 * panel, GEMM_LINE);

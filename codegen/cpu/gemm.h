@@ -13,7 +13,7 @@ typedef struct VecInfo {
   bool dot_bf16;        /* vdpbf16ps: a += x1 y1, then a += x0 y0 in each lane, rounded twice */
 } VecInfo;
 
-typedef enum GemmElem { GEMM_F32, GEMM_BF16, GEMM_F16 } GemmElem;
+typedef enum GemmElem { GEMM_F32, GEMM_BF16, GEMM_F16, GEMM_E4M3, GEMM_E5M2 } GemmElem;
 
 typedef struct GemmSpec GemmSpec;
 
@@ -39,6 +39,7 @@ struct GemmSpec {
   bool ta, tb;      /* a is [k, m] instead of [m, k]; b is [n, k] instead of [k, n] */
   int64_t lda, ldb; /* elements between rows of the stored matrices */
   VecInfo vec;
+  const struct Scalars *scalars; /* where an operand is fp8: their conversions */
   GemmStore *store;
   GemmInit *init; /* may be NULL */
   int64_t batch;  /* products of this shape, where `element` is given; else one */

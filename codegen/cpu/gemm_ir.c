@@ -23,7 +23,9 @@ void gemm_ir_init(Gemm *g, LLVMBuilderRef b, LLVMValueRef any) {
   g->fma_type = LLVMIntrinsicGetType(g->ctx, id, &g->vf32, over);
 }
 
-int64_t gemm_elem_bytes(GemmElem e) { return e == GEMM_F32 ? 4 : 2; }
+int64_t gemm_elem_bytes(GemmElem e) {
+  return e == GEMM_F32 ? 4 : e == GEMM_E4M3 || e == GEMM_E5M2 ? 1 : 2;
+}
 
 LLVMValueRef gemm_int(Gemm *g, int64_t v) { return LLVMConstInt(g->i64, (uint64_t)v, true); }
 
@@ -73,11 +75,22 @@ static LLVMTypeRef lanes_of(LLVMTypeRef t, unsigned lanes) {
   return lanes == 1 ? t : LLVMVectorType(t, lanes);
 }
 
+LLVMValueRef gemm_widen_fp8(Gemm *g, GemmElem elem, unsigned lanes, LLVMValueRef code) {
+  ScalarId widen = elem == GEMM_E4M3 ? SC_e4m3_to_f32 : SC_e5m2_to_f32;
+  LLVMValueRef x;
+  scalar_emit(g->b, &g->spec->scalars->prog[widen], lanes, &code, &x);
+  return x;
+}
+
 /* Widening is exact; bf16 is the upper half of an f32. */
 LLVMValueRef gemm_load_f32(Gemm *g, GemmElem elem, unsigned lanes, LLVMValueRef p) {
   LLVMTypeRef f32 = lanes_of(g->f32, lanes);
   if (elem == GEMM_F32) return gemm_load(g, f32, p, 4);
   LLVMTypeRef i32 = LLVMInt32TypeInContext(g->ctx), wide = lanes_of(i32, lanes);
+  if (gemm_elem_bytes(elem) == 1) {
+    LLVMValueRef code = gemm_load(g, lanes_of(g->i8, lanes), p, 1);
+    return gemm_widen_fp8(g, elem, lanes, LLVMBuildZExt(g->b, code, wide, ""));
+  }
   LLVMValueRef half = gemm_load(g, lanes_of(LLVMInt16TypeInContext(g->ctx), lanes), p, 2);
   if (elem == GEMM_F16) return scalar_widen_f16(g->b, half);
   LLVMValueRef by[64] = {0};

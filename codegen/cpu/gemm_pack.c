@@ -6,8 +6,8 @@
  * Where b is stored [n, k] the panel is its transpose, taken in blocks of 16 bytes of k × lanes
  * columns: sixteen-byte pieces of rows j, j+4, j+8 … are put side by side in one register, and
  * four such registers are transposed 4×4 in every 128-bit part at once, which costs eight cheap
- * shuffles for any vector length.  bf16 and f16 travel as pairs of k in 32 bits and are widened at
- * the end (little-endian: the lower k is the lower half).
+ * shuffles for any vector length.  bf16 and f16 travel as pairs of k in 32 bits, fp8 as fours, and
+ * are widened at the end (little-endian: the lower k is the lower part).
  *
  * A transposed panel is filled up to whole blocks of k: what is read there belongs to the next
  * chunk, the next row or the slack behind the operand, and nobody uses it.
@@ -156,7 +156,8 @@ static LLVMValueRef gather_pieces(Gemm *g, LLVMValueRef p, const int64_t *column
     return concat(g, lo, hi, lanes / 2);
   }
   LLVMTypeRef piece = LLVMVectorType(LLVMInt32TypeInContext(g->ctx), PIECE);
-  return gemm_load(g, piece, gemm_at(g, p, gemm_int(g, column[first])), 2);
+  unsigned align = gemm_elem_bytes(g->spec->b) == 1 ? 1 : 2;
+  return gemm_load(g, piece, gemm_at(g, p, gemm_int(g, column[first])), align);
 }
 
 static void transpose(Gemm *g, LLVMValueRef p, const int64_t *column, LLVMValueRef out[PIECE]) {
@@ -188,6 +189,15 @@ static void widen_pairs(Gemm *g, LLVMValueRef pair, LLVMValueRef *even, LLVMValu
   *odd = scalar_widen_f16(g->b, LLVMBuildTrunc(g->b, high, half, ""));
 }
 
+/* Fours of k as f32: the lowest bits are the first k. */
+static void store_fours(Gemm *g, LLVMValueRef unit, LLVMValueRef dst, int64_t row) {
+  for (uint32_t i = 0; i < 4; i++) {
+    LLVMValueRef code = LLVMBuildLShr(g->b, unit, splat_i32(g, 8 * i), "");
+    LLVMValueRef x = gemm_widen_fp8(g, g->spec->b, g->spec->vec.f32_lanes, code);
+    gemm_store(g, x, gemm_at(g, dst, gemm_int(g, i * row)));
+  }
+}
+
 /* One vector of columns, one block of k, from p (its first column) to dst. */
 static void pack_block(Gemm *g, LLVMValueRef p, const int64_t *column, LLVMValueRef dst) {
   LLVMValueRef unit[PIECE];
@@ -197,6 +207,10 @@ static void pack_block(Gemm *g, LLVMValueRef p, const int64_t *column, LLVMValue
     if (g->spec->b == GEMM_F32 || g->plan.pairs) {
       LLVMValueRef v = g->plan.pairs ? exchange(g, unit[i]) : unit[i];
       gemm_store(g, v, gemm_at(g, dst, gemm_int(g, i * row)));
+      continue;
+    }
+    if (gemm_elem_bytes(g->spec->b) == 1) {
+      store_fours(g, unit[i], gemm_at(g, dst, gemm_int(g, 4 * i * row)), row);
       continue;
     }
     LLVMValueRef even, odd;

@@ -54,6 +54,8 @@ LLVMValueRef gemm_at(Gemm *g, LLVMValueRef p, LLVMValueRef bytes);
 LLVMValueRef gemm_load(Gemm *g, LLVMTypeRef type, LLVMValueRef p, unsigned align);
 void gemm_store(Gemm *g, LLVMValueRef value, LLVMValueRef p);
 LLVMValueRef gemm_load_f32(Gemm *g, GemmElem elem, unsigned lanes, LLVMValueRef p);
+/* Lanes of i32 whose lower 8 bits are codes. */
+LLVMValueRef gemm_widen_fp8(Gemm *g, GemmElem elem, unsigned lanes, LLVMValueRef code);
 LLVMValueRef gemm_splat(Gemm *g, LLVMValueRef scalar);
 int64_t gemm_elem_bytes(GemmElem e);
 LLVMValueRef gemm_units(Gemm *g, LLVMValueRef k); /* of packed operands that hold so many k */

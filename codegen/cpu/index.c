@@ -82,7 +82,7 @@ Index index_operand(const Graph *g, const Node *n, uint32_t operand, const Index
   if (n->op == OP_slice) return operand_slice(n, result);
   if (n->op == OP_embedding && operand == 0)
     return operand_table(x, value_type(g, n->res).rank, result);
-  if (x.rank == 0) return (Index){0}; /* commit's ok */
+  if (x.rank == 0) return (Index){0}; /* commit's ok, saturate's scale */
   Index ix = *result;
   if (n->op == OP_gather && operand == 0) ix.at[x.rank - 1] = (Ix){0};
   return ix;
@@ -145,7 +145,7 @@ static void fold_value(Fold *f, ValueId v, const Index *ix) {
   const Node *n = value_node(g, v);
   Type t = value_type(g, v);
   if (fold_seen(f, v, ix)) return;
-  if (!n || n->op == OP_matmul || op_flags[n->op] & F_REDUCE) {
+  if (!n || op_form[n->op] == FORM_gemm || op_flags[n->op] & F_REDUCE) {
     fold_array(f->k, t, ix);
     return;
   }

@@ -7,6 +7,8 @@
  */
 #include "codegen/cpu/emit.h"
 
+#include <string.h>
+
 typedef struct Product {
   Kernel *k;
   const Node *matmul;
@@ -19,7 +21,7 @@ typedef struct Product {
 static const Node *find_matmul(const Kernel *k) {
   for (uint32_t i = 0; i < k->body->nodes.len; i++) {
     const Node *n = &k->g->nodes.at[k->body->nodes.at[i]];
-    if (n->op == OP_matmul) return n;
+    if (op_form[n->op] == FORM_gemm) return n;
   }
   ice(k->g, (NodeId)(k->node - k->g->nodes.at), "cpu: a gemm kernel without a matmul");
 }
@@ -57,6 +59,17 @@ static Index place(const Product *p) {
   return index_identity(value_type(p->k->g, p->matmul->res), 0);
 }
 
+/* By the scales of fp8 operands. */
+static Val scaled(const Product *p, Val total) {
+  Index none;
+  memset(&none, 0, sizeof none);
+  for (uint32_t i = 2; p->matmul->op == OP_matmul_scaled && i < 4; i++) {
+    Val x[] = {total, expr(p->k, p->matmul->ops[i], &none)};
+    total = expr_program(p->k, SC_mul, 2, x);
+  }
+  return total;
+}
+
 static void store(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef col, unsigned lanes,
                   LLVMValueRef value) {
   Product *p = ctx;
@@ -64,7 +77,7 @@ static void store(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef co
   Index ix = place(p);
   (void)b;
   scope_enter(p, row, col, lanes);
-  expr_given(k, p->matmul->res, &ix, (Val){value, lanes > 1, k->scope});
+  expr_given(k, p->matmul->res, &ix, scaled(p, (Val){value, lanes > 1, k->scope}));
   emit_results(k, p->rank);
   scope_leave(k);
 }
@@ -83,7 +96,11 @@ static LLVMValueRef init(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValu
 
 static GemmElem elem(const Kernel *k, ValueId v) {
   DType d = (DType)value_type(k->g, v).dtype;
-  return d == DT_bf16 ? GEMM_BF16 : d == DT_f16 ? GEMM_F16 : GEMM_F32;
+  return d == DT_bf16       ? GEMM_BF16
+         : d == DT_f16      ? GEMM_F16
+         : d == DT_f8e4m3fn ? GEMM_E4M3
+         : d == DT_f8e5m2   ? GEMM_E5M2
+                            : GEMM_F32;
 }
 
 /* Elements of operand i between neighbours along the product's axes, but for a swap of the last
@@ -152,8 +169,9 @@ static GemmSpec product_spec(Product *p) {
   s.lda = row_stride(p, 0);
   s.ldb = row_stride(p, 1);
   s.vec = k->m->target->vec;
+  s.scalars = k->m->scalars;
   s.store = store;
-  s.init = n->nops == 3 ? init : NULL;
+  s.init = n->op == OP_matmul && n->nops == 3 ? init : NULL;
   s.batch = 1;
   for (int i = 0; i < rank - 2; i++) s.batch *= p->a.dim[i];
   s.element = rank > 2 ? element : NULL;

@@ -315,7 +315,8 @@ static void gemm(Cases *s, const long *dim, bool ta, bool tb, const char *of_a, 
 
 /* Two leading axes, the batch first; a bias and a mask ride along. */
 static const char GEMM_BATCH[] =
-    "entry @e# infer batch 3 (%a: P = input \"a\", %b: Q = input \"b\", %c: f32[N] = input \"c\") {\n"
+    "entry @e# infer batch 3 (%a: P = input \"a\", %b: Q = input \"b\", %c: f32[N] = input \"c\") "
+    "{\n"
     "%y, %z = kernel %a, %b, %c {form=gemm} : f32T, bf16T (%p: P, %q: Q, %r: f32[N]) {\n"
     "  %0 = matmul %p, %q {Ak_chunk=16} : f32T\n"
     "  %1 = broadcast %r {axes=[3]} : f32T\n"
@@ -421,6 +422,43 @@ static void gemms(Cases *s) {
     }
 }
 
+/* ---- fp8 ------------------------------------------------------------------------------------- */
+
+static const char GEMM_FP8[] =
+    "entry @e# infer (%a: f32P = input \"a\", %b: f32Q = input \"b\", %s: f32[] = input \"s\","
+    " %t: f32[] = input \"t\") {\n"
+    "%x = kernel %a, %s {form=map} : f8e4m3fnP (%xp: f32P, %xr: f32[]) {\n"
+    "  %8 = saturate %xp, %xr : f8e4m3fnP\n  yield %8\n}\n"
+    "%y = kernel %b, %t {form=map} : TQ (%yp: f32Q, %yr: f32[]) {\n"
+    "  %9 = saturate %yp, %yr : TQ\n  yield %9\n}\n"
+    "%u, %v = kernel %s, %t {form=map} : f32[], f32[] (%up: f32[], %uq: f32[]) {\n"
+    "  %5 = constant {value=1} : f32[]\n"
+    "  %6 = div %5, %up : f32[]\n"
+    "  %7 = div %5, %uq : f32[]\n"
+    "  yield %6, %7\n}\n"
+    "%z, %w = kernel %x, %y, %u, %v {form=gemm} : f32[M,N], bf16[M,N]"
+    " (%p: f8e4m3fnP, %q: TQ, %r: f32[], %h: f32[]) {\n"
+    "  %0 = matmul_scaled %p, %q, %r, %h {Ak_chunk=128} : f32[M,N]\n"
+    "  %1 = relu %0 : f32[M,N]\n"
+    "  %2 = cast %1 : bf16[M,N]\n"
+    "  yield %0, %2\n}\n"
+    "return value \"x\" = %x, value \"y\" = %y, value \"z\" = %z, value \"w\" = %w }\n";
+
+static void fp8_gemms(Cases *s) {
+  static const long dims[][3] = {{1, 1, 1}, {3, 10, 7}, {64, 16, 33}, {17, 33, 256}, {5, 40, 300}};
+  for (int i = 0; i < 5; i++)
+    for (int t = 0; t < 4; t++) {
+      char p[32], q[32];
+      long m = dims[i][0], n = dims[i][1], k = dims[i][2];
+      bool ta = t & 1, tb = t >> 1;
+      const char *attrs = ta ? tb ? "ta, tb, " : "ta, " : tb ? "tb, " : "";
+      snprintf(p, sizeof p, "[%ld,%ld]", ta ? k : m, ta ? m : k);
+      snprintf(q, sizeof q, "[%ld,%ld]", tb ? n : k, tb ? k : n);
+      const char *type = (i + t) % 2 ? "f8e4m3fn" : "f8e5m2";
+      add(s, GEMM_FP8, (Values){.m = m, .n = n, .p = p, .q = q, .a = attrs, .t = type});
+    }
+}
+
 typedef void Section(Cases *s);
 
 static void run_section(Checks *c, Section *section) {
@@ -459,6 +497,7 @@ int main(void) {
   run_section(&c, updates);
   run_section(&c, unfolded);
   run_section(&c, gemms);
+  run_section(&c, fp8_gemms);
   run_section(&c, batches);
   run_section(&c, tables);
   check_symbols(&c);
