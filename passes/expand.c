@@ -7,6 +7,8 @@
  *
  * Both are what the evaluator does anyway (ref/reduce.c): the trailing run is the contiguous axis
  * and goes first, the other reduced axes are rows, row-major.  So every bit stays.
+ *
+ * A matmul without elements or terms is its accumulator, or 0: no gemm has to know of empty sizes.
  */
 #include "ref/expand.h"
 #include "passes/pass.h"
@@ -53,10 +55,40 @@ static ValueId reduce(Builder *b, Op op, ValueId x, uint32_t n, const int64_t *a
   return reduce(b, op, build_reduce(b, op, x, tail, axes + n - tail), n - tail, axes);
 }
 
+/* A sum of narrow floats is rounded once, at its end: its parts are f32. */
+static ValueId reduce_parts(Builder *b, Op op, ValueId x, uint32_t n, const int64_t *axes) {
+  DType d = (DType)value_type(b->g, x).dtype;
+  if (op != OP_sum || dtype_kind[d] != 'f' || d == DT_f32) return reduce(b, op, x, n, axes);
+  return build_cast(b, reduce(b, op, build_cast(b, x, DT_f32), n, axes), d);
+}
+
 static bool wants_split(const Graph *g, const Node *n) {
   if (!(op_flags[n->op] & F_REDUCE)) return false;
   const Attr *axes = node_attr(n, AT_axes);
   return !has_form(axes->n, axes->ints, value_type(g, n->ops[0]).rank);
+}
+
+static bool is_empty_matmul(const Graph *g, const Node *n) {
+  if (n->op != OP_matmul) return false;
+  for (uint32_t i = 0; i < 2; i++)
+    if (!type_count(value_type(g, n->ops[i]))) return true;
+  return false;
+}
+
+/* Times 1, which keeps every bit: the accumulator may lack the tag of the real rows. */
+static ValueId without_terms(Builder *b, const Node *n) {
+  Type t = value_type(b->g, n->res);
+  if (n->nops < 3) return build_constant(b, t, 0);
+  Type plain = t;
+  plain.unit = 0;
+  return build2(b, OP_mul, n->ops[2], build_constant(b, plain, 1));
+}
+
+/* What n stands for, or NO_ID: it stays. */
+static ValueId replacement(Builder *b, const Node *n) {
+  const Attr *axes = node_attr(n, AT_axes);
+  if (is_empty_matmul(b->g, n)) return without_terms(b, n);
+  return wants_split(b->g, n) ? reduce_parts(b, n->op, n->ops[0], axes->n, axes->ints) : NO_ID;
 }
 
 /* Lists the nodes anew: a reduction gives way to its parts. */
@@ -69,13 +101,9 @@ static void split_block(Split *s, BlockId id) {
     Builder b = {.g = g, .block = id};
     builder_follow(&b, &n);
     for (uint32_t k = 0; k < n.nblocks; k++) split_block(s, n.blocks[k]);
-    if (!wants_split(g, &n)) {
-      vec_push(g->arena, &g->blocks.at[id].nodes, old.at[i]);
-      continue;
-    }
-    const Attr *axes = node_attr(&n, AT_axes);
-    ValueId v = reduce(&b, n.op, n.ops[0], axes->n, axes->ints);
-    vec_push(s->scratch, &s->done, (Replaced){n.res, v});
+    ValueId v = replacement(&b, &n);
+    if (v == NO_ID) vec_push(g->arena, &g->blocks.at[id].nodes, old.at[i]);
+    else vec_push(s->scratch, &s->done, (Replaced){n.res, v});
   }
 }
 
