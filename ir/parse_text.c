@@ -171,7 +171,8 @@ bool parse_type(Parser *p, Type *t) {
       return parse_fail(p, p->at, "unknown element type `%s`; did you mean `%s`?", name, near);
     return parse_fail(p, p->at, "unknown element type `%s`", name);
   }
-  return parse_fail(p, parse_gap(p), "expected a type, such as f32[64,10]");
+  return parse_fail(p, parse_gap(p), "expected a type, such as f32[64,10], of at most %d axes",
+                    MAX_RANK);
 }
 
 /* One of `names`, by its place among them. */
