@@ -103,8 +103,10 @@ const char *intern(Strings *s, const char *text, size_t n) {
   return s->slot[k & (s->cap - 1)] = arena_text(s->arena, text, n);
 }
 
-/* Edit distance with transpositions; names beyond MAX_NAME are never near. */
+/* Edit distance with transpositions, blind to case; names beyond MAX_NAME are never near. */
 enum { MAX_NAME = 63 };
+
+static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
 
 static int edit_distance(const char *a, size_t n, const char *b, size_t m) {
   int row[3][MAX_NAME + 1];
@@ -113,7 +115,7 @@ static int edit_distance(const char *a, size_t n, const char *b, size_t m) {
     int *cur = row[i % 3], *up = row[(i + 2) % 3], *up2 = row[(i + 1) % 3];
     cur[0] = (int)i;
     for (size_t j = 1; j <= m; j++) {
-      int best = up[j - 1] + (a[i - 1] != b[j - 1]);
+      int best = up[j - 1] + (lower(a[i - 1]) != lower(b[j - 1]));
       if (up[j] + 1 < best) best = up[j] + 1;
       if (cur[j - 1] + 1 < best) best = cur[j - 1] + 1;
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && up2[j - 2] + 1 < best)

@@ -173,6 +173,19 @@ static bool stretches(const Join *j, uint32_t from, uint32_t to, int from_right)
   return true;
 }
 
+void batches_differ(Sema *s, const char *what, Type a, Type b, Loc loc) {
+  Text t = {.arena = s->arena};
+  int first = a.rank - 1 - a.rows, second = b.rank - 1 - b.rows;
+  a.rows = b.rows = -1;
+  type_print(&t, a);
+  text_add(&t, " and ");
+  type_print(&t, b);
+  diag_error(s->diag, loc,
+             "%s of %s: the batch lies on axis %d from the right in one, %d in the other, so they do "
+             "not line up",
+             what, t.at, first + 1, second + 1);
+}
+
 static int rows_from_right(Type t, int skip) {
   return t.rows < 0 || t.rows >= t.rank - skip ? -1 : t.rank - t.rows;
 }
@@ -183,7 +196,7 @@ static bool join_dims(const Join *j, Type *t, Type u) {
   int n = t->rank < u.rank ? t->rank : u.rank;
   int t_rows = rows_from_right(*t, j->skip), u_rows = rows_from_right(u, j->skip);
   if (t_rows >= 0 && u_rows >= 0 && t_rows != u_rows) {
-    diag_error(j->s->diag, j->loc, "%s of tensors whose batch lies on different axes", j->what);
+    batches_differ(j->s, j->what, *t, u, j->loc);
     return false;
   }
   Type longer = u.rank > t->rank ? u : *t;

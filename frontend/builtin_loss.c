@@ -63,7 +63,7 @@ static Val call_cross_entropy(Sema *s, const Builtin *b, const Call *c) {
   }
   if (mixes_rows(s, z, tz.rank - 1, c->loc, b->name)) return val_bad();
   if (tz.rows >= 0 && ty.rows >= 0 && tz.rows != ty.rows) {
-    diag_error(s->diag, c->whole, "%s of tensors whose batch lies on different axes", b->name);
+    batches_differ(s, b->name, each, ty, c->whole);
     return val_bad();
   }
   ValueId smoothing, ignored;

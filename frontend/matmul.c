@@ -30,7 +30,7 @@ static bool one_batch(Sema *s, const ValueId *v, Loc loc, const char *what) {
   Type a = value_type(s->g, v[0]), b = value_type(s->g, v[1]);
   bool same = a.rank - a.rows == b.rank - b.rows;
   if (a.rows < 0 || b.rows < 0 || same) return true;
-  diag_error(s->diag, loc, "%s of tensors whose batch lies on different axes", what);
+  batches_differ(s, what, a, b, loc);
   return false;
 }
 

@@ -339,6 +339,8 @@ bool mixes_rows(Sema *s, ValueId x, int axis, Loc loc, const char *what); /* rep
 /* The value's dims were declared so: mismatches show the place, ones in them stretch. */
 void dims_declare(Sema *s, ValueId v, const Ast *dims);
 void dims_write_one(Sema *s, ValueId v, int axis); /* the program wrote this axis's 1 */
+/* Reports tensors whose batches lie on different axes, counted from the right. */
+void batches_differ(Sema *s, const char *what, Type a, Type b, Loc loc);
 /* A note for each value: where the size of its axis, counted from the right, comes from. */
 void note_sizes(Sema *s, uint32_t n, const ValueId *v, const int *from_right, Loc loc);
 /* The type that all broadcast to; NO_ID are left out. */
