@@ -129,10 +129,25 @@ static void set_residual(Sema *s, Scope *sc, const Ast *m, void *into) {
   else diag_error(s->diag, m->loc, "`residual` is residual(f32)");
 }
 
+/* fp8, fp8(current), …: how the scales are found. */
+static void set_fp8(Sema *s, Loc loc, const Ast *call) {
+  static const char *const later[] = {"delayed", "block"};
+  const Ast *args = call->kind == AST_CALL ? call->kid[CALL_ARGS] : NULL;
+  const Ast *arg = args && args->len == 1 ? args->kid[0] : NULL;
+  const char *recipe = arg && arg->kind == AST_NAME ? arg->name : "";
+  for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+    if (!strcmp(recipe, later[i])) {
+      sema_later(s, loc, arena_printf(s->arena, "`precision fp8(%s)`", recipe));
+      return;
+    }
+  if (call->kind == AST_CALL && strcmp(recipe, "current"))
+    diag_error(s->diag, loc, "`fp8` takes the recipe of its scales: fp8(current)");
+  else s->g->train.precision = "fp8_current";
+}
+
 void setting_precision(Sema *s, Scope *sc, const Ast *a) {
   static const char *const known[][2] = {{"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"},
                                          {"f16", "f16"}, {"fp16", "f16"}, {"auto", "auto"}};
-  static const char *const later[] = {"fp8", "mx8"};
   static const ModifierRule rules[] = {
       {"scale", set_scale}, {"residual", set_residual}, {"master", NULL}};
   const Ast *v = a->kid[SETTING_VALUE];
@@ -149,10 +164,7 @@ void setting_precision(Sema *s, Scope *sc, const Ast *a) {
       diag_error(s->diag, loc, "f16 without a loss scale: add scale(dynamic)");
     return;
   }
-  for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-    if (!strcmp(word, later[i])) {
-      sema_later(s, loc, arena_printf(s->arena, "`precision %s`", word));
-      return;
-    }
-  diag_error(s->diag, loc, "`precision` is f32, bf16, f16 or auto");
+  if (!strcmp(word, "fp8")) set_fp8(s, loc, v);
+  else if (!strcmp(word, "mx8")) sema_later(s, loc, "`precision mx8`");
+  else diag_error(s->diag, loc, "`precision` is f32, bf16, f16, fp8 or auto");
 }

@@ -12,7 +12,7 @@
 
 /* simplify comes first too: grad then sees matmul's flags where the program transposes weights. */
 const char passes_default[] =
-    "simplify, grad, accumulate, optimize, simplify, cse, dce, expand, simplify, cse, dce, "
+    "simplify, grad, accumulate, optimize, simplify, cse, dce, fp8, expand, simplify, cse, dce, "
     "group, precision, order, schedule";
 
 typedef enum FactId {

@@ -36,7 +36,7 @@ static const Flag flags[] = {
     {"-mcpu", "CPU",
      "x86-64-v3 (default), x86-64-v4, x86-64-v4+avx512bf16, native, armv8-a, or a name LLVM knows",
      FLAG_TEXT, AT(mcpu)},
-    {"--precision", "WORD", "f32, bf16, f16 or auto, in place of the program's own", FLAG_TEXT,
+    {"--precision", "WORD", "f32, bf16, f16, fp8 or auto, in place of the program's own", FLAG_TEXT,
      AT(precision)},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
     {"-I", "FOLDER", "look for imports here, too", FLAG_FOLDER, 0},

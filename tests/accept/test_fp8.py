@@ -1,0 +1,90 @@
+"""Layers in fp8, compiled against the evaluator, bit for bit.
+
+Five layers: the first and the head stay bf16, and so do the embedding and a layer that asks for it;
+the two others multiply in fp8 forward and backward.  Without and with a loss scale, on 1 to 3
+threads, for the lowest level of instructions and the highest.  Saturation hides no infinity and no
+NaN from the guard.
+"""
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from mpcc_model import Model
+from support import compile_to, emit, levels
+from test_precision import B, batches, check, evaluated
+
+MODEL = """version 1
+config D = 12
+model M {
+  table: param[21, D] = normal(0, 0.5)
+  first: param[D, D] = normal(0, 0.3)
+  u: param[2 * D, D] = normal(0, 0.3)
+  v: param[2 * D, D] = normal(0, 0.3)
+  w: param[D, D] = normal(0, 0.3)
+  head: param[21, D] = normal(0, 0.3)
+  fn f(t) {
+    x = table[t] @ first
+    x = x + relu(x @ transpose(u)) @ v
+    precision(bf16) { x = x + relu(x @ w) }
+    return x @ transpose(head)
+  }
+}
+train M {
+  batch B = 6
+  data { x: i32[B, 5]; y: i32[B, 5] }
+  loss mean(cross_entropy(f(x), y), axis: 1)
+  optimizer adamw(lr: 0.01)
+  precision WORD
+}
+"""
+
+CASES = ["fp8(current)", "fp8 scale(2^8)", "fp8(current) scale(dynamic) residual(f32)"]
+
+
+def products(text, op):
+    """Result types of the products of train_step."""
+    step = text.split("entry @train_step")[1].split("\n}")[0]
+    return re.findall(rf" = {op} .* : (\S+)", step)
+
+
+def check_guard(library):
+    for bad in np.inf, -np.inf, np.nan:
+        m = Model(library)
+        m.init(1)
+        m.hyper("steps", 4)
+        for path in "u", "v":
+            good = m.get(path).copy()
+            assert m.run("train_step", rows=B, **next(batches(B))).committed, path
+            wrong = good.copy()
+            wrong[3, 4] = bad
+            m.set(path, wrong)
+            assert not m.run("train_step", rows=B, **next(batches(B))).committed, (path, bad)
+            m.set(path, good)
+        m.close()
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for i, word in enumerate(CASES):
+            model = folder / f"model{i}.mp"
+            model.write_text(MODEL.replace("WORD", word))
+            text = emit("fp8", model)
+            scaled, plain = products(text, "matmul_scaled"), products(text, "matmul")
+            assert len(scaled) == 6 and len(plain) == 9, (scaled, plain)
+            quantized = re.findall(r"quantize .* : (f8\w+)", text)
+            assert {"f8e4m3fn", "f8e5m2"} == set(quantized), quantized
+            for level in levels()[0], levels()[-1]:
+                flag = f"-mcpu={level}"
+                wanted = list(evaluated(emit("schedule", model, flag), B - 1))
+                library = compile_to(folder / f"lib{i}_{level[-1]}.so", model, flag)
+                for threads in 1, 2, 3:
+                    check(library, threads, wanted, B - 1, f"{word}, {level}")
+            check_guard(library)
+            print(f"{word}: equal", flush=True)
+
+
+if __name__ == "__main__":
+    main()
