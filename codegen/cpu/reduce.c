@@ -164,6 +164,7 @@ void measure_reduce(Kernel *k) {
   Reduce r = {0};
   reduce_find(&r, k);
   if (reduce_shares_row(&r)) k->slot_bytes = reduce_slot_bytes(&r);
+  else k->scratch_bytes = reduce_waiting(&r);
 }
 
 void emit_reduce(Kernel *k) {

@@ -56,6 +56,7 @@ void reduce_give(Reduce *r, const Reduction *one, LLVMValueRef total);
 /* reduce_row.c, reduce_column.c */
 void reduce_rows(Reduce *r);
 void reduce_columns(Reduce *r);
+uint64_t reduce_waiting(const Reduce *r); /* bytes of a thread's scratch that columns want */
 /* One long row whose blocks the threads share out; then, on one thread, what joins them. */
 bool reduce_shares_row(const Reduce *r);
 uint64_t reduce_slot_bytes(const Reduce *r); /* of the memory that `scratch` is in these two */
