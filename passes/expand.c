@@ -69,19 +69,22 @@ static bool wants_split(const Graph *g, const Node *n) {
 }
 
 static bool is_empty_matmul(const Graph *g, const Node *n) {
-  if (n->op != OP_matmul) return false;
+  if (n->op != OP_matmul && n->op != OP_matmul_scaled) return false;
   for (uint32_t i = 0; i < 2; i++)
     if (!type_count(value_type(g, n->ops[i]))) return true;
   return false;
 }
 
-/* Times 1, which keeps every bit: the accumulator may lack the tag of the real rows. */
+/* The accumulator times 1, which keeps every bit: it may lack the tag of the real rows.  0 times the
+ * scales, which may be infinite. */
 static ValueId without_terms(Builder *b, const Node *n) {
-  Type t = value_type(b->g, n->res);
-  if (n->nops < 3) return build_constant(b, t, 0);
-  Type plain = t;
+  Type plain = value_type(b->g, n->res);
+  if (n->nops == 2) return build_constant(b, plain, 0);
   plain.unit = 0;
-  return build2(b, OP_mul, n->ops[2], build_constant(b, plain, 1));
+  if (n->op == OP_matmul) return build2(b, OP_mul, n->ops[2], build_constant(b, plain, 1));
+  ValueId v = build_constant(b, plain, 0);
+  for (uint32_t i = 2; i < 4; i++) v = build2(b, OP_mul, v, build_splat(b, n->ops[i], plain));
+  return v;
 }
 
 /* What n stands for, or NO_ID: it stays. */

@@ -44,13 +44,14 @@ class Case:
     """operands: (dtype, array).  text: nodes that make %y0, %y1, … of %x0, %x1, …  results: (dtype,
     shape).  want: operands -> arrays, in f64.  ulp: of the result's type beyond its rounding; slack:
     operands -> what it may be off besides.  rows: first axes are the batch, ROWS of BATCH are real;
-    tagged says of which operands and results (all).  f64_slack: the part of slack that f64 has."""
+    tagged says of which operands and results (all).  f64_slack: the part of slack that f64 has.
+    f64_want: where f64 does not round."""
 
     def __init__(self, operands, text, results, want, ulp=0, slack=None, rows=False, tagged=None,
-                 f64_slack=1e-8):
+                 f64_slack=1e-8, f64_want=None):
         self.operands, self.text, self.results, self.want = operands, text, results, want
         self.ulp, self.slack, self.rows, self.tagged = ulp, slack, rows, tagged
-        self.f64_slack = f64_slack
+        self.f64_slack, self.f64_want = f64_slack, f64_want or want
 
     def is_tagged(self, name, shape):
         return self.rows and bool(shape) and shape[0] == BATCH and (
@@ -128,6 +129,8 @@ def elementwise(fn, types=FLOATS, lo=-3, hi=3, result=None, n=2, special=True, s
                 grid = np.meshgrid(*[held(dtype, edges)] * n)
                 yield node(op, [(dtype, g.ravel()) for g in grid], (out, (grid[0].size,)), want, ulp=ulp, **more)
 
+    cases.refused = [d for d in NUMBERS + ("i1",) if d not in types]
+    cases.operands, cases.result = n, result
     return cases
 
 
@@ -433,6 +436,82 @@ def dot_slack(ta, tb):
     return run
 
 
+# fp8: the numbers from 0 up, by code; what is too large becomes the largest.
+FP8 = {"f8e4m3fn": np.array([m * 2.0**-9 if e == 0 else (8 + m) * 2.0**(e - 10) for e in range(16) for m in range(8)][:127]),
+       "f8e5m2": np.array([m * 2.0**-16 if e == 0 else (4 + m) * 2.0**(e - 17) for e in range(31) for m in range(4)])}
+
+
+def fp8(dtype, x):
+    """To nearest, ties to the even code."""
+    v, a = FP8[dtype], np.minimum(np.abs(np.nan_to_num(x, nan=0)), FP8[dtype][-1])
+    above = np.minimum(np.searchsorted(v, a), len(v) - 1)
+    below = np.maximum(above - 1, 0)
+    up, down = v[above] - a, a - v[below]
+    code = np.where((up < down) | ((up == down) & (above % 2 == 0)), above, below)
+    return np.where(np.isnan(x), np.nan, np.copysign(v[code], x))
+
+
+def scaled_to_fp8(dtype):
+    def rounded(x, scale):
+        with np.errstate(all="ignore"):
+            return fp8(dtype, held("f32", x * scale))
+    return rounded
+
+
+def fp8_operands(m):
+    ties = (FP8["f8e4m3fn"][:-1] + FP8["f8e4m3fn"][1:]) / 2
+    for dtype in FLOATS:
+        for shape in (), (0,), (1,), (9,), (17,), (3, 17):
+            yield dtype, m.floats(shape, -500, 500, dtype)[1]
+        yield dtype, held(dtype, np.concatenate([SPECIAL, ties, -ties, [448, 464, 465, 57344, 61440, 65504]]))
+
+
+def saturate_cases(op):
+    for dtype, x in fp8_operands(Maker(22)):
+        for low in FP8:
+            for scale in 1.0, 0.375:
+                rounded = scaled_to_fp8(low)
+                yield node(op, [(dtype, x), ("f32", np.array(scale))], (low, x.shape),
+                           lambda x, s, rounded=rounded: [rounded(x, s)], f64_want=lambda x, s: [quiet(np.multiply)(x, s)])
+
+
+def quantize_cases(op):
+    def rest(x, s):
+        return [1 / s, np.abs(x).max() if x.size else np.array(-np.inf), np.array(not np.isfinite(x).all())]
+
+    for dtype, x in fp8_operands(Maker(22)):
+        for low in FP8:
+            rounded = scaled_to_fp8(low)
+            text = f"%y0, %y1, %y2, %y3 = quantize %x0, %x1 : {type_of(low, x.shape)}, f32[], f32[], i1[]"
+            yield Case([(dtype, x), ("f32", np.array(0.375))], text,
+                       [(low, x.shape), ("f32", ()), ("f32", ()), ("i1", ())],
+                       lambda x, s, rounded=rounded: [rounded(x, s), *rest(x, s)],
+                       f64_want=lambda x, s: [quiet(np.multiply)(x, s), *rest(x, s)])
+
+
+def matmul_scaled_cases(op):
+    m = Maker(23)
+    for a_type, b_type in ("f8e4m3fn", "f8e4m3fn"), ("f8e5m2", "f8e4m3fn"), ("f8e4m3fn", "f8e5m2"):
+        for i, (rows, k, n) in enumerate([(1, 1, 1), (3, 7, 5), (8, 9, 16), (17, 16, 15), (5, 257, 3), (2, 0, 3), (0, 3, 2)]):
+            ta, tb = i & 1, i >> 1 & 1
+            a, b = m.floats((k, rows) if ta else (rows, k)), m.floats((n, k) if tb else (k, n))
+            text = "".join(f"%q{j}, %s{j}, %m{j}, %n{j} = quantize %x{2 * j}, %x{2 * j + 1} : {type_of(t, x[1].shape)}, f32[], f32[], i1[]\n"
+                           for j, (t, x) in enumerate([(a_type, a), (b_type, b)]))
+            attrs = "{" + "ta, " * ta + "tb, " * tb + "k_chunk=256}"
+            text += f"%y0 = matmul_scaled %q0, %q1, %s0, %s1 {attrs} : f32[{rows},{n}]"
+
+            def exact(a, s, b, r, ta=ta, tb=tb):
+                return [dots(ta, tb)(a * s, b * r)[0] / s / r]
+
+            def want(a, s, b, r, ta=ta, tb=tb, types=(a_type, b_type)):
+                return [dots(ta, tb)(fp8(types[0], held("f32", a * s)), fp8(types[1], held("f32", b * r)))[0] / s / r]
+
+            def slack(a, s, b, r, ta=ta, tb=tb):
+                return 1.25**2 * dot_slack(ta, tb)(a, b)  # rounded operands are less than 1.25 times as large
+            yield Case([a, ("f32", np.array(0.75)), b, ("f32", np.array(20.0))], text, [("f32", (rows, n))], want,
+                       ulp=3, slack=slack, f64_want=exact)
+
+
 INDEX = np.array([0, 6, 3, -1, 7, 2**31 - 1, -2**31, 2, 5], np.int32)  # beyond the row: clamped
 
 
@@ -695,9 +774,9 @@ TABLE = {
     "softplus": unary(lambda x: np.where(x > 0, x, 0) + np.log1p(np.exp(-np.abs(x)))),
     "sin": unary(np.sin), "cos": unary(np.cos), "abs": unary(np.abs), "sign": unary(np.sign),
     "round": unary(np.rint), "floor": unary(np.floor), "floor_pow2": unary(floor_pow2),
-    "eq": binary(np.equal, types=NUMBERS, result="i1"), "ne": binary(np.not_equal, types=NUMBERS, result="i1"),
-    "lt": binary(np.less, types=NUMBERS, result="i1"), "le": binary(np.less_equal, types=NUMBERS, result="i1"),
-    "gt": binary(np.greater, types=NUMBERS, result="i1"), "ge": binary(np.greater_equal, types=NUMBERS, result="i1"),
+    "eq": binary(np.equal, types=NUMBERS + ("i1",), result="i1"), "ne": binary(np.not_equal, types=NUMBERS + ("i1",), result="i1"),
+    "lt": binary(np.less, types=NUMBERS + ("i1",), result="i1"), "le": binary(np.less_equal, types=NUMBERS + ("i1",), result="i1"),
+    "gt": binary(np.greater, types=NUMBERS + ("i1",), result="i1"), "ge": binary(np.greater_equal, types=NUMBERS + ("i1",), result="i1"),
     "and": binary(np.logical_and, types=("i1",)), "or": binary(np.logical_or, types=("i1",)),
     "not": unary(np.logical_not, types=("i1",)), "isfinite": unary(np.isfinite, result="i1"),
     "sum": reduction(lambda x, a: x.sum(axis=a), NUMBERS, total=True),
@@ -705,7 +784,8 @@ TABLE = {
     "reduce_min": reduction(largest(np.min, NEAREST), NUMBERS),
     "reduce_and": reduction(and_all, ("i1",)), "reduce_or": reduction(or_any, ("i1",)),
     "matmul": matmul_cases, "gather": gather_cases, "embedding": embedding_cases, "scatter_add": scatter_cases,
-    "one_hot": one_hot_cases,
+    "one_hot": one_hot_cases, "saturate": saturate_cases, "quantize": quantize_cases,
+    "matmul_scaled": matmul_scaled_cases,
     "softmax": rowwise(softmax), "log_softmax": rowwise(log_softmax, kappa=lambda x: np.maximum(np.abs(x), 1)),
     "logsumexp": rowwise(logsumexp, cut=True, special=False), "argmax": rowwise(argmax, out="i32", cut=True),
     "layer_norm": norms(layer_norm, 2, spread), "rms_norm": norms(rms_norm, 1, lambda x: 1),
