@@ -36,6 +36,7 @@ typedef struct PassOptions {
   const char *disable;    /* --disable=a,b */
   bool time, roundtrip;   /* --time-passes, --roundtrip-each */
   bool halves;          /* each step also as NAME.grads and NAME.apply (step_halves.c) */
+  bool greedy_precision; /* --precision-greedy: the baseline in place of the minimum cut */
   FILE *out;              /* where dumps and times go; NULL: stderr */
   PassCheck *check;
   void *check_user;

@@ -1,23 +1,25 @@
 /* precision.c: the storage type of every value that crosses a kernel border, and the casts.
  *
- * Groups are fixed; inside one everything is f32.  A value in memory is f32 or low (bf16, f16).
- * Every node works in one type: that of its attribute `prec`, else the program's.  Where it is low,
- * what column PREC of ops.def says it loads low (a matmul's operands, a table that is looked up in)
- * it loads low, always; and what it computes may be stored low.  A value is stored low when all of
- * this holds:
+ * Groups are fixed; inside one everything is f32.  A value in memory is f32 or low (bf16, f16), or
+ * there is a copy of each.  Every node works in one type: that of its attribute `prec`, else the
+ * program's.  Where it is low, what column PREC of ops.def says it loads low (a matmul's operands, a
+ * table that is looked up in) it loads low, always; everything else it can read in either form.
+ * Which copies there are and who reads which is the least-cost assignment under these rules
+ * (precision_assign.c builds the problem, assign.c solves it):
  *
- * - the op that makes it and all that read it work in that type;
- * - the op's triple allows it (PREC, store): losses and sums are f32;
- * - it is no weight gradient (a matmul that contracts over the batch axis), no result of the entry,
- *   and so no master, moment or anything the optimizer computes;
- * - it is loaded low, or a matmul's result, or an activation or cotangent (it has the batch axis,
- *   and rank 2 or more);
- * - in f16: no constant went into it that f16 takes for infinity or zero (a mask of -1e9);
- * - under `residual f32`: it is no sum of a value and what was computed from that value.
+ * - what an op of another type reads is f32, and so are results of the entry and what a loop
+ *   carries: masters, moments, anything the optimizer computes;
+ * - some values are *wide*: who can read f32 does (wide_because: what the op's triple stores in
+ *   f32, weight gradients, what is neither activation nor loaded low, in f16 what a constant went
+ *   into that f16 takes for infinity or zero, under `residual f32` a sum of a value and what was
+ *   computed from it);
+ * - an op whose PREC says `widest` and which reads an operand of its own size as f32 gives a wide
+ *   value.  What an entry is given widens nothing: it is f32 by nature, not by decision.
  *
  * A low value is written by its kernel through `cast.policy` and read through another; a matmul
- * reads it as it is.  What is stored in f32 and loaded low has a form of its own in each type that
- * is asked for: of a parameter it is a derived state, `PATH:bf16`; every entry that writes the
+ * reads it as it is.  Both copies are written by the kernel that makes the value; where it cannot (a
+ * scatter) or where none does (an input), a kernel casts once for all readers.  Of a parameter the
+ * low form is a derived state, `PATH:bf16`; every entry that writes the
  * master writes the copy in the same kernel, and the entry `derive` makes it anew after init, load
  * or set.  So no step casts a weight; nor does a loop, to which the form is one more invariant.
  * After this pass every rounding is meaning: nobody adds, moves or drops a cast.
@@ -49,12 +51,17 @@ static const PrecRow prec[OP_COUNT] = {
 
 const DType low_type[LOWS] = {[LOW_bf16] = DT_bf16, [LOW_f16] = DT_f16};
 
-enum { WORK_f32 = 1 << LOWS };
-
-static int work_bit(DType t) {
+int work_bit(DType t) {
   for (int low = 0; low < LOWS; low++)
     if (low_type[low] == t) return 1 << low;
   return WORK_f32;
+}
+
+/* The node inside the kernel that computes result v. */
+const Node *made_by(const Graph *g, ValueId v) {
+  const Node *k = value_node(g, v);
+  if (!k || k->op != OP_kernel) return NULL;
+  return value_node(g, g->blocks.at[k->blocks[0]].results.at[g->values.at[v].index]);
 }
 
 /* ---- what nodes want ------------------------------------------------------------------------- */
@@ -88,18 +95,16 @@ bool takes_low(const Node *n, uint32_t j) { return loads_low(n, j) && op_form[n-
 
 /* ---- who reads a value ----------------------------------------------------------------------- */
 
-static void note_reader(Precision *s, ValueId v, const Node *n, uint32_t operand) {
+/* chosen: set of Low, what the kernel reads v as where its op may choose. */
+static void note_reader(Precision *s, ValueId v, const Node *n, uint32_t operand, uint8_t chosen) {
   Readers *r = &s->readers[v];
   int work = work_bit(precision_of(s, n));
-  r->work |= (uint8_t)work;
   if (work != WORK_f32 && loads_low(n, operand)) r->asked |= (uint8_t)work;
+  else if (chosen) r->asked |= chosen;
   else r->other = true;
 }
 
-static void note_f32(Precision *s, ValueId v) {
-  s->readers[v].work |= WORK_f32;
-  s->readers[v].other = true;
-}
+static void note_f32(Precision *s, ValueId v) { s->readers[v].other = true; }
 
 /* Reported once. */
 static void check_scaled(Precision *s, const Node *n) {
@@ -109,15 +114,16 @@ static void check_scaled(Precision *s, const Node *n) {
   s->unscaled = NULL;
 }
 
-static void note_kernel(Precision *s, const Node *k) {
+static void note_kernel(Precision *s, NodeId id) {
   const Graph *g = s->g;
+  const Node *k = &g->nodes.at[id];
   const Block *body = &g->blocks.at[k->blocks[0]];
   for (uint32_t i = 0; i < body->nodes.len; i++) {
     const Node *n = &g->nodes.at[body->nodes.at[i]];
     check_scaled(s, n);
     for (uint32_t j = 0; j < n->nops; j++) {
       Value v = g->values.at[n->ops[j]];
-      if (v.node == NO_ID) note_reader(s, k->ops[v.index], n, j);
+      if (v.node == NO_ID) note_reader(s, k->ops[v.index], n, j, *read_choice(s, id, v.index));
     }
   }
   for (uint32_t i = 0; i < body->results.len; i++) {
@@ -128,17 +134,24 @@ static void note_kernel(Precision *s, const Node *k) {
 
 static void note_through(Precision *s, ValueId from, ValueId to) {
   Readers *r = &s->readers[to], of = s->readers[from];
-  *r = (Readers){r->work | of.work, r->asked | of.asked, r->other || of.other};
+  *r = (Readers){r->asked | of.asked, r->other || of.other};
 }
 
 static void find_readers(Precision *s, BlockId block);
 
-/* A loop's block reads slices and invariants, each under an argument; carries stay f32. */
+/* Is all there will be of what v shows one low copy? */
+static bool is_alone(const Precision *s, ValueId v) {
+  return s->alone[precision_origin(s, v).value] != 0;
+}
+
+/* A loop's block reads slices and invariants, each under an argument; carries stay f32, and so does
+ * what is cut into slices, once it is decided that not all of it is low. */
 static void note_loop(Precision *s, const Node *n) {
-  int64_t carries = node_int(n, AT_carries, 0);
+  int64_t carries = node_int(n, AT_carries, 0), slices = node_int(n, AT_slices, 0);
   find_readers(s, n->blocks[0]);
   for (uint32_t j = 0; j < n->nops; j++)
     if (j < carries) note_f32(s, n->ops[j]);
+    else if (j < carries + slices && s->decided && !is_alone(s, n->ops[j])) note_f32(s, n->ops[j]);
     else note_through(s, s->g->blocks.at[n->blocks[0]].args.at[j + 1], n->ops[j]);
 }
 
@@ -149,20 +162,13 @@ static void find_readers(Precision *s, BlockId block) {
   for (uint32_t i = 0; i < b->results.len; i++) note_f32(s, b->results.at[i]);
   for (uint32_t i = b->nodes.len; i-- > 0;) {
     const Node *n = &g->nodes.at[b->nodes.at[i]];
-    if (n->op == OP_kernel) note_kernel(s, n);
+    if (n->op == OP_kernel) note_kernel(s, b->nodes.at[i]);
     else if (n->op == OP_loop) note_loop(s, n);
     else note_through(s, n->res, n->ops[0]);
   }
 }
 
-/* ---- which values are stored low ------------------------------------------------------------- */
-
-/* The node inside the kernel that computes result v. */
-static const Node *made_by(const Graph *g, ValueId v) {
-  const Node *k = value_node(g, v);
-  if (!k || k->op != OP_kernel) return NULL;
-  return value_node(g, g->blocks.at[k->blocks[0]].results.at[g->values.at[v].index]);
-}
+/* ---- which values are wide -------------------------------------------------------------------- */
 
 static bool contracts_rows(const Graph *g, const Node *n) {
   Type a = matmul_operand(g, n, 0), b = matmul_operand(g, n, 1);
@@ -189,19 +195,20 @@ static bool holds_lost_constant(const Graph *g, const Node *n) {
   return false;
 }
 
-static bool storable(const Precision *s, ValueId v, Low low) {
+const char *wide_because(const Precision *s, ValueId v, Low low) {
   const Graph *g = s->g;
   Type t = value_type(g, v);
   const Node *n = made_by(g, v);
-  Readers r = s->readers[v];
-  if (t.dtype != DT_f32 || !n || precision_of(s, n) != low_type[low] || r.work != 1 << low)
-    return false;
-  if (op_form[n->op] == FORM_gemm && contracts_rows(g, n)) return false;
-  if (prec[n->op].store == PREC_f32) return false; /* a matmul that reads it gets a cast */
-  if (s->wide_residual && is_residual(s, n)) return false;
-  if (low == LOW_f16 && holds_lost_constant(g, n)) return false;
-  return r.asked || loads_low(n, 0) || (t.rows >= 0 && t.rank >= 2);
+  if (op_form[n->op] == FORM_gemm && contracts_rows(g, n)) return "rule: weight gradient";
+  if (prec[n->op].store == PREC_f32) return "rule: stored in f32";
+  if (s->wide_residual && is_residual(s, n)) return "user: residual(f32)";
+  if (low == LOW_f16 && holds_lost_constant(g, n)) return "range: a constant f16 cannot hold";
+  bool activation = t.rows >= 0 && t.rank >= 2;
+  bool may = activation || s->readers[v].asked >> low & 1 || loads_low(n, 0);
+  return may ? NULL : "rule: no activation";
 }
+
+bool stores_widest(Op op) { return prec[op].store == PREC_widest; }
 
 /* ---- one entry ------------------------------------------------------------------------------- */
 
@@ -223,6 +230,14 @@ static void label_operand(Precision *s, NodeId k, uint32_t i) {
       read_low(s, k, i, low);
       return;
     }
+  uint8_t chosen = *read_choice(s, k, i);
+  for (Low low = 0; low < LOWS; low++)
+    if (chosen >> low & 1) {
+      ValueId form = low_form(s, v, low, s->g->nodes.at[k].loc);
+      s->g->nodes.at[k].ops[i] = form;
+      read_low(s, k, i, low);
+      return;
+    }
   for (Low low = 0; low < LOWS; low++) {
     if (!asks_low(s, k, i, low)) continue;
     ValueId form = low_form(s, v, low, s->g->nodes.at[k].loc);
@@ -236,7 +251,7 @@ static void label_kernel(Precision *s, NodeId k) {
   for (uint32_t i = 0; i < s->g->nodes.at[k].nres; i++)
     for (Low low = 0; low < LOWS; low++) {
       ValueId v = s->g->nodes.at[k].res + i;
-      if (!storable(s, v, low)) continue;
+      if (s->alone[v] != 1 << low) continue;
       write_low(s, k, i, low);
       s->low_of[low][v] = v;
     }
@@ -274,6 +289,16 @@ static void label_view(Precision *s, NodeId id) {
 static void set_up(Precision *s) {
   s->values = s->g->values.len;
   s->readers = NEW_ARRAY(s->arena, Readers, s->values);
+  s->alone = NEW_ARRAY(s->arena, uint8_t, s->values);
+  s->why = NEW_ARRAY(s->arena, const char *, s->values);
+  s->first_choice = NEW_ARRAY(s->arena, uint32_t, s->g->nodes.len);
+  uint32_t choices = 0;
+  for (NodeId n = 0; n < s->g->nodes.len; n++) {
+    s->first_choice[n] = choices;
+    choices += s->g->nodes.at[n].nops;
+  }
+  s->choices = NEW_ARRAY(s->arena, uint8_t, choices);
+  s->decided = false;
   for (int low = 0; low < LOWS; low++) {
     s->low_of[low] = NEW_ARRAY(s->arena, ValueId, s->values);
     for (ValueId v = 0; v < s->values; v++) s->low_of[low][v] = NO_ID;
@@ -317,7 +342,12 @@ static void label_entry(Precision *s) {
   BlockId body = s->g->entries.at[s->entry].body;
   set_up(s);
   find_readers(s, body);
+  for (Low low = 0; low < LOWS; low++) assign_entry(s, low);
+  memset(s->readers, 0, s->values * sizeof *s->readers);
+  s->decided = true;
+  find_readers(s, body);
   label_block(s, body, NO_ID);
+  if (!s->greedy) fold_casts(s, body);
 }
 
 /* Is anything to be low? */
@@ -331,6 +361,7 @@ static bool has_work(const Precision *s) {
 bool pass_precision(Graph *g, PassCtx *ctx) {
   Precision s = {.g = g, .arena = ctx->arena};
   s.type = type_of_word(g->train.precision ? g->train.precision : "f32");
+  s.greedy = ctx->options->greedy_precision;
   s.wide_residual = g->train.residual && !strcmp(g->train.residual, "f32");
   if (!has_work(&s)) return false;
   for (s.entry = 0; s.entry < g->entries.len; s.entry++) {

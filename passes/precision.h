@@ -1,7 +1,8 @@
 /* precision.h: what the files of pass `precision` share.
  *
- * precision.c decides which values are stored low, precision_cast.c edits kernels and copies
- * accordingly; precision_residual.c finds the residual stream.
+ * precision.c knows the rules and rewrites an entry; precision_assign.c asks for the best assignment
+ * under them, precision_cast.c edits kernels and copies accordingly; precision_residual.c finds the
+ * residual stream.
  */
 #ifndef PASSES_PRECISION_H
 #define PASSES_PRECISION_H
@@ -12,11 +13,12 @@
 typedef enum Low { LOW_bf16, LOW_f16, LOWS } Low;
 extern const DType low_type[LOWS];
 
+enum { WORK_f32 = 1 << LOWS }; /* in a set of types that nodes work in, beside those of Low */
+
 /* Who reads a value, through views too. */
 typedef struct Readers {
-  uint8_t work;  /* set of types they work in: bit LOWS is f32 */
-  uint8_t asked; /* set of Low: ops that want to load it in that type */
-  bool other;    /* somebody loads it in any type */
+  uint8_t asked; /* set of Low: ops that load it in that type; once decided, those that choose to */
+  bool other;    /* somebody loads it in f32; before it is decided, in any type */
 } Readers;
 
 /* A block being rewritten; those of loops stand in that of an entry. */
@@ -31,23 +33,47 @@ typedef struct Precision {
   Graph *g;
   Arena *arena;
   DType type; /* that the program works in */
-  bool wide_residual;
+  bool wide_residual, greedy;
   Diag *unscaled; /* where f16 is an error in the entry at hand: it trains, and no loss is scaled */
   uint32_t entry;
   Frame *at;
   uint32_t values; /* before the pass */
   Readers *readers;
+  bool decided;           /* the following hold */
+  uint8_t *alone;         /* value: 1 << Low, it is stored in that type only; 0: it is f32, too */
+  const char **why;       /* value: what decided that, NULL: it was no question */
+  uint32_t *first_choice; /* node: where its operands' choices begin */
+  uint8_t *choices;       /* set of Low: what the kernel reads the operand as where it may choose */
   ValueId *low_of[LOWS]; /* value: its form in this type (itself: stored so), NO_ID: none */
 } Precision;
 
 /* ---- precision.c ----------------------------------------------------------------------------- */
 
+static inline uint8_t *read_choice(const Precision *s, NodeId k, uint32_t operand) {
+  return &s->choices[s->first_choice[k] + operand];
+}
+const Node *made_by(const Graph *g, ValueId v); /* inside the kernel; NULL: no kernel makes it */
+int work_bit(DType t);
+/* Why v, made by a node that works in this type, is wide; NULL: it is not. */
+const char *wide_because(const Precision *s, ValueId v, Low low);
+bool stores_widest(Op op);
 DType precision_of(const Precision *s, const Node *n); /* the type the node works in */
 /* The form of v, which the block in hand sees, in this type, or NO_ID where it has none: no f32. */
 ValueId low_form(Precision *s, ValueId v, Low low, Loc loc);
 /* Operand j of n is loaded low; a gemm takes it as it is, another form through a cast. */
 bool loads_low(const Node *n, uint32_t j);
 bool takes_low(const Node *n, uint32_t j);
+
+/* ---- precision_assign.c ---------------------------------------------------------------------- */
+
+/* What v shows: through views, and out of loops' blocks. */
+typedef struct Origin {
+  ValueId value;
+  bool sliced;
+} Origin;
+Origin precision_origin(const Precision *s, ValueId v);
+/* Decides `alone`, `choices` and `why` of what this type is a question for. */
+void assign_entry(Precision *s, Low low);
 
 /* ---- precision_residual.c -------------------------------------------------------------------- */
 
@@ -69,5 +95,7 @@ ValueId make_low(Precision *s, ValueId v, Low low, Loc loc);
 /* Every master that the entry writes has its copies written by the same kernel. */
 void write_copies(Precision *s);
 void build_derive(Precision *s);
+/* What a kernel of the block, or of a loop's in it, makes and another casts, the former casts. */
+void fold_casts(Precision *s, BlockId block);
 
 #endif

@@ -181,3 +181,61 @@ void build_derive(Precision *s) {
     graph_add_entry_result(g, entry, RES_state, copy.path, low, copy.loc);
   }
 }
+
+/* ---- both copies by one kernel --------------------------------------------------------------- */
+
+/* The kernel that makes what kernel `id` does nothing but cast; NO_ID: it is no such kernel, or that
+ * one has a single result by its form. */
+static NodeId cast_source(const Graph *g, NodeId id) {
+  const Node *n = &g->nodes.at[id];
+  if (n->op != OP_kernel || n->nops != 1 || n->nres != 1) return NO_ID;
+  const NodeIds *body = &g->blocks.at[n->blocks[0]].nodes;
+  if (body->len != 1 || g->nodes.at[body->at[0]].op != OP_cast_policy) return NO_ID;
+  const Node *from = value_node(g, n->ops[0]);
+  if (!from || from->op != OP_kernel) return NO_ID;
+  bool single = !strcmp(node_text(from, AT_form, ""), form_name[FORM_scatter]);
+  return single ? NO_ID : (NodeId)(from - g->nodes.at);
+}
+
+static uint32_t count_uses(const Graph *g, BlockId block, ValueId v) {
+  const Block *b = &g->blocks.at[block];
+  uint32_t uses = 0;
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    for (uint32_t j = 0; j < n->nops; j++) uses += n->ops[j] == v;
+  }
+  for (uint32_t i = 0; i < b->results.len; i++) uses += b->results.at[i] == v;
+  return uses;
+}
+
+/* Where nobody else reads the f32 result, as between regions of two types, the low one is it. */
+static void fold_cast(Graph *g, NodeId cast, NodeId source, BlockId block, bool alone) {
+  Node n = g->nodes.at[cast];
+  BlockId body = g->nodes.at[source].blocks[0];
+  uint32_t result = g->values.at[n.ops[0]].index;
+  DType to = (DType)value_type(g, n.res).dtype;
+  ValueId low = cast_node(g, body, n.loc, g->blocks.at[body].results.at[result], to);
+  ValueId copy = n.ops[0];
+  if (alone) {
+    g->blocks.at[body].results.at[result] = low;
+    g->values.at[copy].type.dtype = (uint8_t)to;
+  } else copy = kernel_add_result(g, source, low);
+  graph_replace_uses(g, block, n.res, copy);
+}
+
+void fold_casts(Precision *s, BlockId block) {
+  Graph *g = s->g;
+  NodeIds *nodes = &g->blocks.at[block].nodes;
+  for (uint32_t i = 0; i < nodes->len;) {
+    NodeId id = nodes->at[i], source = cast_source(g, id);
+    if (g->nodes.at[id].op == OP_loop) fold_casts(s, g->nodes.at[id].blocks[0]);
+    if (source == NO_ID) {
+      i++;
+      continue;
+    }
+    bool alone = count_uses(g, block, g->nodes.at[id].ops[0]) == 1;
+    memmove(nodes->at + i, nodes->at + i + 1, (nodes->len - i - 1) * sizeof *nodes->at);
+    nodes->len--;
+    fold_cast(g, id, source, block, alone);
+  }
+}

@@ -38,6 +38,8 @@ static const Flag flags[] = {
      FLAG_TEXT, AT(mcpu)},
     {"--precision", "WORD", "f32, bf16, f16, fp8 or auto, in place of the program's own", FLAG_TEXT,
      AT(precision)},
+    {"--precision-greedy", NULL, "place casts by a greedy rule instead of the minimum cut",
+     FLAG_BOOL, AT(pass.greedy_precision)},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
     {"-I", "FOLDER", "look for imports here, too", FLAG_FOLDER, 0},
     {"--name", "PREFIX", "of the exported symbol PREFIX_get_api (default: the file's name)",

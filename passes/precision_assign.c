@@ -1,0 +1,183 @@
+/* precision_assign.c: the problem of assign.h, of one entry and one low type: its values are what
+ * kernels make with nodes that work in this type, its reads whoever loads them, through views and
+ * into loops.  Counts are elements times the trips of the loops around.
+ */
+#include "passes/assign.h"
+#include "passes/precision.h"
+
+#include <string.h>
+
+typedef struct Problem {
+  Precision *s;
+  Low low;
+  Assign a;
+  uint32_t *number;         /* value: its index in a, NO_ID: it is no question */
+  VEC(uint8_t *) choices;   /* by read of a: where the answer goes, NULL: there is none */
+  VEC(ValueId) values;      /* by value of a */
+  VEC(const char *) because; /* by value of a: the rule that makes it wide, or NULL */
+} Problem;
+
+Origin precision_origin(const Precision *s, ValueId v) {
+  const Graph *g = s->g;
+  Origin o = {.value = v};
+  for (;;) {
+    o.value = view_source(g, o.value);
+    Value at = g->values.at[o.value];
+    NodeId loop = at.node == NO_ID ? g->blocks.at[at.block].owner : NO_ID;
+    if (loop == NO_ID || !at.index) return o; /* made by a node, an entry's argument, an index */
+    const Node *n = &g->nodes.at[loop];
+    int64_t operand = (int64_t)at.index - 1, carries = node_int(n, AT_carries, 0);
+    if (operand < carries) return o;
+    if (operand < carries + node_int(n, AT_slices, 0)) o.sliced = true;
+    o.value = n->ops[operand];
+  }
+}
+
+/* ---- reads ----------------------------------------------------------------------------------- */
+
+/* The index of the read, NO_ID: what is read is no question. */
+static uint32_t add_read(Problem *p, ValueId v, int64_t trips, ReadNeed need, uint8_t *choice) {
+  Origin o = precision_origin(p->s, v);
+  if (p->number[o.value] == NO_ID) return NO_ID;
+  AssignRead r = {.value = p->number[o.value],
+                  .count = type_count(value_type(p->s->g, v)) * trips,
+                  .need = need,
+                  .sole = o.sliced};
+  vec_push(p->s->arena, &p->a.reads, r);
+  vec_push(p->s->arena, &p->choices, o.sliced ? NULL : choice);
+  return p->a.reads.len - 1;
+}
+
+/* How the kernel's nodes use argument i. */
+typedef struct Uses {
+  bool asked, any, f32;
+} Uses;
+
+static Uses uses_of(const Problem *p, const Block *body, ValueId arg) {
+  const Graph *g = p->s->g;
+  Uses u = {0};
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &g->nodes.at[body->nodes.at[i]];
+    for (uint32_t j = 0; j < n->nops; j++) {
+      if (n->ops[j] != arg) continue;
+      if (precision_of(p->s, n) != low_type[p->low]) u.f32 = true;
+      else if (loads_low(n, j)) u.asked = true;
+      else u.any = true;
+    }
+  }
+  for (uint32_t i = 0; i < body->results.len; i++) u.f32 |= body->results.at[i] == arg;
+  return u;
+}
+
+/* free: by operand, the read that may choose or is f32, NO_ID: none. */
+static void add_reads(Problem *p, NodeId k, int64_t trips, uint32_t *free) {
+  const Node *n = &p->s->g->nodes.at[k];
+  const Block *body = &p->s->g->blocks.at[n->blocks[0]];
+  for (uint32_t i = 0; i < n->nops; i++) {
+    Uses u = uses_of(p, body, body->args.at[i]);
+    free[i] = NO_ID;
+    if (u.asked) add_read(p, n->ops[i], trips, NEED_low, NULL);
+    if (u.f32) free[i] = add_read(p, n->ops[i], trips, NEED_f32, NULL);
+    else if (u.any)
+      free[i] = add_read(p, n->ops[i], trips, NEED_any, read_choice(p->s, k, i));
+  }
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* The argument of the kernel that an op reads whole, NO_ID: it reads something else. */
+static uint32_t argument_read(const Graph *g, ValueId v, int64_t count) {
+  for (const Node *n; (n = value_node(g, v)) && op_flags[n->op] & F_VIEW;) v = n->ops[0];
+  bool whole = g->values.at[v].node == NO_ID && type_count(value_type(g, v)) == count;
+  return whole ? g->values.at[v].index : NO_ID;
+}
+
+static void add_rules(Problem *p, const Node *made, uint32_t value, const uint32_t *free) {
+  const Graph *g = p->s->g;
+  if (!stores_widest(made->op)) return;
+  for (uint32_t j = 0; j < made->nops; j++) {
+    Type t = value_type(g, made->ops[j]);
+    uint32_t arg = argument_read(g, made->ops[j], type_count(t));
+    if (arg == NO_ID || free[arg] == NO_ID) continue;
+    vec_push(p->s->arena, &p->a.rules, (AssignRule){.read = free[arg], .value = value});
+  }
+}
+
+static bool makes_apart(const Node *k) {
+  return !strcmp(node_text(k, AT_form, ""), form_name[FORM_scatter]);
+}
+
+static void add_value(Problem *p, ValueId v, int64_t trips, const uint32_t *free) {
+  Precision *s = p->s;
+  const Node *made = made_by(s->g, v);
+  if (value_type(s->g, v).dtype != DT_f32 || !made) return;
+  if (precision_of(s, made) != low_type[p->low]) return;
+  const char *because = wide_because(s, v, p->low);
+  AssignValue x = {.count = type_count(value_type(s->g, v)) * trips,
+                   .wide = because,
+                   .apart = s->greedy || makes_apart(value_node(s->g, v))};
+  p->number[v] = p->a.values.len;
+  vec_push(s->arena, &p->a.values, x);
+  vec_push(s->arena, &p->values, v);
+  vec_push(s->arena, &p->because, because);
+  add_rules(p, made, p->number[v], free);
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+static void add_block(Problem *p, BlockId block, int64_t trips);
+
+static void add_loop(Problem *p, const Node *n, int64_t trips) {
+  int64_t carries = node_int(n, AT_carries, 0);
+  for (uint32_t j = 0; j < carries; j++) add_read(p, n->ops[j], trips, NEED_f32, NULL);
+  add_block(p, n->blocks[0], trips * node_int(n, AT_trip, 1));
+}
+
+static void add_kernel(Problem *p, NodeId k, int64_t trips) {
+  const Node *n = &p->s->g->nodes.at[k];
+  uint32_t *free = NEW_ARRAY(p->s->arena, uint32_t, n->nops);
+  add_reads(p, k, trips, free);
+  for (uint32_t i = 0; i < n->nres; i++) add_value(p, n->res + i, trips, free);
+}
+
+static void add_block(Problem *p, BlockId block, int64_t trips) {
+  const Graph *g = p->s->g;
+  const Block *b = &g->blocks.at[block];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    if (n->op == OP_kernel) add_kernel(p, b->nodes.at[i], trips);
+    else if (n->op == OP_loop) add_loop(p, n, trips);
+  }
+  for (uint32_t i = 0; i < b->results.len; i++)
+    add_read(p, b->results.at[i], trips, NEED_f32, NULL);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static const char *reason(const AssignValue *x, const char *because) {
+  if (because) return because;
+  if (!x->low) return "cut: f32 for who reads it";
+  return x->f32 ? "cut: both copies" : "cut: low";
+}
+
+static void take_answers(Problem *p) {
+  Precision *s = p->s;
+  for (uint32_t i = 0; i < p->a.values.len; i++) {
+    const AssignValue *x = &p->a.values.at[i];
+    if (!x->f32) s->alone[p->values.at[i]] = (uint8_t)(1 << p->low);
+    s->why[p->values.at[i]] = reason(x, p->because.at[i]);
+  }
+  for (uint32_t i = 0; i < p->a.reads.len; i++)
+    if (p->choices.at[i] && p->a.reads.at[i].low) *p->choices.at[i] |= (uint8_t)(1 << p->low);
+}
+
+void assign_entry(Precision *s, Low low) {
+  Problem p = {.s = s, .low = low, .a = {.arena = s->arena}};
+  p.number = NEW_ARRAY(s->arena, uint32_t, s->values);
+  for (ValueId v = 0; v < s->values; v++) p.number[v] = NO_ID;
+  add_block(&p, s->g->entries.at[s->entry].body, 1);
+  if (!p.a.values.len) return;
+  if (s->greedy) assign_greedy(&p.a);
+  else assign_cut(&p.a);
+  take_answers(&p);
+}
