@@ -28,6 +28,32 @@ typedef enum PassKeeps { KEEP_bits, KEEP_old, KEEP_others, KEEP_none } PassKeeps
 typedef bool PassCheck(void *user, const char *pass, PassKeeps keeps, const Graph *before,
                        const Graph *after);
 
+/* What pass `precision` decided; everything lives in `arena`. */
+typedef struct PrecisionRow { /* of a kernel */
+  const char *entry, *path, *op; /* path: of its module, "": it has none */
+  Loc loc;
+  const char *load, *math, *store; /* "bf16 f32", "-": no float */
+  const char *why;
+  uint32_t casts; /* in it */
+  int64_t bytes;  /* it reads and writes, over all trips of loops */
+} PrecisionRow;
+
+typedef struct PrecisionMoves {
+  int64_t bytes;
+  uint32_t casts, kernels;
+} PrecisionMoves;
+
+typedef struct PrecisionEntry {
+  const char *name;
+  PrecisionMoves f32, greedy, chosen;
+} PrecisionEntry;
+
+typedef struct PrecisionReport {
+  Arena *arena;
+  VEC(PrecisionRow) rows;
+  VEC(PrecisionEntry) entries;
+} PrecisionReport;
+
 typedef struct PassOptions {
   const char *print_after; /* --print-ir-after=a,b: passes, or NULL */
   const char *print_before;
@@ -36,6 +62,7 @@ typedef struct PassOptions {
   const char *disable;    /* --disable=a,b */
   bool time, roundtrip;   /* --time-passes, --roundtrip-each */
   bool halves;          /* each step also as NAME.grads and NAME.apply (step_halves.c) */
+  PrecisionReport *precision; /* filled in by that pass; NULL: nobody asks */
   bool greedy_precision; /* --precision-greedy: the baseline in place of the minimum cut */
   FILE *out;              /* where dumps and times go; NULL: stderr */
   PassCheck *check;

@@ -345,6 +345,7 @@ static void label_entry(Precision *s) {
   for (Low low = 0; low < LOWS; low++) assign_entry(s, low);
   memset(s->readers, 0, s->values * sizeof *s->readers);
   s->decided = true;
+  note_reasons(s);
   find_readers(s, body);
   label_block(s, body, NO_ID);
   if (!s->greedy) fold_casts(s, body);
@@ -358,22 +359,71 @@ static bool has_work(const Precision *s) {
   return false;
 }
 
-bool pass_precision(Graph *g, PassCtx *ctx) {
-  Precision s = {.g = g, .arena = ctx->arena};
+static bool is_labelled(const Graph *g, uint32_t entry) {
+  EntryKind kind = g->entries.at[entry].kind;
+  return kind != ENTRY_init && kind != ENTRY_derive;
+}
+
+static Precision start(Graph *g, const PassCtx *ctx, bool greedy) {
+  Precision s = {.g = g, .arena = ctx->arena, .greedy = greedy, .nodes = g->nodes.len};
   s.type = type_of_word(g->train.precision ? g->train.precision : "f32");
-  s.greedy = ctx->options->greedy_precision;
   s.wide_residual = g->train.residual && !strcmp(g->train.residual, "f32");
-  if (!has_work(&s)) return false;
-  for (s.entry = 0; s.entry < g->entries.len; s.entry++) {
-    EntryKind kind = g->entries.at[s.entry].kind;
-    bool scaled = kind != ENTRY_step || g->train.scale.kind;
-    s.unscaled = scaled || ctx->diag->errors ? NULL : ctx->diag;
-    if (kind != ENTRY_init && kind != ENTRY_derive) label_entry(&s);
+  s.node_why = NEW_ARRAY(s.arena, const char *, s.nodes);
+  return s;
+}
+
+/* diag: NULL where the errors are told by another run. */
+static void label(Precision *s, Diag *diag) {
+  Graph *g = s->g;
+  for (s->entry = 0; s->entry < g->entries.len; s->entry++) {
+    bool scaled = g->entries.at[s->entry].kind != ENTRY_step || g->train.scale.kind;
+    s->unscaled = scaled || !diag || diag->errors ? NULL : diag;
+    if (is_labelled(g, s->entry)) label_entry(s);
   }
-  for (s.entry = 0; s.entry < g->entries.len; s.entry++) {
-    EntryKind kind = g->entries.at[s.entry].kind;
-    if (kind == ENTRY_step || kind == ENTRY_apply) write_copies(&s);
+  for (s->entry = 0; s->entry < g->entries.len; s->entry++) {
+    EntryKind kind = g->entries.at[s->entry].kind;
+    if (kind == ENTRY_step || kind == ENTRY_apply) write_copies(s);
   }
-  build_derive(&s);
-  return true;
+  build_derive(s);
+}
+
+typedef VEC(PrecisionMoves) Moves; /* by entry */
+
+static Moves moves_of(const Graph *g, Arena *arena) {
+  Moves m = {0};
+  for (uint32_t e = 0; e < g->entries.len; e++) vec_push(arena, &m, precision_moves(g, e));
+  return m;
+}
+
+/* What the baseline would move, off a copy of the graph. */
+static Moves greedy_moves(const Graph *g, const PassCtx *ctx) {
+  Arena arena = {0};
+  Graph *copy = graph_clone(g, &arena);
+  Precision s = start(copy, ctx, true);
+  if (has_work(&s)) label(&s, NULL);
+  Moves m = moves_of(copy, ctx->arena);
+  arena_free(&arena);
+  return m;
+}
+
+static void report(const Precision *s, PrecisionReport *r, Moves f32, Moves greedy) {
+  Moves chosen = moves_of(s->g, s->arena);
+  for (uint32_t e = 0; e < f32.len; e++) {
+    if (!is_labelled(s->g, e)) continue;
+    PrecisionEntry x = {s->g->entries.at[e].name, f32.at[e], greedy.at[e], chosen.at[e]};
+    vec_push(r->arena, &r->entries, x);
+  }
+  precision_report(s, r);
+}
+
+bool pass_precision(Graph *g, PassCtx *ctx) {
+  Precision s = start(g, ctx, ctx->options->greedy_precision);
+  PrecisionReport *r = ctx->options->precision;
+  Moves f32 = {0}, greedy = {0};
+  if (r) f32 = moves_of(g, s.arena);
+  if (r) greedy = greedy_moves(g, ctx);
+  bool work = has_work(&s);
+  if (work) label(&s, ctx->diag);
+  if (r) report(&s, r, f32, greedy);
+  return work;
 }

@@ -34,6 +34,8 @@ typedef struct Precision {
   Arena *arena;
   DType type; /* that the program works in */
   bool wide_residual, greedy;
+  NodeId nodes;          /* before the pass */
+  const char **node_why; /* of a kernel of those: the reasons of its results; NULL: none */
   Diag *unscaled; /* where f16 is an error in the entry at hand: it trains, and no loss is scaled */
   uint32_t entry;
   Frame *at;
@@ -97,5 +99,11 @@ void write_copies(Precision *s);
 void build_derive(Precision *s);
 /* What a kernel of the block, or of a loop's in it, makes and another casts, the former casts. */
 void fold_casts(Precision *s, BlockId block);
+
+/* ---- precision_report.c ---------------------------------------------------------------------- */
+
+PrecisionMoves precision_moves(const Graph *g, uint32_t entry);
+void note_reasons(Precision *s); /* of the entry at hand, before it is rewritten */
+void precision_report(const Precision *s, PrecisionReport *report);
 
 #endif

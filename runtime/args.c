@@ -38,6 +38,8 @@ static const Flag flags[] = {
     {"--keep", "K", FLAG_COUNT, AT(keep), CLI_TRAIN, "keep the last K checkpoints (default 3)"},
     {"--resume", "DIR", FLAG_TEXT, AT(resume), CLI_ALL,
      "go on from the newest checkpoint here, or from this one"},
+    {"--resume-exact", NULL, FLAG_SWITCH, AT(resume_exact), CLI_ALL,
+     "refuse to where the checkpoint was computed under another precision policy"},
     {"--load", "FILE", FLAG_TEXT, AT(load), CLI_ALL,
      "parameters from a safetensors file or a checkpoint"},
     {"--only", "GLOB", FLAG_TEXT, AT(only), CLI_ALL, "of --load: only these"},

@@ -43,7 +43,7 @@ typedef struct CliArgs {
   int64_t tokens, draw;                                  /* of infer */
   const char *save, *resume, *load, *only, *log, *plot, *tensorboard;
   const char *entry; /* of infer; of info the checkpoint */
-  int quiet, help;
+  int quiet, resume_exact, help;
 } CliArgs;
 
 int cli_parse(CliArgs *a, int argc, char **argv); /* says itself what is wrong */

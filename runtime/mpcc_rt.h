@@ -179,6 +179,7 @@ typedef struct mp_desc {
   const mp_source_desc *sources; /* none: every input is read by rows */
   const mp_formula_desc *formulas;
   const mp_load_desc *loads;
+  const char *policy; /* hash of what is stored in which type: mpcc --precision-manifest */
 } mp_desc;
 
 typedef struct mp_ctx mp_ctx;

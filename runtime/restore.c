@@ -81,6 +81,9 @@ static bool has_unsaved(const mp_desc *d) {
 static int resume(CliRun *r) {
   const CliArgs *a = r->args;
   if (r->api->load(r->ctx, a->resume, NULL)) return cli_ctx_error(r);
+  if (a->resume_exact && r->ctx->other_policy)
+    return cli_error(a, CLI_FAILED, "--resume-exact: %s was computed under another precision policy",
+                     a->resume);
   if (a->seed >= 0 && (uint64_t)a->seed != r->ctx->seed)
     cli_note(a, "--seed %lld does nothing: the run goes on with its own, %llu", (long long)a->seed,
              (unsigned long long)r->ctx->seed);

@@ -125,6 +125,7 @@ struct mp_ctx {
   double *hypers; /* overrides; NaN: the desc's own value or schedule */
   uint64_t seed;
   mp_cursor cursor;
+  bool other_policy;            /* a checkpoint of another precision policy was loaded whole */
   bool ready;                   /* init or load has happened */
   uint8_t *missing;             /* of each state: has no initializer and was not loaded yet */
   const mp_output_desc *poison; /* the update that became non-finite: no more steps, no saving */

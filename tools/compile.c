@@ -18,6 +18,7 @@ typedef struct Session {
   size_t size;
   OutputKind kind;
   const char *path; /* of the output */
+  PrecisionReport precision;
 } Session;
 
 static const struct {
@@ -110,6 +111,20 @@ static const char *source_hash(Session *s) {
   return arena_printf(s->arena, "%016llx", (unsigned long long)hash);
 }
 
+/* What pass `precision` is asked for beside its work; 0: nothing is wrong. */
+static int write_manifest(Session *s) {
+  if (!s->o.manifest) return 0;
+  Text t = {.arena = s->arena};
+  precision_manifest(&s->precision, &t);
+  return output_write(s->o.manifest, t.at, t.len) ? 0 : 1;
+}
+
+static int explain_precision(Session *s) {
+  Text t = {.arena = s->arena};
+  precision_explain(&s->precision, &s->diag, !strcmp(s->o.explain_precision, "json"), &t);
+  return output_write("-", t.at, t.len) ? 0 : 1;
+}
+
 static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   const char *why = NULL;
   CpuCode code[CPU_MOST_PARTS];
@@ -121,6 +136,7 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   const char *name = s->o.name ? s->o.name : base_name(s->arena, s->o.input);
   o.name = symbol_prefix(s->arena, name);
   o.source_hash = source_hash(s);
+  o.policy = precision_policy(&s->precision);
   o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
   if (s->kind == OUT_HEADER) {
     Text t = {.arena = s->arena};
@@ -192,12 +208,16 @@ static int compile(Session *s, const CpuTarget *cpu) {
   bool library = s->kind == OUT_SHARED || s->kind == OUT_ARCHIVE || s->kind == OUT_HEADER;
   o->pass.halves = library && !o->no_halves;
   Arena scratch = {0};
+  s->precision.arena = s->arena;
+  o->pass.precision = &s->precision;
+  if (o->explain_precision) o->pass.stop_after = "precision";
   PassCtx c = {.arena = &scratch, .diag = &s->diag, .target = target, .options = &o->pass};
   if (o->emit && passes_know(o->emit)) o->pass.stop_after = o->emit;
   bool ok = passes_run(&g, o->passes ? o->passes : passes_default, &c);
-  int status = ok ? 0 : 1;
-  if (ok && o->pass.stop_after) status = emit_graph(s, g);
-  else if (ok) status = emit_program(s, plan_make(g, &c), cpu);
+  int status = ok ? write_manifest(s) : 1;
+  if (!status && o->explain_precision) status = explain_precision(s);
+  else if (!status && o->pass.stop_after) status = emit_graph(s, g);
+  else if (!status) status = emit_program(s, plan_make(g, &c), cpu);
   arena_free(&scratch);
   return status;
 }
@@ -220,6 +240,12 @@ static int choose_diagnostics(Session *s) {
   return 0;
 }
 
+static int choose_report(const Options *o) {
+  const char *word = o->explain_precision;
+  if (!word || !strcmp(word, "json") || !strcmp(word, "text")) return 0;
+  return fail("--explain-precision is text or json, not", word);
+}
+
 static const char *depfile_path(const Session *s) {
   if (s->o.depfile_path) return s->o.depfile_path;
   const char *dot = strrchr(s->path, '.'), *slash = strrchr(s->path, '/');
@@ -232,6 +258,7 @@ static int session(Session *s) {
   if (!s->o.input) return fail("a model file is wanted (see --help)", NULL);
   int bad = choose_diagnostics(s);
   if (!bad) bad = choose_output(s);
+  if (!bad) bad = choose_report(&s->o);
   if (bad) return bad;
   const CpuTarget *cpu = cpu_target(s->arena, s->o.mcpu, &why);
   if (!cpu) return fail(why, NULL);

@@ -1,6 +1,7 @@
 /* dot.c: --emit=dot: the graph behind the passes, for Graphviz: a cluster an entry, a box a kernel
  * with its form, place and what it makes, an edge a value with its type.  Colours: the storage type
- * of what flows, f32 blue, bf16 and f16 orange, integers and bools grey. */
+ * of what flows, f32 blue, bf16 and f16 orange, integers and bools grey; a kernel is filled with that
+ * of what it stores, violet where that is f32 and low. */
 #include "tools/tools.h"
 
 #include <string.h>
@@ -8,6 +9,18 @@
 static const char *color_of(Type t) {
   if (t.dtype == DT_f32) return "#2f6db5";
   return dtype_kind[t.dtype] == 'f' ? "#d9822b" : "#888888";
+}
+
+/* Of a kernel by what it stores. */
+static const char *fill_of(const Graph *g, const Node *k) {
+  static const char *const fills[] = {"#eeeeee", "#d6e4f5", "#fae3c8", "#e6d8f2"};
+  int wide = 0, low = 0;
+  for (uint32_t i = 0; i < k->nres; i++) {
+    DType d = (DType)value_type(g, k->res + i).dtype;
+    if (d == DT_f32) wide = 1;
+    else if (dtype_kind[d] == 'f') low = 2;
+  }
+  return fills[wide + low];
 }
 
 static void add_type(Text *out, Type t) {
@@ -52,7 +65,9 @@ static void add_node(Text *out, const Graph *g, NodeId id) {
     add_ops(out, g, n->blocks[0]);
   }
   if (n->loc.line) text_printf(out, "\\nline %u", (unsigned)n->loc.line);
-  text_printf(out, "\", shape=%s];\n", n->op == OP_kernel ? "box" : "ellipse");
+  if (n->op == OP_kernel)
+    text_printf(out, "\", shape=box, style=filled, fillcolor=\"%s\"];\n", fill_of(g, n));
+  else text_add(out, "\", shape=ellipse];\n");
   for (uint32_t i = 0; i < n->nops; i++) {
     ValueId v = n->ops[i];
     const Node *from = value_node(g, v);

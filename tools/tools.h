@@ -10,7 +10,7 @@
 
 typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *precision, *passes;
-  const char *depfile_path, *memory_report, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
+  const char *depfile_path, *memory_report, *explain_precision, *manifest, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
   int opt, error_limit;
   bool syntax_only, help, version, locs, print_ops, depfile, werror, no_halves;
   VEC(Define) defines;
@@ -67,6 +67,12 @@ void header_print(Arena *arena, const struct mp_desc *d, Text *out);
 
 void dot_print(const Graph *g, Text *out);
 void memory_report(const Program *p, const Diag *sources, bool json, Text *out);
+
+/* ---- explain.c ------------------------------------------------------------------------------- */
+
+void precision_explain(const PrecisionReport *r, const Diag *sources, bool json, Text *out);
+void precision_manifest(const PrecisionReport *r, Text *out);
+const char *precision_policy(const PrecisionReport *r); /* hash of the manifest, 16 hex digits */
 
 /* ---- depfile.c ------------------------------------------------------------------------------- */
 

@@ -331,6 +331,7 @@ static mp_desc description(const Module *m, const mp_entry_desc *entries) {
       .sources = sources(m),
       .formulas = formulas(m),
       .loads = loads(m),
+      .policy = m->o->policy,
   };
 }
 

@@ -47,7 +47,8 @@ Desc = struct("Desc", abi=U32, size=U32, name=C.c_char_p, source=C.c_char_p,
               entries=C.POINTER(EntryDesc), states=C.POINTER(StateDesc),
               hypers=C.POINTER(HyperDesc), arena_bytes=U64, state_bytes=U64, default_steps=I64,
               default_epochs=I64, n_sources=U32, n_formulas=U32, n_loads=U32, split=I32,
-              split_fraction=C.c_double, sources=P, formulas=P, loads=P)
+              split_fraction=C.c_double, sources=P, formulas=P, loads=P,
+              policy=C.c_char_p)
 Device = struct("Device", type=I32, id=I32)
 Kind = struct("Kind", code=C.c_uint8, bits=C.c_uint8, lanes=C.c_uint16)
 View = struct("View", data=P, device=Device, ndim=I32, dtype=Kind, shape=C.POINTER(I64),

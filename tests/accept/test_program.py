@@ -4,6 +4,7 @@
   windows      token windows of u8, u16, u32; lanes go on where they ended
   split        the last rows are held out, and eval sees those alone
   resume       from every step of a run of 50: the same bits; without any one field of the state: not
+  policy       another precision's checkpoint: said, and gone on with; refused under --resume-exact
   weights      f32, f16, bf16, transposed and renamed ones of other tools; ours read back exactly.
                MPCC_LONG=1: by the package `safetensors` of PyPI too
   infer        results of a function over a file, against NumPy
@@ -252,7 +253,7 @@ def without(path, field):
 
 
 def fields_of(checkpoint):
-    plain = {"part", "model", "source_hash", "compiler", "precision", "mpcc",
+    plain = {"part", "model", "source_hash", "compiler", "precision", "policy", "mpcc",
              "hyper:steps"}  # total_steps again, as the hyperparameter that schedules see
     for name in "model.safetensors", "state.safetensors":
         head, _ = parts(checkpoint / name)
@@ -288,6 +289,18 @@ def check_resume(folder, program, flags):
 
 
 # ---- weights -------------------------------------------------------------------------------------
+
+
+def check_policy(folder, program, flags):
+    save, model = folder / "policy", folder / "net.mp"
+    low = compile_to(folder / "low", model, "--precision=bf16")
+    run(program, *flags, "--quiet", "--save", save, "--steps", 5)
+    exact = ["--resume", save, "--resume-exact", "--steps"]
+    assert "another precision policy" not in run(program, *flags, *exact, 6)
+    assert "another precision policy" in run(low, *flags, *exact, 6, code=1)
+    said = run(low, *flags, "--resume", save, "--save", save, "--steps", 6)
+    assert said.count("was computed under another precision policy: f32 ") == 1, said
+    assert "another precision policy" in run(program, *flags, *exact, 7, code=1)
 
 
 def bf16(array):
@@ -448,6 +461,7 @@ def main():
         check_split(folder, flags)
         check_windows(folder)
         check_resume(folder, program, flags)
+        check_policy(folder, program, flags)
         check_weights(folder, program, flags)
         check_infer(folder, program)
         check_log(folder, flags)

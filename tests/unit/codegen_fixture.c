@@ -144,7 +144,7 @@ void fixture_free(Fixture *f) { arena_free(&f->arena); }
 
 void fixture_compile(Fixture *f, Build b, CpuOutput output, CpuCode *code) {
   const char *why = NULL;
-  CpuOptions o = {.name = "t", .source_hash = "", .compiler = "test", .opt = b.opt};
+  CpuOptions o = {.name = "t", .source_hash = "", .policy = "", .compiler = "test", .opt = b.opt};
   o.output = output;
   o.parts = b.parts;
   const CpuTarget *t = cpu_target(&f->arena, b.mcpu, &why);

@@ -1,0 +1,130 @@
+/* explain.c: what pass `precision` decided and why: --explain-precision, a table or JSON, and
+ * --precision-manifest, the policy alone: no bytes, no places, nothing of the machine, so that two of
+ * them can be compared with diff. */
+#include "tools/tools.h"
+
+#include <string.h>
+
+typedef struct Explain {
+  const PrecisionReport *r;
+  const Diag *sources;
+  Text *out;
+} Explain;
+
+/* "mlp.mp:8", without folders. */
+static void place(const Explain *e, Loc loc, char *out, size_t size) {
+  const char *name = loc.line ? e->sources->sources.at[loc.source].name : "";
+  const char *slash = strrchr(name, '/');
+  if (!loc.line) snprintf(out, size, "-");
+  else snprintf(out, size, "%s:%u", slash ? slash + 1 : name, (unsigned)loc.line);
+}
+
+static void add_text_moves(Explain *e, const char *what, PrecisionMoves m, PrecisionMoves f32) {
+  double share = f32.bytes ? 100.0 * (double)m.bytes / (double)f32.bytes : 100.0;
+  text_printf(e->out, "  %-10s %12lld bytes moved (%5.1f %%), %4u casts, %4u kernels\n", what,
+              (long long)m.bytes, share, (unsigned)m.casts, (unsigned)m.kernels);
+}
+
+static void add_text_rows(Explain *e, const char *entry) {
+  text_printf(e->out, "%s\n  %-16s %-16s %-14s %-9s %-4s %-9s %5s %10s  %s\n", entry, "line", "path",
+              "op", "load", "math", "store", "casts", "bytes", "why");
+  for (uint32_t i = 0; i < e->r->rows.len; i++) {
+    const PrecisionRow *row = &e->r->rows.at[i];
+    char at[64];
+    if (strcmp(row->entry, entry)) continue;
+    place(e, row->loc, at, sizeof at);
+    text_printf(e->out, "  %-16s %-16s %-14s %-9s %-4s %-9s %5u %10lld  %s\n", at,
+                *row->path ? row->path : "-", row->op, row->load, row->math, row->store,
+                (unsigned)row->casts, (long long)row->bytes, row->why);
+  }
+}
+
+/* The how-manieth row of its entry, path and op. */
+static uint32_t number_of(const PrecisionReport *r, uint32_t row) {
+  const PrecisionRow *x = &r->rows.at[row];
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < row; i++) {
+    const PrecisionRow *y = &r->rows.at[i];
+    n += y->entry == x->entry && y->op == x->op && !strcmp(y->path, x->path);
+  }
+  return n;
+}
+
+void precision_manifest(const PrecisionReport *r, Text *out) {
+  for (uint32_t i = 0; i < r->rows.len; i++) {
+    const PrecisionRow *x = &r->rows.at[i];
+    text_printf(out, "%s %s %s#%u: load %s, math %s, store %s: %s\n", x->entry,
+                *x->path ? x->path : "-", x->op, (unsigned)number_of(r, i), x->load, x->math,
+                x->store, x->why);
+  }
+}
+
+const char *precision_policy(const PrecisionReport *r) {
+  Arena scratch = {0};
+  Text t = {.arena = &scratch};
+  precision_manifest(r, &t);
+  uint64_t hash = hash_bytes(t.at, t.len, 0);
+  arena_free(&scratch);
+  return arena_printf(r->arena, "%016llx", (unsigned long long)hash);
+}
+
+static void explain_text(Explain *e) {
+  for (uint32_t i = 0; i < e->r->entries.len; i++) {
+    const PrecisionEntry *x = &e->r->entries.at[i];
+    add_text_rows(e, x->name);
+    add_text_moves(e, "all f32", x->f32, x->f32);
+    add_text_moves(e, "greedy", x->greedy, x->f32);
+    add_text_moves(e, "this", x->chosen, x->f32);
+    text_add(e->out, "\n");
+  }
+  text_printf(e->out, "policy %s\n", precision_policy(e->r));
+}
+
+static void add_json(Explain *e, const char *key, const char *text) {
+  text_printf(e->out, "\"%s\":", key);
+  text_json(e->out, text);
+  text_add(e->out, ",");
+}
+
+static void add_json_moves(Explain *e, const char *key, PrecisionMoves m, const char *end) {
+  text_printf(e->out, "\"%s\":{\"bytes\":%lld,\"casts\":%u,\"kernels\":%u}%s", key,
+              (long long)m.bytes, (unsigned)m.casts, (unsigned)m.kernels, end);
+}
+
+static void add_json_row(Explain *e, const PrecisionRow *row, bool first) {
+  char at[64];
+  place(e, row->loc, at, sizeof at);
+  text_add(e->out, first ? "\n{" : ",\n{");
+  add_json(e, "entry", row->entry);
+  add_json(e, "line", at);
+  add_json(e, "path", row->path);
+  add_json(e, "op", row->op);
+  add_json(e, "load", row->load);
+  add_json(e, "math", row->math);
+  add_json(e, "store", row->store);
+  add_json(e, "why", row->why);
+  text_printf(e->out, "\"casts\":%u,\"bytes\":%lld}", (unsigned)row->casts, (long long)row->bytes);
+}
+
+static void explain_json(Explain *e) {
+  text_add(e->out, "{");
+  add_json(e, "policy", precision_policy(e->r));
+  text_add(e->out, "\"ops\":[");
+  for (uint32_t i = 0; i < e->r->rows.len; i++) add_json_row(e, &e->r->rows.at[i], !i);
+  text_add(e->out, "],\n\"entries\":[");
+  for (uint32_t i = 0; i < e->r->entries.len; i++) {
+    const PrecisionEntry *x = &e->r->entries.at[i];
+    text_add(e->out, i ? ",\n{" : "\n{");
+    add_json(e, "name", x->name);
+    add_json_moves(e, "f32", x->f32, ",");
+    add_json_moves(e, "greedy", x->greedy, ",");
+    add_json_moves(e, "chosen", x->chosen, "}");
+  }
+  text_add(e->out, "]}\n");
+}
+
+void precision_explain(const PrecisionReport *r, const Diag *sources, bool json, Text *out) {
+  Explain e = {r, sources, out};
+  if (json) explain_json(&e);
+  else explain_text(&e);
+}
