@@ -3,10 +3,9 @@
  * Every variable says "f32" (1, the sink's side) or "low" (0, the source's side):
  *
  *   F  of a value: 1, it has an f32 copy               4 bytes an element
- *   N  of a value: 0, it has a low copy (1: none)      2 bytes an element; where that takes a kernel
- *                                                      of its own, 4 more if F = 1
- *   W  of a value: 1, it is wide                       nothing
- *   R  of a read that can choose: 1, it reads f32      4 bytes an element, 2 if R = 0
+ *   N  of a value: 0, it has a low copy (1: none)      2 bytes an element; where that takes a
+ * kernel of its own, 4 more if F = 1 W  of a value: 1, it is wide                       nothing R
+ * of a read that can choose: 1, it reads f32      4 bytes an element, 2 if R = 0
  *
  * All rules are implications of the form "if a then b", an edge b → a that cannot be cut:
  *
@@ -88,7 +87,8 @@ int64_t assign_cut(Assign *a) {
 
 /* ---- the baseline ---------------------------------------------------------------------------- */
 
-/* Low alone where no rule and no reader says f32; else f32, and low beside it for who needs that. */
+/* Low alone where no rule and no reader says f32; else f32, and low beside it for who needs that.
+ */
 void assign_greedy(Assign *a) {
   uint32_t n = a->values.len, rule = 0;
   bool *wanted = NEW_ARRAY(a->arena, bool, n), *refused = NEW_ARRAY(a->arena, bool, n);

@@ -18,8 +18,9 @@ typedef struct AssignRead {
   uint32_t value;
   int64_t count;
   ReadNeed need;
-  bool sole; /* it sees the low copy only where there is no other; else, if it needs low, it casts */
-  bool low;  /* what it reads */
+  bool
+      sole; /* it sees the low copy only where there is no other; else, if it needs low, it casts */
+  bool low; /* what it reads */
 } AssignRead;
 
 /* The op that reads writes `value` at least as wide as it has read. */

@@ -11,9 +11,9 @@ typedef struct Problem {
   Precision *s;
   Low low;
   Assign a;
-  uint32_t *number;         /* value: its index in a, NO_ID: it is no question */
-  VEC(uint8_t *) choices;   /* by read of a: where the answer goes, NULL: there is none */
-  VEC(ValueId) values;      /* by value of a */
+  uint32_t *number;          /* value: its index in a, NO_ID: it is no question */
+  VEC(uint8_t *) choices;    /* by read of a: where the answer goes, NULL: there is none */
+  VEC(ValueId) values;       /* by value of a */
   VEC(const char *) because; /* by value of a: the rule that makes it wide, or NULL */
 } Problem;
 
@@ -78,8 +78,7 @@ static void add_reads(Problem *p, NodeId k, int64_t trips, uint32_t *free) {
     free[i] = NO_ID;
     if (u.asked) add_read(p, n->ops[i], trips, NEED_low, NULL);
     if (u.f32) free[i] = add_read(p, n->ops[i], trips, NEED_f32, NULL);
-    else if (u.any)
-      free[i] = add_read(p, n->ops[i], trips, NEED_any, read_choice(p->s, k, i));
+    else if (u.any) free[i] = add_read(p, n->ops[i], trips, NEED_any, read_choice(p->s, k, i));
   }
 }
 

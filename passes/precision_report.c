@@ -1,5 +1,6 @@
-/* precision_report.c: what was decided, for people: a row a kernel, and what it moves beside all-f32
- * and the greedy baseline.  All numbers are read off graphs, not off the problem that was solved.
+/* precision_report.c: what was decided, for people: a row a kernel, and what it moves beside
+ * all-f32 and the greedy baseline.  All numbers are read off graphs, not off the problem that was
+ * solved.
  */
 #include "passes/precision.h"
 
@@ -19,8 +20,7 @@ static int64_t kernel_bytes(const Graph *g, const Node *k) {
 static uint32_t kernel_casts(const Graph *g, const Node *k) {
   const NodeIds *nodes = &g->blocks.at[k->blocks[0]].nodes;
   uint32_t casts = 0;
-  for (uint32_t i = 0; i < nodes->len; i++)
-    casts += g->nodes.at[nodes->at[i]].op == OP_cast_policy;
+  for (uint32_t i = 0; i < nodes->len; i++) casts += g->nodes.at[nodes->at[i]].op == OP_cast_policy;
   return casts;
 }
 
@@ -67,7 +67,8 @@ static const char *path_of(const Rows *r, const Node *k) {
     Value at = g->values.at[v];
     if (at.node != NO_ID || at.block != e->body) continue;
     Port port = e->args.at[at.index];
-    if (port.role == ARG_state && strchr(port.name, '.')) return module_of(r->report->arena, port.name);
+    if (port.role == ARG_state && strchr(port.name, '.'))
+      return module_of(r->report->arena, port.name);
   }
   return "";
 }
@@ -98,14 +99,19 @@ static Op op_of(const Graph *g, const Node *k) {
   return n ? n->op : OP_kernel;
 }
 
+/* Of a kernel none of whose results was a question. */
 static const char *why_not_asked(const Rows *r, const Node *k) {
   const Graph *g = r->s->g;
   for (uint32_t i = 0; i < k->nres; i++) {
     const Node *n = made_by(g, k->res + i);
-    if (n && n->op == OP_cast_policy && !value_node(g, n->ops[0])) return "cast: once, for all who read it";
-    if (n && node_attr(n, AT_prec)) return "user: precision(f32)";
-    if (dtype_kind[value_type(g, k->res + i).dtype] == 'f')
-      return r->s->type == DT_f32 ? "user: f32" : "rule: states and results are f32";
+    DType d = (DType)value_type(g, k->res + i).dtype;
+    if (dtype_kind[d] != 'f') continue;
+    if (dtype_bytes[d] == 1) return "user: fp8";
+    if (n && n->op == OP_cast_policy && !value_node(g, n->ops[0]))
+      return "cast: once, for all who read it";
+    if (n && node_attr(n, AT_prec) && precision_of(r->s, n) == DT_f32)
+      return "user: precision(f32)";
+    return r->s->type == DT_f32 ? "user: f32" : "rule: states and results are f32";
   }
   return "rule: no floats";
 }

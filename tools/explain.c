@@ -1,6 +1,6 @@
 /* explain.c: what pass `precision` decided and why: --explain-precision, a table or JSON, and
- * --precision-manifest, the policy alone: no bytes, no places, nothing of the machine, so that two of
- * them can be compared with diff. */
+ * --precision-manifest, the policy alone: no bytes, no places, nothing of the machine, so that two
+ * of them can be compared with diff. */
 #include "tools/tools.h"
 
 #include <string.h>
@@ -26,8 +26,8 @@ static void add_text_moves(Explain *e, const char *what, PrecisionMoves m, Preci
 }
 
 static void add_text_rows(Explain *e, const char *entry) {
-  text_printf(e->out, "%s\n  %-16s %-16s %-14s %-9s %-4s %-9s %5s %10s  %s\n", entry, "line", "path",
-              "op", "load", "math", "store", "casts", "bytes", "why");
+  text_printf(e->out, "%s\n  %-16s %-16s %-14s %-9s %-4s %-9s %5s %10s  %s\n", entry, "line",
+              "path", "op", "load", "math", "store", "casts", "bytes", "why");
   for (uint32_t i = 0; i < e->r->rows.len; i++) {
     const PrecisionRow *row = &e->r->rows.at[i];
     char at[64];

@@ -174,7 +174,8 @@ static void check_problem(Checks *c, Seen *seen) {
   CHECK(c, assign_holds(&a));
   CHECK(c, cut <= greedy);
   seen->better += cut < greedy;
-  for (uint32_t v = 0; v < a.values.len; v++) seen->both += a.values.at[v].f32 && a.values.at[v].low;
+  for (uint32_t v = 0; v < a.values.len; v++)
+    seen->both += a.values.at[v].f32 && a.values.at[v].low;
   CHECK(c, least_cost(&a, cut + 1000) == cut);
   arena_free(&arena);
 }
