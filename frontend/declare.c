@@ -316,15 +316,10 @@ static void check_defines(Sema *s, const Ast *file) {
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-static void keep_one(Sema *s, const Ast **slot, const Ast *a, const char *what) {
-  if (!import_is_main(s) || !*slot) *slot = a;
-  else sema_later(s, a->loc, arena_printf(s->arena, "a second %s", what));
-}
-
 static void hoist_modules(Sema *s, const Ast *file) {
   for (uint32_t i = 0; i < file->len; i++) {
     const Ast *a = file->kid[i];
-    if (a->kind == AST_MODEL) keep_one(s, &s->model_ast, a, "model");
+    if (a->kind == AST_MODEL && import_is_main(s)) vec_push(s->arena, &s->models, a);
     if (a->kind != AST_MODULE) continue;
     Module *m = NEW(s->arena, Module);
     *m = (Module){a, s->file};
@@ -334,10 +329,13 @@ static void hoist_modules(Sema *s, const Ast *file) {
   }
 }
 
+/* Those of an import are ignored. */
 static void declare_setting(Sema *s, const Ast *a) {
-  if (!strcmp(a->name, "train")) keep_one(s, &s->train_ast, a, "train block");
-  else if (strcmp(a->name, "infer")) refuse_item(s, a, "a file");
-  else if (!s->infer_ast) s->infer_ast = a; /* refused once the model has been looked at */
+  bool train = !strcmp(a->name, "train"), infer = !strcmp(a->name, "infer");
+  if (!train && !infer) refuse_item(s, a, "a file");
+  else if (!import_is_main(s)) return;
+  else if (train) vec_push(s->arena, &s->trains, a);
+  else vec_push(s->arena, &s->infers, a);
 }
 
 static void declare_version(Sema *s, const Ast *a, bool first) {

@@ -31,6 +31,7 @@ typedef struct FrontendOptions {
   uint32_t ndefines;
   const char *const *folders; /* where imports are looked for: -I */
   uint32_t nfolders;
+  const char *train; /* the model whose train block is built, of several; or NULL */
 } FrontendOptions;
 
 Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *file,

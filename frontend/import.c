@@ -100,16 +100,12 @@ static Ast *parse_file(Sema *s, const Ast *a, const char *path, const EmbeddedFi
 /* Declares with the file's own view of the world, then goes back to the importer's. */
 static void declare_import(Sema *s, File *f, const Ast *ast) {
   Scope *scope = s->file;
-  const Ast *blocks[] = {s->model_ast, s->train_ast, s->infer_ast};
   File *importer = s->current;
   s->file = f->scope = file_scope(s);
   s->current = f;
   declare_file(s, ast);
   s->current = importer;
   s->file = scope;
-  s->model_ast = blocks[0];
-  s->train_ast = blocks[1];
-  s->infer_ast = blocks[2];
 }
 
 static File *load(Sema *s, const Ast *a, const char *given_as) {

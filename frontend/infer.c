@@ -99,11 +99,12 @@ static bool entry_is_known(Sema *s, const char *name) {
   return false;
 }
 
-static void infer_fn(Sema *s, const Ast *a) {
+static void infer_fn(Sema *s, Scope *around, const Ast *a, void *data) {
   const Ast *params = a->kid[FN_PARAMS];
   Phase *p = s->phase;
   bool full = p->full;
-  Scope *sc = scope_new(s, s->model->scope);
+  Scope *sc = scope_new(s, around);
+  (void)data;
   Fn fn = {.ast = a, .scope = sc};
   Arg *args = NEW_ARRAY(s->arena, Arg, params->len);
   if (!a->name || entry_is_known(s, a->name)) {
@@ -135,21 +136,25 @@ static bool infers_the_model(Sema *s) {
   return false;
 }
 
+static bool is_fn(const Ast *a, void *data) { return (void)data, a->kind == AST_FN; }
+static bool is_no_fn(const Ast *a, void *data) { return !is_fn(a, data); }
+
+static void infer_setting(Sema *s, Scope *sc, const Ast *a, void *data) {
+  const char *word = a->kind == AST_SETTING ? a->name : "";
+  (void)data;
+  if (!strcmp(word, "batch")) setting_batch(s, sc, a);
+  else if (!strcmp(word, "tail")) setting_tail(s, sc, a);
+  else diag_error(s->diag, a->loc, "`infer` holds `batch`, `tail` and functions");
+}
+
 void infer_begin(Sema *s) {
   s->phase = &s->phases[ENTRY_infer];
   s->phase->kind = ENTRY_infer;
   if (!s->infer_ast || !infers_the_model(s)) return;
   modifiers_apply(s, s->model->scope, s->infer_ast->kid[SETTING_MODS], (ModifierRules){NULL, 0},
                   NULL);
-  const Ast *block = s->infer_ast->kid[SETTING_BLOCK];
-  for (uint32_t i = 0; i < block->len; i++) {
-    const Ast *a = block->kid[i];
-    const char *word = a->kind == AST_SETTING ? a->name : "";
-    if (!strcmp(word, "batch")) setting_batch(s, s->model->scope, a);
-    else if (!strcmp(word, "tail")) setting_tail(s, s->model->scope, a);
-    else if (a->kind != AST_FN)
-      diag_error(s->diag, a->loc, "`infer` holds `batch`, `tail` and functions");
-  }
+  each_item(s, s->model->scope, s->infer_ast->kid[SETTING_BLOCK],
+            &(Items){is_no_fn, infer_setting, NULL});
 }
 
 void infer_entries(Sema *s) {
@@ -157,6 +162,5 @@ void infer_entries(Sema *s) {
   s->phase = &s->phases[ENTRY_infer];
   if (!block || !s->phase->kind) return;
   if (!s->phase->batch) s->phase->full = true; /* nothing has a batch */
-  for (uint32_t i = 0; i < block->len; i++)
-    if (block->kid[i]->kind == AST_FN) infer_fn(s, block->kid[i]);
+  each_item(s, s->model->scope, block, &(Items){is_fn, infer_fn, NULL});
 }

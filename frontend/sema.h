@@ -28,6 +28,7 @@
  *   glob.c      patterns of paths
  *   optimizer.c optimizers and groups: entries `update`
  *   schedule.c  hyperparameters and their schedules
+ *   items.c     blocks of settings, with `if` and `for`
  *   train.c     the train block: entries train_step and eval
  *   settings.c  its settings of one number or word
  *   data.c      its data
@@ -115,6 +116,7 @@ typedef struct Phase {
   int64_t batch; /* 0: not given */
   const char *batch_name;
   bool full; /* every batch is: tail(drop) */
+  bool says_tail;
 } Phase;
 
 typedef struct TrainBlock TrainBlock; /* train.c */
@@ -220,7 +222,8 @@ struct Sema {
   Scope *builtins, *file;
   File *current;     /* being declared */
   VEC(File *) files; /* imported */
-  const Ast *model_ast, *train_ast, *infer_ast;
+  VEC(const Ast *) models, trains, infers;     /* of the main file */
+  const Ast *model_ast, *train_ast, *infer_ast; /* those that are built; sema.c */
   const Ast *model_dim; /* B of `model M[B]`, or NULL */
   Instance *model;
   VEC(Param *) params;
@@ -476,6 +479,15 @@ SetFn setting_batch, setting_tail, setting_steps, setting_epochs, setting_accumu
 SetFn setting_hyper, setting_optimizer, setting_group, setting_init, setting_load, setting_frozen;
 SetFn setting_loss, setting_metric, setting_data, setting_input;
 void bind_in(Sema *s, Scope *sc, const Ast *bind); /* a binding of a block */
+
+/* ---- items.c ---- */
+typedef struct Items { /* one walk over a block of settings */
+  bool (*wanted)(const Ast *item, void *data);
+  void (*take)(Sema *s, Scope *sc, const Ast *item, void *data);
+  void *data;
+} Items;
+
+void each_item(Sema *s, Scope *sc, const Ast *block, const Items *walk);
 
 /* ---- train.c ---- */
 void train_begin(Sema *s); /* what must be known before the model's states are */

@@ -44,6 +44,7 @@ void setting_batch(Sema *s, Scope *sc, const Ast *a) {
 void setting_tail(Sema *s, Scope *sc, const Ast *a) {
   static const char *const words[] = {"drop", "pad"};
   (void)sc;
+  s->phase->says_tail = true;
   s->phase->full = one_word(s, a, a->kid[SETTING_VALUE], words, 2) == 0;
 }
 

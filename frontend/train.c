@@ -11,8 +11,8 @@
 /* ONCE: in the first entry; EACH: in every entry; FIRST: before any entry. */
 typedef enum When { LATER, FIRST, ONCE, EACH } When;
 
-/* How often: any number of times; once; once, and more in a later version. */
-typedef enum Often { ANY, ONE, ONE_YET } Often;
+/* How often: any number of times; once. */
+typedef enum Often { ANY, ONE } Often;
 
 enum { BINDS = 1, BLOCK = 2, NEEDED = 4, MODS = 8, IN_EVAL = 16 };
 
@@ -29,7 +29,7 @@ static const struct {
     {"tail", setting_tail, FIRST, ONE, IN_EVAL},
     {"eval", setting_eval, FIRST, ONE, BLOCK},
     {"accumulate", setting_accumulate, FIRST, ONE, 0},
-    {"data", setting_data, EACH, ONE_YET, BLOCK | MODS},
+    {"data", setting_data, EACH, ONE, BLOCK | MODS},
     {"input", setting_input, EACH, ONE, BLOCK | MODS},
     {"loss", setting_loss, EACH, ANY, BINDS | NEEDED | MODS},
     {"metric", setting_metric, EACH, ANY, BINDS | MODS | IN_EVAL},
@@ -64,19 +64,20 @@ static void unknown_setting(Sema *s, const Ast *a) {
 
 struct TrainBlock {
   const Ast *ast;
-  Scope *scope;    /* around those of the phases */
-  const Ast *eval; /* the block of `eval`, or NULL */
-  bool *sound;     /* an element an item: it may be elaborated */
-  const Ast *seen[SETTINGS];
-  bool misspelt; /* what is missing may be there under another name */
+  Scope *scope;                    /* around those of the phases */
+  const Ast *eval;                 /* the block of `eval`, or NULL */
+  VEC(const Ast *) unsound;        /* items that were refused: they are not elaborated */
+  const Ast *seen[SETTINGS];       /* the first of each that may be met so far */
+  bool misspelt;                   /* what is missing may be there under another name */
+  bool full;                       /* the data say so */
 };
 
 static void refuse_mods(Sema *s, const Ast *mods) {
   modifiers_apply(s, NULL, mods, (ModifierRules){NULL, 0}, NULL);
 }
 
-/* Modifiers that it does not take are refused, but the setting is looked at. */
-static bool check_setting(Sema *s, TrainBlock *t, const Ast *a) {
+/* Modifiers that it does not take are refused, but the setting is looked at.  repeats: by `for`. */
+static bool check_setting(Sema *s, TrainBlock *t, const Ast *a, bool repeats) {
   int k = find_setting(a->name);
   if (k < 0) return unknown_setting(s, a), t->misspelt = true, false;
   const Ast *bound = a->kid[SETTING_BOUND], *block = a->kid[SETTING_BLOCK];
@@ -85,12 +86,12 @@ static bool check_setting(Sema *s, TrainBlock *t, const Ast *a) {
   if (settings[k].when == LATER) {
     sema_later(s, a->loc, arena_printf(s->arena, "`%s`", a->name));
     s->incomplete = s->incomplete || (settings[k].flags & BINDS) != 0;
-  } else if (first && settings[k].often == ONE_YET)
-    sema_later(s, a->loc, arena_printf(s->arena, "a second `%s`", a->name));
-  else if (first && settings[k].often == ONE) {
+  } else if (first && settings[k].often == ONE) {
     diag_error(s->diag, a->loc, "`%s` is given twice", a->name);
     diag_note(s->diag, first->loc, "first here");
-  } else if (bound && !(settings[k].flags & BINDS))
+  } else if (repeats && (settings[k].often == ONE || (settings[k].flags & BINDS)))
+    diag_error(s->diag, a->loc, "`%s` may not be repeated: take it out of the `for`", a->name);
+  else if (bound && !(settings[k].flags & BINDS))
     diag_error(s->diag, bound->loc, "`%s` binds no name", a->name);
   else if (block && !(settings[k].flags & BLOCK))
     diag_error(s->diag, block->loc, "`%s` takes no block", a->name);
@@ -113,42 +114,131 @@ static bool check_bind(Sema *s, const Ast *a) {
   return true;
 }
 
-/* What can be said of each item alone. */
-static void check_block(Sema *s, TrainBlock *t) {
-  for (uint32_t i = 0; i < t->ast->len; i++) {
-    const Ast *a = t->ast->kid[i];
-    if (a->kind == AST_BIND) t->sound[i] = check_bind(s, a);
-    else if (a->kind == AST_SETTING) t->sound[i] = check_setting(s, t, a);
-    else if (a->kind == AST_IF || a->kind == AST_FOR || a->kind == AST_ASSERT ||
-             a->kind == AST_ASSIGN)
-      sema_later_names(s, a->loc, "this statement in `train`");
-    else diag_error(s->diag, a->loc, "a setting or a binding is wanted here");
+static void check_items(Sema *s, TrainBlock *t, const Ast *block, bool repeats);
+
+/* Of several branches one is taken: what each says is said once. */
+static void check_if(Sema *s, TrainBlock *t, const Ast *a, bool repeats) {
+  const Ast *before[SETTINGS], *met[SETTINGS];
+  memcpy(before, t->seen, sizeof before);
+  memcpy(met, t->seen, sizeof met);
+  for (uint32_t i = 0; i < a->len; i++) {
+    if (i % 2 == 0 && i + 1 < a->len) continue; /* a condition */
+    memcpy(t->seen, before, sizeof before);
+    check_items(s, t, a->kid[i], repeats);
+    for (int k = 0; k < SETTINGS; k++)
+      if (!met[k]) met[k] = t->seen[k];
   }
-  for (int k = 0; k < SETTINGS; k++)
-    if ((settings[k].flags & NEEDED) && !t->seen[k] && !t->misspelt)
-      diag_error(s->diag, s->train_ast->loc, "`train` has no %s", settings[k].word);
+  memcpy(t->seen, met, sizeof met);
 }
 
-static void elaborate(Sema *s, Scope *sc, const TrainBlock *t, When when) {
-  for (uint32_t i = 0; i < t->ast->len; i++) {
-    const Ast *a = t->ast->kid[i];
-    int k = a->kind == AST_SETTING ? find_setting(a->name) : -1;
-    if (!t->sound[i]) continue;
-    if (k >= 0 && (settings[k].when == when || (settings[k].when == EACH && when == ONCE)))
-      settings[k].fn(s, sc, a);
-    else if (k < 0 && when != FIRST) bind_in(s, sc, a);
+static bool check_item(Sema *s, TrainBlock *t, const Ast *a, bool repeats) {
+  switch (a->kind) {
+  case AST_IF: return check_if(s, t, a, repeats), true;
+  case AST_FOR: return check_items(s, t, a->kid[FOR_BODY], true), true;
+  case AST_ASSERT: return true;
+  case AST_BIND: return check_bind(s, a);
+  case AST_SETTING: return check_setting(s, t, a, repeats);
+  case AST_ASSIGN: sema_later(s, a->loc, "`:=` in `train`"); break;
+  default: diag_error(s->diag, a->loc, "a setting or a binding is wanted here");
   }
+  return false;
+}
+
+/* What can be said of each item alone. */
+static void check_items(Sema *s, TrainBlock *t, const Ast *block, bool repeats) {
+  for (uint32_t i = 0; i < block->len; i++)
+    if (!check_item(s, t, block->kid[i], repeats))
+      vec_push(s->arena, &t->unsound, block->kid[i]);
+}
+
+static void is_missing(Sema *s, const char *word) {
+  diag_error(s->diag, s->train_ast->loc, "`train` has no %s", word);
+}
+
+static void check_block(Sema *s, TrainBlock *t) {
+  check_items(s, t, t->ast, false);
+  for (int k = 0; k < SETTINGS; k++)
+    if ((settings[k].flags & NEEDED) && !t->seen[k] && !t->misspelt)
+      is_missing(s, settings[k].word);
+}
+
+/* ---- its elaboration ------------------------------------------------------------------------- */
+
+static bool calls(const Ast *a, const char *name) {
+  if (a->kind == AST_CALL && a->kid[CALL_CALLEE]->kind == AST_NAME &&
+      !strcmp(a->kid[CALL_CALLEE]->name, name))
+    return true;
+  if (a->kind == AST_INT || a->kind == AST_FLOAT || a->kind == AST_STRING || a->kind == AST_BOOL ||
+      a->kind == AST_NAME)
+    return false;
+  for (uint32_t i = 0; i < a->len; i++)
+    if (a->kid[i] && calls(a->kid[i], name)) return true;
+  return false;
+}
+
+/* Batches are full where the data say so: `data {…} tail(drop)`, and lanes, which all go on. */
+static bool fills_batches(const Ast *a) {
+  const Ast *mods = a->kid[SETTING_MODS];
+  if (a->kid[SETTING_BLOCK] && calls(a->kid[SETTING_BLOCK], "lanes")) return true;
+  for (uint32_t k = 0; mods && k < mods->len; k++) {
+    const Ast *args = mods->kid[k]->kid[MODIFIER_ARGS];
+    if (!strcmp(mods->kid[k]->name, "tail") && args && args->len == 1 &&
+        args->kid[0]->kind == AST_NAME && !strcmp(args->kid[0]->name, "drop"))
+      return true;
+  }
+  return false;
+}
+
+typedef struct Walk {
+  TrainBlock *t;
+  When when;
+} Walk;
+
+static bool is_data(const Ast *a) { return a->kind == AST_SETTING && !strcmp(a->name, "data"); }
+
+/* The tail of the data is known before any entry is built. */
+static bool wanted(const Ast *a, void *data) {
+  const Walk *w = data;
+  for (uint32_t i = 0; i < w->t->unsound.len; i++)
+    if (w->t->unsound.at[i] == a) return false;
+  int k = a->kind == AST_SETTING ? find_setting(a->name) : -1;
+  if (k < 0) return w->when != FIRST;
+  When when = settings[k].when;
+  return when == w->when || (when == EACH && w->when == ONCE) || (w->when == FIRST && is_data(a));
+}
+
+static void take(Sema *s, Scope *sc, const Ast *a, void *data) {
+  const Walk *w = data;
+  if (a->kind != AST_SETTING) bind_in(s, sc, a);
+  else if (w->when == FIRST && is_data(a)) w->t->full = w->t->full || fills_batches(a);
+  else settings[find_setting(a->name)].fn(s, sc, a);
+}
+
+static void elaborate(Sema *s, Scope *sc, TrainBlock *t, const Ast *block, When when) {
+  each_item(s, sc, block, &(Items){wanted, take, &(Walk){t, when}});
 }
 
 /* ---- eval { … } ------------------------------------------------------------------------------ */
 
+static bool check_eval(Sema *s, const Ast *block);
+
 static bool in_eval(Sema *s, const Ast *a) {
   int k = a->kind == AST_SETTING ? find_setting(a->name) : -1;
+  bool ok = true;
   if (a->kind == AST_BIND) return check_bind(s, a);
-  if (k >= 0 && (settings[k].flags & IN_EVAL)) return true;
+  if (a->kind == AST_ASSERT || (k >= 0 && (settings[k].flags & IN_EVAL))) return true;
+  for (uint32_t i = 0; a->kind == AST_IF && i < a->len; i++)
+    if (i % 2 || i + 1 == a->len) ok = check_eval(s, a->kid[i]) && ok;
+  if (a->kind == AST_IF) return ok;
   if (a->kind == AST_SETTING && k < 0) unknown_setting(s, a);
   else diag_error(s->diag, a->loc, "`eval` takes batch, tail, bindings and metrics");
   return false;
+}
+
+static bool check_eval(Sema *s, const Ast *block) {
+  bool ok = true;
+  for (uint32_t i = 0; i < block->len; i++) ok = in_eval(s, block->kid[i]) && ok;
+  return ok;
 }
 
 /* What is said before any entry. */
@@ -159,25 +249,11 @@ static void setting_eval(Sema *s, Scope *sc, const Ast *a) {
     diag_error(s->diag, a->loc, "`eval` wants a block: eval { batch B = 250 }");
     return;
   }
+  if (!check_eval(s, block)) return;
   s->train->eval = block;
   s->phase = &s->phases[ENTRY_eval];
-  for (uint32_t i = 0; i < block->len; i++) {
-    const Ast *item = block->kid[i];
-    if (!in_eval(s, item)) s->train->eval = NULL;
-    else if (item->kind == AST_SETTING && settings[find_setting(item->name)].when == FIRST)
-      settings[find_setting(item->name)].fn(s, sc, item);
-  }
+  elaborate(s, sc, s->train, block, FIRST);
   s->phase = train;
-}
-
-static void elaborate_eval(Sema *s, Scope *sc) {
-  const Ast *block = s->train->eval;
-  for (uint32_t i = 0; block && i < block->len; i++) {
-    const Ast *a = block->kid[i];
-    if (a->kind == AST_BIND) bind_in(s, sc, a);
-    else if (settings[find_setting(a->name)].when == EACH)
-      settings[find_setting(a->name)].fn(s, sc, a);
-  }
 }
 
 /* ---- entries --------------------------------------------------------------------------------- */
@@ -219,8 +295,8 @@ static void build_entry(Sema *s, EntryKind kind) {
   Scope *sc = scope_new(s, s->train->scope);
   s->phase = &s->phases[kind];
   phase_begin(s, sc, step ? "train_step" : "eval", s->train_ast->loc);
-  elaborate(s, sc, s->train, step ? ONCE : EACH);
-  if (!step) elaborate_eval(s, sc);
+  elaborate(s, sc, s->train, s->train->ast, step ? ONCE : EACH);
+  if (!step && s->train->eval) elaborate(s, sc, s->train, s->train->eval, EACH);
   phase_finish(s);
 }
 
@@ -231,6 +307,15 @@ static void check_trained(Sema *s) {
     if (p->arg == NO_ID && !p->is_state && !p->frozen)
       diag_error(s->diag, p->loc, "nothing trains %s: `train` does not use it", p->path);
   }
+}
+
+/* What must be there may stand in a branch that was not taken. */
+static void check_branches(Sema *s) {
+  const Entry *e = &s->g->entries.at[s->entry];
+  bool loss = false;
+  for (uint32_t i = 0; i < e->results.len; i++) loss = loss || e->results.at[i].role == RES_loss;
+  if (!loss) is_missing(s, "loss");
+  if (!s->optimizers.len) is_missing(s, "optimizer");
 }
 
 static bool names_the_model(Sema *s) {
@@ -248,49 +333,17 @@ static bool names_the_model(Sema *s) {
 }
 
 /* What evaluation does not say for itself it has from training. */
-static void inherit(Sema *s, bool tail) {
+static void inherit(Sema *s) {
   Phase *step = &s->phases[ENTRY_step], *eval = &s->phases[ENTRY_eval];
   if (!step->batch) { /* the axes of all sources are unknown */
+    if (!s->diag->errors) is_missing(s, "batch");
     step->batch = 1;
     s->incomplete = true;
   }
+  if (s->train->full) step->full = true;
   if (!eval->batch) eval->batch = step->batch;
   eval->batch_name = step->batch_name;
-  if (!tail) eval->full = step->full;
-}
-
-static bool says_tail(const Ast *block) {
-  for (uint32_t i = 0; block && i < block->len; i++)
-    if (block->kid[i]->kind == AST_SETTING && !strcmp(block->kid[i]->name, "tail")) return true;
-  return false;
-}
-
-static bool calls(const Ast *a, const char *name) {
-  if (a->kind == AST_CALL && a->kid[CALL_CALLEE]->kind == AST_NAME &&
-      !strcmp(a->kid[CALL_CALLEE]->name, name))
-    return true;
-  if (a->kind == AST_INT || a->kind == AST_FLOAT || a->kind == AST_STRING || a->kind == AST_BOOL ||
-      a->kind == AST_NAME)
-    return false;
-  for (uint32_t i = 0; i < a->len; i++)
-    if (a->kid[i] && calls(a->kid[i], name)) return true;
-  return false;
-}
-
-/* Batches are full where the data say so: `data {…} tail(drop)`, and lanes, which all go on. */
-static bool data_is_full(const Ast *block) {
-  for (uint32_t i = 0; i < block->len; i++) {
-    const Ast *a = block->kid[i], *mods = a->kind == AST_SETTING ? a->kid[SETTING_MODS] : NULL;
-    if (a->kind != AST_SETTING || strcmp(a->name, "data")) continue;
-    if (a->kid[SETTING_BLOCK] && calls(a->kid[SETTING_BLOCK], "lanes")) return true;
-    for (uint32_t k = 0; mods && k < mods->len; k++) {
-      const Ast *args = mods->kid[k]->kid[MODIFIER_ARGS];
-      if (!strcmp(mods->kid[k]->name, "tail") && args && args->len == 1 &&
-          args->kid[0]->kind == AST_NAME && !strcmp(args->kid[0]->name, "drop"))
-        return true;
-    }
-  }
-  return false;
+  if (!eval->says_tail) eval->full = step->full;
 }
 
 void train_begin(Sema *s) {
@@ -300,17 +353,16 @@ void train_begin(Sema *s) {
   if (!s->train_ast || !names_the_model(s)) return;
   TrainBlock *t = s->train = NEW(s->arena, TrainBlock);
   t->ast = s->train_ast->kid[SETTING_BLOCK];
-  t->sound = NEW_ARRAY(s->arena, bool, t->ast->len);
   t->scope = scope_new(s, s->model->scope);
   check_block(s, t);
-  elaborate(s, t->scope, t, FIRST);
-  if (data_is_full(t->ast)) s->phases[ENTRY_step].full = true;
-  inherit(s, says_tail(t->eval));
+  elaborate(s, t->scope, t, t->ast, FIRST);
+  inherit(s);
 }
 
 void train_entries(Sema *s) {
   if (!s->train) return;
   build_entry(s, ENTRY_step);
+  if (!s->diag->errors) check_branches(s);
   if (!s->diag->errors) check_trained(s);
   if (!s->diag->errors) optimizer_entries(s);
   if (!s->diag->errors) build_entry(s, ENTRY_eval);

@@ -196,6 +196,7 @@ static int compile(Session *s, const CpuTarget *cpu) {
                         .ndefines = o->defines.len,
                         .folders = o->folders.at,
                         .nfolders = o->folders.len,
+                        .train = o->train,
                         .name = base_name(s->arena, o->input),
                         .source = o->input};
   Graph *g = frontend_compile(s->arena, &s->strings, &s->diag, ast, &fo);

@@ -42,6 +42,8 @@ static const Flag flags[] = {
      FLAG_BOOL, AT(pass.greedy_precision)},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
     {"-I", "FOLDER", "look for imports here, too", FLAG_FOLDER, 0},
+    {"--train", "MODEL", "whose train block is built, where the file has several", FLAG_TEXT,
+     AT(train)},
     {"--name", "PREFIX", "of the exported symbol PREFIX_get_api (default: the file's name)",
      FLAG_TEXT, AT(name)},
     {"--print-ir-after", "PASS,…", "print the graph behind these passes", FLAG_TEXT,

@@ -9,7 +9,7 @@
 /* ---- options.c ------------------------------------------------------------------------------- */
 
 typedef struct Options {
-  const char *input, *output, *emit, *mcpu, *name, *precision, *passes;
+  const char *input, *output, *emit, *mcpu, *name, *train, *precision, *passes;
   const char *depfile_path, *memory_report, *explain_precision, *manifest, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
   int opt, error_limit;
   bool syntax_only, help, version, locs, print_ops, depfile, werror, no_halves;
