@@ -129,10 +129,6 @@ static ValueId state_argument(Sema *s, Param *p) {
 ValueId param_value(Sema *s, Param *p, Loc loc) {
   if (p->written && s->phase->kind == ENTRY_step) return build1(&s->b, OP_stop, p->arg);
   if (p->arg != NO_ID) return p->arg;
-  if (p->phased && s->g->train.accumulate > 1 && s->phase->kind == ENTRY_step) {
-    sema_later(s, loc, "a state with a dim of the batch under `accumulate`");
-    return NO_ID;
-  }
   if (p->path) return p->arg = state_argument(s, p);
   diag_error(s->diag, loc, "`%s` has no path: no member of the model holds its instance", p->name);
   diag_note(s->diag, p->loc, "declared here");

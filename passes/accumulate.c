@@ -9,12 +9,18 @@
  * rows; others by an addition.  Draws are those of number attempt·k + j (docs/language.md, random
  * draws).
  *
+ * A state with a dim of the batch (phased) has a slot for each micro-batch, [k, …]: iteration j reads
+ * and writes slot j, as a slice and a stacked result.
+ *
  * Several losses are seeded with N_r / N_i over all micro-batches (docs/precision.md, section 4),
  * so their weights are summed by a loop of their own before, and may depend on the inputs alone.
  */
 #include "passes/pass.h"
 
 #include <string.h>
+
+/* How an argument reaches the micro-batches: as it is; by rows that are cut apart; by slots. */
+typedef enum Cut { WHOLE, ROWS, SLOT } Cut;
 
 typedef struct Accumulate {
   Graph *g;
@@ -23,7 +29,7 @@ typedef struct Accumulate {
   BlockId body, inner; /* of the entry; of the loop */
   int64_t times;
   bool *inside; /* by value: each micro-batch has its own */
-  bool *cut;    /* by argument: an input whose rows are those of the micro-batches */
+  uint8_t *cut; /* Cut, by argument */
   Loc loc;
 } Accumulate;
 
@@ -54,15 +60,23 @@ static bool holds_rows(const Accumulate *s, uint32_t i) {
   return e->args.at[i].role == ARG_input && (t.rows == 0 || full);
 }
 
-static void find_cut(Accumulate *s) {
-  uint32_t n = entry_of(s)->args.len;
-  s->cut = NEW_ARRAY(s->c->arena, bool, n);
-  for (uint32_t i = 0; i < n; i++) s->cut[i] = holds_rows(s, i);
+/* A state that each micro-batch has its own of. */
+static State *slots_of(const Accumulate *s, const char *path) {
+  State *st = graph_state(s->g, path);
+  return st && st->phased ? st : NULL;
 }
 
-static bool is_cut(const Accumulate *s, uint32_t i) {
-  return i < entry_of(s)->args.len && s->cut[i];
+static void find_cut(Accumulate *s) {
+  uint32_t n = entry_of(s)->args.len;
+  s->cut = NEW_ARRAY(s->c->arena, uint8_t, n);
+  for (uint32_t i = 0; i < n; i++) {
+    const Port *p = &entry_of(s)->args.at[i];
+    bool slots = p->role == ARG_state && slots_of(s, p->name);
+    s->cut[i] = slots ? SLOT : holds_rows(s, i) ? ROWS : WHOLE;
+  }
 }
+
+static Cut cut_of(const Accumulate *s, uint32_t i) { return (Cut)s->cut[i]; }
 
 static bool check_inputs(const Accumulate *s) {
   uint32_t errors = s->c->diag->errors;
@@ -71,6 +85,11 @@ static bool check_inputs(const Accumulate *s) {
       diag_error(s->c->diag, entry_of(s)->args.at[i].loc,
                  "accumulate: input `%s` has as many axes as there may be",
                  entry_of(s)->args.at[i].name);
+  for (uint32_t i = 0; i < s->g->states.len; i++)
+    if (s->g->states.at[i].phased && s->g->states.at[i].type.rank == MAX_RANK)
+      diag_error(s->c->diag, s->g->states.at[i].loc,
+                 "accumulate: state `%s` has as many axes as there may be",
+                 s->g->states.at[i].path);
   for (uint32_t i = 0; i < entry_of(s)->args.len; i++)
     if (value_type(s->g, body_of(s)->args.at[i]).rows > 0)
       diag_error(s->c->diag, entry_of(s)->args.at[i].loc,
@@ -103,7 +122,7 @@ static void find_inside(Accumulate *s) {
   ValueId attempt = attempt_of(s);
   s->inside = NEW_ARRAY(s->c->arena, bool, s->g->values.len);
   for (uint32_t i = 0; i < body_of(s)->args.len; i++)
-    s->inside[body_of(s)->args.at[i]] = is_cut(s, i) || written(s, i) != NO_ID;
+    s->inside[body_of(s)->args.at[i]] = cut_of(s, i) != WHOLE || written(s, i) != NO_ID;
   if (attempt != NO_ID) s->inside[attempt] = true;
   for (uint32_t i = 0; i < body_of(s)->nodes.len; i++) {
     const Node *n = &s->g->nodes.at[body_of(s)->nodes.at[i]];
@@ -149,12 +168,18 @@ static ValueId by_batches(Accumulate *s, ValueId v, Type t) {
   return build_reshape(&b, v, type_make((DType)t.dtype, t.rank + 1, dims));
 }
 
-/* map[input]: the micro-batch's rows of it. */
+static Type of_one_slot(Type t) {
+  memmove(t.dim, t.dim + 1, --t.rank * sizeof *t.dim);
+  return t;
+}
+
+/* map[argument]: the micro-batch's rows or slot of it. */
 static void cut_inputs(Accumulate *s, Operands *o, BlockId block, ValueId *map) {
   for (uint32_t i = 0; i < entry_of(s)->args.len; i++) {
     ValueId v = body_of(s)->args.at[i];
-    if (!is_cut(s, i)) continue;
     Type t = value_type(s->g, v);
+    if (cut_of(s, i) == SLOT) map[v] = add_operand(s, o, block, v, of_one_slot(t));
+    if (cut_of(s, i) != ROWS) continue;
     t.dim[0] /= s->times;
     map[v] = add_operand(s, o, block, by_batches(s, v, t), t);
   }
@@ -177,11 +202,21 @@ static void move_to_front(Graph *g, BlockId block, uint32_t from) {
   }
 }
 
+static Type with_slots(const Accumulate *s, Type t) {
+  memmove(t.dim + 1, t.dim, t.rank++ * sizeof *t.dim);
+  t.dim[0] = s->times;
+  return t;
+}
+
+/* Results of the block behind the carries are stacked. */
 static NodeId end_loop(Accumulate *s, BlockId block, const Operands *carries,
                        const Operands *slices) {
   Graph *g = s->g;
   ValueIds ops = {0};
-  Type *types = NEW_ARRAY(s->c->arena, Type, carries->outer.len);
+  const ValueIds *results = &g->blocks.at[block].results;
+  Type *types = NEW_ARRAY(s->c->arena, Type, results->len);
+  for (uint32_t i = carries->outer.len; i < results->len; i++)
+    types[i] = with_slots(s, value_type(g, results->at[i]));
   for (uint32_t i = 0; i < carries->outer.len; i++) {
     vec_push(s->c->arena, &ops, carries->outer.at[i]);
     types[i] = value_type(g, carries->outer.at[i]);
@@ -190,8 +225,8 @@ static NodeId end_loop(Accumulate *s, BlockId block, const Operands *carries,
   const Attr attrs[] = {attr_int(AT_trip, s->times), attr_int(AT_carries, carries->outer.len),
                         attr_int(AT_slices, slices->outer.len),
                         attr_int(AT_rows, entry_of(s)->batch / s->times)};
-  NodeId loop = graph_add_node(g, s->body, OP_loop, s->loc, ops.len, ops.at, carries->outer.len,
-                               types, 4, attrs);
+  NodeId loop = graph_add_node(g, s->body, OP_loop, s->loc, ops.len, ops.at, results->len, types, 4,
+                               attrs);
   g->nodes.at[loop].nblocks = 1;
   g->nodes.at[loop].blocks = arena_copy(g->arena, &block, sizeof block);
   g->blocks.at[block].owner = loop;
@@ -330,6 +365,11 @@ static void carry_result(Accumulate *s, Operands *o, uint32_t i) {
   vec_push(g->arena, &g->blocks.at[s->inner].results, next);
 }
 
+static bool is_stacked(const Accumulate *s, uint32_t i) {
+  const Port *p = &entry_of(s)->results.at[i];
+  return p->role == RES_state && slots_of(s, p->name);
+}
+
 static bool is_carried(const Accumulate *s, uint32_t i) {
   const Port *p = &entry_of(s)->results.at[i];
   ValueId v = body_of(s)->results.at[i];
@@ -339,7 +379,8 @@ static bool is_carried(const Accumulate *s, uint32_t i) {
   case RES_weight:
   case RES_grad: return true;
   case RES_fault: return s->inside[v];
-  case RES_state: return v != graph_entry_arg(s->g, s->entry, ARG_state, p->name);
+  case RES_state:
+    return !is_stacked(s, i) && v != graph_entry_arg(s->g, s->entry, ARG_state, p->name);
   default:
     if (s->inside[v])
       ice(s->g, s->g->values.at[v].node, "accumulate: result \"%s\" differs between micro-batches",
@@ -357,7 +398,8 @@ static void replace_arguments(Accumulate *s, const Operands *carries, const Valu
                               ValueId index) {
   ValueId attempt = attempt_of(s);
   for (uint32_t i = 0; i < entry_of(s)->args.len; i++)
-    if (is_cut(s, i)) replace_inside(s, body_of(s)->args.at[i], cut[body_of(s)->args.at[i]]);
+    if (cut_of(s, i) != WHOLE)
+      replace_inside(s, body_of(s)->args.at[i], cut[body_of(s)->args.at[i]]);
   for (uint32_t i = 0; i < carries->outer.len; i++)
     if (!value_node(s->g, carries->outer.at[i]))
       replace_inside(s, carries->outer.at[i], carries->inner.at[i]);
@@ -382,6 +424,12 @@ static void build_loop(Accumulate *s) {
     carry[i] = is_carried(s, i) ? carries.outer.len : NO_ID;
     if (carry[i] != NO_ID) carry_result(s, &carries, i);
   }
+  for (uint32_t i = 0; i < n; i++) {
+    if (!is_stacked(s, i)) continue;
+    ValueIds *results = &g->blocks.at[s->inner].results;
+    carry[i] = results->len;
+    vec_push(g->arena, results, body_of(s)->results.at[i]);
+  }
   ValueId *map = new_map(s);
   cut_inputs(s, &slices, s->inner, map);
   replace_arguments(s, &carries, map, index);
@@ -390,11 +438,34 @@ static void build_loop(Accumulate *s) {
     if (carry[i] != NO_ID) body_of(s)->results.at[i] = g->nodes.at[loop].res + carry[i];
 }
 
+/* All slots start as the one state would. */
+static void widen_states(Accumulate *s) {
+  int at = graph_entry_find(s->g, ENTRY_init);
+  for (uint32_t i = 0; i < s->g->states.len; i++) {
+    State *st = &s->g->states.at[i];
+    if (!st->phased) continue;
+    int64_t axes[MAX_RANK] = {1, 2, 3, 4, 5, 6, 7};
+    st->type = with_slots(s, st->type);
+    ValueId v = at < 0 ? NO_ID : graph_entry_result(s->g, (uint32_t)at, RES_state, st->path);
+    if (v == NO_ID) continue;
+    Entry *init = &s->g->entries.at[at];
+    Builder b = {.g = s->g, .block = init->body, .loc = st->loc};
+    ValueId all = build_broadcast(&b, v, st->type, axes);
+    for (uint32_t k = 0; k < init->results.len; k++)
+      if (!strcmp(init->results.at[k].name, st->path))
+        s->g->blocks.at[init->body].results.at[k] = all;
+  }
+}
+
 static void widen_inputs(Accumulate *s) {
   find_cut(s);
   entry_of(s)->batch *= s->times;
-  for (uint32_t i = 0; i < body_of(s)->args.len; i++)
-    if (is_cut(s, i)) s->g->values.at[body_of(s)->args.at[i]].type.dim[0] *= s->times;
+  for (uint32_t i = 0; i < body_of(s)->args.len; i++) {
+    Type *t = &s->g->values.at[body_of(s)->args.at[i]].type;
+    if (cut_of(s, i) == ROWS) t->dim[0] *= s->times;
+    if (cut_of(s, i) == SLOT) *t = with_slots(s, *t);
+  }
+  widen_states(s);
 }
 
 bool pass_accumulate(Graph *g, PassCtx *c) {

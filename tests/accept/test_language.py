@@ -3,12 +3,14 @@ are orthogonal, gradients of prefixes.
 
 usage: test_language.py BIN
 """
+import json
+import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from mpcc_model import Model
+from mpcc_model import SUM, Model
 from support import compile_to, far, same_bits
 
 HERE = Path(__file__).resolve().parent
@@ -89,6 +91,72 @@ def check_prefixes(m):
         assert far(got, want, 2e-2) is None, (name, got, want)  # x * w and its gradient are bf16
 
 
+class Recurrence:
+    """slots.mp: the states of some batches, and what a step makes of them."""
+
+    def __init__(self, *slots):
+        self.h = np.full((*slots, 2, 2, 4), 0.5, np.float32)
+
+    def step(self, x, w):
+        now = w * x + np.float32(0.5) * self.h[..., 0, :, :]
+        self.h = np.stack([now, self.h[..., 0, :, :]], -3)
+        return now + self.h[..., 1, :, :]
+
+
+def check_slots(folder):
+    """k micro-batches have k states, which go on from step to step and into checkpoints; those of
+    eval start anew with each evaluation; infer's go on."""
+    program, library = (compile_to(folder / name, HERE / "slots.mp") for name in ("slots", "slots.so"))
+    rng = np.random.default_rng(4)
+    data = rng.uniform(0.5, 1.5, (24, 4)).astype(np.float32)
+    m, r = Model(library, threads=2), Recurrence(3)
+    m.init(1)
+    for x in data.reshape(4, 6, 4)[:3]:
+        w = m.get("w").copy()
+        out = r.step(x.reshape(3, 2, 4), w)
+        result = m.run("train_step", x=x)
+        assert result.committed and abs(result.loss - (out ** 2).sum() / 6) <= 1e-4 * result.loss
+        assert m.get("h").shape == (3, 2, 2, 4)
+        assert np.allclose(m.get("h"), r.h, rtol=1e-6), "the slots of train"
+    w = m.get("w").copy()
+    m.save(folder / "saved")
+    other = Model(library)
+    other.init(2)
+    other.load(folder / "saved")
+    assert same_bits(other.get("h"), m.get("h")) is None, "slots in a checkpoint"
+    for _ in range(2):  # evaluations of three batches
+        r, total = Recurrence(), 0
+        for i in range(3):
+            x = data[2 * i:2 * i + 2]
+            total += (r.step(x, w) ** 2).sum()
+            m.run("eval", x=x, new_total=i == 0)
+        got = m.outputs("eval")["loss", SUM]
+        assert abs(got - total) <= 1e-5 * total, ("eval starts anew", got, total)
+    r = Recurrence()
+    for i in range(3):
+        x = data[2 * i:2 * i + 2]
+        m.run("next", x=x)
+        assert np.allclose(m.outputs("next")["0", 0], r.step(x, w), rtol=1e-6), "infer goes on"
+    m.close()
+    other.close()
+    check_program(folder, program, data)
+
+
+def check_program(folder, program, data):
+    """The program's evaluations, in between and at the end, are those of a fresh start."""
+    np.save(folder / "x.npy", data)
+    lines = []
+    for word in ("--eval-every=4", "--eval-every=2"):
+        log = folder / (word + ".jsonl")
+        subprocess.run([program, "--data", f"x={folder / 'x.npy'}", "--eval-data",
+                        f"x={folder / 'x.npy'}", word, "--log", log, "--seed", "1"],
+                       check=True, stdout=subprocess.DEVNULL)
+        found = [json.loads(line) for line in log.read_text().splitlines()]
+        lines.append([line for line in found if line.get("eval")])
+    assert len(lines[1]) > len(lines[0]) >= 1, lines
+    assert lines[0][-1]["loss"] == lines[1][-1]["loss"], "eval's state is left from the last one"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         library = compile_to(Path(folder) / "language.so", HERE / "language.mp")
@@ -98,6 +166,7 @@ def main():
         check_draws(m)
         check_prefixes(m)
         m.close()
+        check_slots(Path(folder))
     print("ok")
 
 
