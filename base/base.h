@@ -102,6 +102,14 @@ typedef struct Source {
   bool built_in; /* not a file of the user's: part of mpcc itself */
 } Source;
 
+typedef enum Warning {
+#define WARNING(id, name, shown, meaning) WARN_##id,
+#include "base/warnings.def"
+  WARNINGS
+} Warning;
+
+typedef enum WarnLevel { WARN_OFF, WARN_SAY, WARN_ERROR } WarnLevel;
+
 typedef struct Diag {
   Arena *arena;
   FILE *out; /* NULL: count only */
@@ -111,6 +119,7 @@ typedef struct Diag {
   bool json;          /* an object a line instead of text with carets */
   bool color;         /* escape codes of terminals */
   bool werror;        /* warnings are errors */
+  uint8_t level[WARNINGS]; /* WarnLevel of each */
   VEC(uint64_t) said; /* hashes of places and messages */
   bool repeated;      /* the last error or warning was, so its notes are not shown either */
 } Diag;
@@ -120,10 +129,20 @@ uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size);
 
 /* file:line:col: error: message, the line and a caret.  A note belongs to what came before it. */
 void diag_error(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void diag_warning(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void diag_warning(Diag *d, Warning w, Loc loc, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 void diag_note(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* What mends the error just reported, where that is certain: `text` for `length` bytes at loc, a
  * place of the line that was shown.  Printed under the caret. */
 void diag_fixit(Diag *d, Loc loc, uint32_t length, const char *text);
+
+/* ---- warnings.c ------------------------------------------------------------------------------ */
+
+const char *warning_name(Warning w);
+void warnings_default(Diag *d);
+/* The word behind -W: all, error, NAME, no-NAME, error=NAME.  false: *near is what it may have
+ * meant, or NULL. */
+bool warnings_set(Diag *d, const char *word, const char **near);
+void warnings_describe(Text *out);
 
 #endif

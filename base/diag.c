@@ -16,7 +16,10 @@ static const struct {
   const char *word, *color; /* of a terminal: bold cyan, magenta, red as compilers have it */
 } severities[] = {{"note", "\033[1;36m"}, {"warning", "\033[1;35m"}, {"error", "\033[1;31m"}};
 
-void diag_init(Diag *d, Arena *a, FILE *out) { *d = (Diag){.arena = a, .out = out, .limit = 20}; }
+void diag_init(Diag *d, Arena *a, FILE *out) {
+  *d = (Diag){.arena = a, .out = out, .limit = 20};
+  warnings_default(d);
+}
 
 uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size) {
   VEC(uint32_t) starts = {0};
@@ -90,9 +93,11 @@ static void say_json(Diag *d, const Source *s, Loc loc, Severity severity, const
   arena_free(&scratch);
 }
 
-static const char *format(Arena *a, const char *fmt, va_list ap) {
+/* A warning ends with the flag that switches it. */
+static const char *format(Arena *a, const Warning *w, const char *fmt, va_list ap) {
   Text message = {.arena = a};
   text_vprintf(&message, fmt, ap);
+  if (w) text_printf(&message, " [-W%s]", warning_name(*w));
   return message.at ? message.at : "";
 }
 
@@ -123,14 +128,17 @@ static void error(Diag *d, Loc loc, const char *message) {
   else say(d, loc, ERROR, message);
 }
 
-static void report(Diag *d, Loc loc, Severity severity, const char *fmt, va_list ap) {
+/* w: of a warning, else NULL. */
+static void report(Diag *d, Loc loc, Severity severity, const Warning *w, const char *fmt,
+                   va_list ap) {
   Arena scratch = {0};
-  const char *message = format(&scratch, fmt, ap);
+  const char *message = format(&scratch, w, fmt, ap);
+  bool fatal = w && (d->werror || d->level[*w] == WARN_ERROR);
   bool past_limit = d->limit && d->errors > d->limit;
   if (severity != NOTE) d->repeated = !past_limit && said_before(d, loc, message);
   if (d->repeated) severity = NOTE, past_limit = true; /* nor its notes */
   d->warnings += severity == WARNING;
-  if (severity == ERROR || (severity == WARNING && d->werror)) error(d, loc, message);
+  if (severity == ERROR || (severity == WARNING && fatal)) error(d, loc, message);
   else if (severity == WARNING || !past_limit) say(d, loc, severity, message);
   arena_free(&scratch);
 }
@@ -138,21 +146,23 @@ static void report(Diag *d, Loc loc, Severity severity, const char *fmt, va_list
 void diag_error(Diag *d, Loc loc, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  report(d, loc, ERROR, fmt, ap);
+  report(d, loc, ERROR, NULL, fmt, ap);
   va_end(ap);
 }
 
-void diag_warning(Diag *d, Loc loc, const char *fmt, ...) {
+void diag_warning(Diag *d, Warning w, Loc loc, const char *fmt, ...) {
   va_list ap;
+  d->repeated = d->level[w] == WARN_OFF; /* so its notes are not shown either */
+  if (d->repeated) return;
   va_start(ap, fmt);
-  report(d, loc, WARNING, fmt, ap);
+  report(d, loc, WARNING, &w, fmt, ap);
   va_end(ap);
 }
 
 void diag_note(Diag *d, Loc loc, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  report(d, loc, NOTE, fmt, ap);
+  report(d, loc, NOTE, NULL, fmt, ap);
   va_end(ap);
 }
 

@@ -152,11 +152,29 @@ static void take_weight(Sema *s, Scope *sc, const Ast *m, void *into) {
   else diag_error(s->diag, m->loc, "`weight` wants a value for each example: weight(w)");
 }
 
-static bool is_scalar_total(Sema *s, const Total *t, Type type) {
-  if (type.rank) return false;
-  if (s->g->train.accumulate > 1 && t->role == RES_loss && s->phase->kind == ENTRY_step)
-    diag_warning(s->diag, ast_start(t->value),
-                 "a loss that is one number for all rows: %lld micro-batches are not one batch",
+/* v is computed from data: one number of several rows mixes them. */
+static bool reads_data(Sema *s, ValueId v) {
+  const Graph *g = s->g;
+  const Entry *e = &g->entries.at[s->entry];
+  const Block *body = &g->blocks.at[e->body];
+  bool *data = NEW_ARRAY(s->arena, bool, g->values.len);
+  for (uint32_t i = 0; i < body->args.len; i++)
+    data[body->args.at[i]] = e->args.at[i].role == ARG_input;
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &g->nodes.at[body->nodes.at[i]];
+    bool reads = false;
+    for (uint32_t k = 0; k < n->nops; k++) reads = reads || data[n->ops[k]];
+    for (uint32_t k = 0; k < n->nres; k++) data[n->res + k] = reads;
+  }
+  return data[v];
+}
+
+static bool is_scalar_total(Sema *s, const Total *t, ValueId v) {
+  if (value_type(s->g, v).rank) return false;
+  if (s->g->train.accumulate > 1 && t->role == RES_loss && s->phase->kind == ENTRY_step &&
+      reads_data(s, v))
+    diag_warning(s->diag, WARN_scalar_loss, ast_start(t->value),
+                 "this loss is one number that mixes rows: %lld micro-batches are not one batch",
                  (long long)s->g->train.accumulate);
   return true;
 }
@@ -178,7 +196,7 @@ static bool each_value(Sema *s, const Total *t, Val v, Each *e) {
   else {
     s->b.loc = loc;
     e->value = as_float(s, e->value);
-    if (is_scalar_total(s, t, type)) e->value = build_splat(&s->b, e->value, one_a_row(s));
+    if (is_scalar_total(s, t, e->value)) e->value = build_splat(&s->b, e->value, one_a_row(s));
     e->weight = build_like(&s->b, e->value, 1);
     return true;
   }

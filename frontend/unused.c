@@ -112,6 +112,8 @@ static void check(Sema *s, const Ast *around, const Ast *a) {
   Scope *known = scope_new(s, s->file);
   collect(s, known, around);
   resolve(s, known, a);
+  if (a->name && !s->diag->errors)
+    diag_warning(s->diag, WARN_unused, a->loc, "nothing uses `%s`", a->name);
 }
 
 /* Functions of a block that was made, at any depth of `if` and `for`. */

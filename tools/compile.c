@@ -237,7 +237,13 @@ static int choose_diagnostics(Session *s) {
   if (!s->diag.color && strcmp(color, "auto") && strcmp(color, "never"))
     return fail("-fdiagnostics-color wants auto, always or never, not", color);
   s->diag.limit = (uint32_t)o->error_limit;
-  s->diag.werror = o->werror;
+  for (uint32_t i = 0; i < o->warnings.len; i++) {
+    const char *word = o->warnings.at[i], *near = NULL;
+    if (warnings_set(&s->diag, word, &near)) continue;
+    return fail(near ? arena_printf(s->arena, "no warning `-W%s`; `%s`?", word, near)
+                     : arena_printf(s->arena, "no warning `-W%s`: see --help", word),
+                NULL);
+  }
   return 0;
 }
 

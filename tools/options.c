@@ -12,7 +12,8 @@ typedef enum FlagKind {
   FLAG_COUNT,
   FLAG_LEVEL,
   FLAG_DEFINE,
-  FLAG_FOLDER
+  FLAG_FOLDER,
+  FLAG_WARNING
 } FlagKind;
 
 typedef struct Flag {
@@ -76,7 +77,9 @@ static const Flag flags[] = {
      FLAG_OPTIONAL, AT(explain_precision)},
     {"--precision-manifest", "FILE", "write the same without bytes and places, to be compared",
      FLAG_TEXT, AT(manifest)},
-    {"-Werror", NULL, "warnings are errors", FLAG_BOOL, AT(werror)},
+    {"-W", "WORD",
+     "all, NAME or no-NAME of a warning below; error: they are errors; error=NAME: that one is",
+     FLAG_WARNING, 0},
     {"-ferror-limit", "N", "stop showing errors after N (default 20; 0: never)", FLAG_COUNT,
      AT(error_limit)},
     {"-fdiagnostics-format", "FORMAT", "text, or json: an object a line", FLAG_TEXT,
@@ -104,8 +107,7 @@ void options_help(FILE *out) {
     const char *join = !flags[i].value                               ? ""
                        : flags[i].name[1] == '-' || flags[i].name[2] ? "="
                                                                      : " ";
-    if (flags[i].kind == FLAG_LEVEL || flags[i].kind == FLAG_DEFINE || flags[i].kind == FLAG_FOLDER)
-      join = "";
+    if (flags[i].kind >= FLAG_LEVEL) join = "";
     bool optional = flags[i].kind == FLAG_OPTIONAL;
     int n = fprintf(out, "  %s%s%s%s%s", flags[i].name, optional ? "[" : "", join,
                     flags[i].value ? flags[i].value : "", optional ? "]" : "");
@@ -115,6 +117,8 @@ void options_help(FILE *out) {
   Arena a = {0};
   Text t = {.arena = &a};
   passes_describe(&t);
+  text_add(&t, "\nwarnings:\n");
+  warnings_describe(&t);
   fputs(t.at, out);
   arena_free(&a);
   fputs(
@@ -168,6 +172,7 @@ static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena)
   case FLAG_DEFINE: return take_define(o, arena, value);
   case FLAG_COUNT: return take_count(f->name, value, (int *)(void *)field);
   case FLAG_FOLDER: vec_push(arena, &o->folders, value); return true;
+  case FLAG_WARNING: vec_push(arena, &o->warnings, value); return true;
   case FLAG_LEVEL:
     if (value[0] < '0' || value[0] > '3' || value[1]) return wrong("-O wants 0, 1, 2 or 3", value);
     *(int *)(void *)field = value[0] - '0';

@@ -12,9 +12,10 @@ typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *train, *precision, *passes;
   const char *depfile_path, *memory_report, *explain_precision, *manifest, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
   int opt, error_limit;
-  bool syntax_only, help, version, locs, print_ops, depfile, werror, no_halves;
+  bool syntax_only, help, version, locs, print_ops, depfile, no_halves;
   VEC(Define) defines;
-  VEC(const char *) folders; /* of imports */
+  VEC(const char *) folders;  /* of imports */
+  VEC(const char *) warnings; /* the words behind -W, in order */
   PassOptions pass;
 } Options;
 
