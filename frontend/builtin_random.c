@@ -80,6 +80,12 @@ static bool leads_with_batch(const Sema *s, const Ast *dims) {
   return first && first->kind == AST_NAME && first->name == s->batch_name && !s->full;
 }
 
+/* Its dims are as the program wrote them: a 1 among them stretches. */
+static Val drawn(Sema *s, ValueId v, const Call *c) {
+  dims_declare(s, v, c->dims);
+  return val_tensor(v);
+}
+
 static bool drawn_type(Sema *s, const Builtin *b, const Call *c, Type *t) {
   if (!s->building)
     diag_error(s->diag, c->whole, "%s draws at run time: use it in a function", b->name);
@@ -114,10 +120,10 @@ static Val call_normal(Sema *s, const Builtin *b, const Call *c) {
   Type t;
   ValueId v[2];
   if (!drawn_type(s, b, c, &t)) return val_bad();
-  if (!c->n) return val_tensor(build_draw(s, OP_normal, t));
+  if (!c->n) return drawn(s, build_draw(s, OP_normal, t), c);
   if (!two_args(s, b, c, t, v)) return val_bad();
   ValueId z = build2(&s->b, OP_mul, build_draw(s, OP_normal, t), v[1]);
-  return val_tensor(build2(&s->b, OP_add, v[0], z));
+  return drawn(s, build2(&s->b, OP_add, v[0], z), c);
 }
 
 /* a + (b - a) u */
@@ -125,10 +131,10 @@ static Val call_uniform(Sema *s, const Builtin *b, const Call *c) {
   Type t;
   ValueId v[2];
   if (!drawn_type(s, b, c, &t)) return val_bad();
-  if (!c->n) return val_tensor(build_draw(s, OP_uniform, t));
+  if (!c->n) return drawn(s, build_draw(s, OP_uniform, t), c);
   if (!two_args(s, b, c, t, v)) return val_bad();
   ValueId width = build2(&s->b, OP_sub, v[1], v[0]), u = build_draw(s, OP_uniform, t);
-  return val_tensor(build2(&s->b, OP_add, v[0], build2(&s->b, OP_mul, width, u)));
+  return drawn(s, build2(&s->b, OP_add, v[0], build2(&s->b, OP_mul, width, u)), c);
 }
 
 /* From 24 bits: a product below n rounds to a number below n as long as n <= 2^24. */
@@ -145,7 +151,7 @@ static Val call_randint(Sema *s, const Builtin *b, const Call *c) {
   ValueId u = build_draw(s, OP_uniform, t);
   u = build_cast(&s->b, build2(&s->b, OP_mul, u, build_like(&s->b, u, (double)(hi.i - lo.i))),
                  DT_i32);
-  return val_tensor(build2(&s->b, OP_add, u, build_like(&s->b, u, (double)lo.i)));
+  return drawn(s, build2(&s->b, OP_add, u, build_like(&s->b, u, (double)lo.i)), c);
 }
 
 /* ---- draws of a tensor's shape --------------------------------------------------------------- */

@@ -27,6 +27,7 @@ static bool may_hold(Val v) {
 static void name_instance(Sema *s, Instance *inst, const char *path) {
   if (inst->path) return;
   inst->path = path;
+  keep_instance(s, inst);
   for (uint32_t i = 0; i < inst->scope->names.len; i++) {
     const Binding *b = &inst->scope->names.at[i];
     if (may_hold(b->val)) name_value(s, b->val, join_path(s, path, b->name), b->loc);
@@ -228,9 +229,11 @@ static void declare_dims(Sema *s, Scope *around, const Ast *dims) {
 
 void declare_model(Sema *s) {
   Scope *around = scope_new(s, s->file);
+  keep_begin(s);
   declare_dims(s, around, s->model_ast->kid[MODEL_DIMS]);
   s->model = declare_instance(s, NULL, s->model_ast->kid[MODEL_BLOCK], around);
   name_instance(s, s->model, "");
+  keep_check(s);
 }
 
 /* ---- configs: -D beats the file -------------------------------------------------------------- */

@@ -31,6 +31,8 @@ typedef struct FrontendOptions {
   uint32_t ndefines;
   const char *const *folders; /* where imports are looked for: -I */
   uint32_t nfolders;
+  const char *const *keeps; /* patterns of what stays in f32: --keep=GLOB:f32 */
+  uint32_t nkeeps;
   const char *train; /* the model whose train block is built, of several; or NULL */
 } FrontendOptions;
 

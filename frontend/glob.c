@@ -109,8 +109,7 @@ bool glob_matches(const Glob *glob, const char *path) {
 
 /* ---- against the model ----------------------------------------------------------------------- */
 
-/* Paths near a pattern that matches none, at most three. */
-static const char *near_paths(Sema *s, const char *text) {
+const char *near_paths(Sema *s, const char *text) {
   VEC(const char *) paths = {0};
   Text near = {.arena = s->arena};
   for (uint32_t i = 0; i < s->params.len; i++) vec_push(s->arena, &paths, s->params.at[i]->path);

@@ -28,6 +28,7 @@
  *   glob.c      patterns of paths
  *   optimizer.c optimizers and groups: entries `update`
  *   schedule.c  hyperparameters and their schedules
+ *   keep.c      --keep=GLOB:f32
  *   items.c     blocks of settings, with `if` and `for`
  *   train.c     the train block: entries train_step and eval
  *   settings.c  its settings of one number or word
@@ -128,6 +129,11 @@ typedef struct Glob {
   uint32_t n;
   const char *const *plain; /* without braces */
 } Glob;
+
+typedef struct Keep { /* --keep */
+  Glob glob;
+  bool met; /* it covers something */
+} Keep;
 
 typedef struct Moment { /* a state of an optimizer */
   State state;
@@ -256,6 +262,7 @@ struct Sema {
   VEC(struct GroupUse) groups;
   VEC(struct HyperUse) hypers;
   VEC(Moment) moments;
+  VEC(Keep) keeps;
 };
 
 /* Bounds that no sane program meets.  A level of depth costs about 1 KB of stack. */
@@ -458,8 +465,16 @@ ValueId build_orthonormal_rows(Sema *s, ValueId x); /* of x [n, m], f32, n <= m 
 /* ---- glob.c ---- */
 bool glob_read(Sema *s, const char *text, Loc loc, Glob *glob);
 bool glob_matches(const Glob *glob, const char *path);
+/* Paths near a pattern that matches none, at most three, as the end of a message. */
+const char *near_paths(Sema *s, const char *text);
 /* A string that matches a parameter or state at least; else reported, with near paths. */
 bool glob_of_params(Sema *s, const Ast *a, Glob *glob);
+
+/* ---- keep.c ---- */
+void keep_begin(Sema *s);                     /* in front of the model */
+void keep_instance(Sema *s, Instance *inst);  /* it has got its path */
+void keep_check(Sema *s);                     /* behind the model */
+void keep_entry(Sema *s);                     /* an entry is built */
 
 /* ---- schedule.c ---- */
 void counter_add(Sema *s, const char *name); /* the state, and its 0 in init, if it is not there */

@@ -85,6 +85,7 @@ static bool check_setting(Sema *s, TrainBlock *t, const Ast *a, bool repeats) {
   if (!first) t->seen[k] = a;
   if (settings[k].when == LATER) {
     sema_later(s, a->loc, arena_printf(s->arena, "`%s`", a->name));
+    t->misspelt = true; /* it may hold what is missing */
     s->incomplete = s->incomplete || (settings[k].flags & BINDS) != 0;
   } else if (first && settings[k].often == ONE) {
     diag_error(s->diag, a->loc, "`%s` is given twice", a->name);
@@ -287,6 +288,7 @@ void phase_begin(Sema *s, Scope *sc, const char *name, Loc loc) {
 
 void phase_finish(Sema *s) {
   states_finish(s);
+  keep_entry(s);
   s->building = false;
 }
 

@@ -196,6 +196,8 @@ static int compile(Session *s, const CpuTarget *cpu) {
                         .ndefines = o->defines.len,
                         .folders = o->folders.at,
                         .nfolders = o->folders.len,
+                        .keeps = o->keeps.at,
+                        .nkeeps = o->keeps.len,
                         .train = o->train,
                         .name = base_name(s->arena, o->input),
                         .source = o->input};

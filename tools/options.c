@@ -10,6 +10,7 @@ typedef enum FlagKind {
   FLAG_TEXT,
   FLAG_OPTIONAL, /* --name alone means --name=text */
   FLAG_COUNT,
+  FLAG_KEEP,
   FLAG_LEVEL,
   FLAG_DEFINE,
   FLAG_FOLDER,
@@ -41,6 +42,7 @@ static const Flag flags[] = {
      AT(precision)},
     {"--precision-greedy", NULL, "place casts by a greedy rule instead of the minimum cut",
      FLAG_BOOL, AT(pass.greedy_precision)},
+    {"--keep", "GLOB:f32", "modules and parameters of these paths stay in f32", FLAG_KEEP, 0},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
     {"-I", "FOLDER", "look for imports here, too", FLAG_FOLDER, 0},
     {"--train", "MODEL", "whose train block is built, where the file has several", FLAG_TEXT,
@@ -152,6 +154,14 @@ static bool take_define(Options *o, Arena *arena, const char *text) {
   return true;
 }
 
+static bool take_keep(Options *o, Arena *arena, const char *text) {
+  const char *colon = strrchr(text, ':');
+  if (!colon || colon == text || (strcmp(colon, ":f32") && strcmp(colon, ":fp32")))
+    return wrong("--keep wants GLOB:f32", text);
+  vec_push(arena, &o->keeps, arena_text(arena, text, (size_t)(colon - text)));
+  return true;
+}
+
 static bool take_count(const char *flag, const char *value, int *n) {
   char *end;
   long v = strtol(value, &end, 10);
@@ -172,6 +182,7 @@ static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena)
   case FLAG_DEFINE: return take_define(o, arena, value);
   case FLAG_COUNT: return take_count(f->name, value, (int *)(void *)field);
   case FLAG_FOLDER: vec_push(arena, &o->folders, value); return true;
+  case FLAG_KEEP: return take_keep(o, arena, value);
   case FLAG_WARNING: vec_push(arena, &o->warnings, value); return true;
   case FLAG_LEVEL:
     if (value[0] < '0' || value[0] > '3' || value[1]) return wrong("-O wants 0, 1, 2 or 3", value);

@@ -15,6 +15,7 @@ typedef struct Options {
   bool syntax_only, help, version, locs, print_ops, depfile, no_halves;
   VEC(Define) defines;
   VEC(const char *) folders;  /* of imports */
+  VEC(const char *) keeps;    /* patterns of --keep */
   VEC(const char *) warnings; /* the words behind -W, in order */
   PassOptions pass;
 } Options;
