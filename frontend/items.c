@@ -6,19 +6,21 @@
  */
 #include "frontend/sema.h"
 
-static bool holds_wanted(const Ast *block, const Items *w);
+static bool holds_wanted(Sema *s, const Ast *block, const Items *w);
 
-static bool is_wanted(const Ast *a, const Items *w) {
-  if (a->kind == AST_FOR) return holds_wanted(a->kid[FOR_BODY], w);
+/* Counted as work: blocks in blocks are looked into at each level. */
+static bool is_wanted(Sema *s, const Ast *a, const Items *w) {
+  if (!sema_work(s, a->loc, 1)) return false;
+  if (a->kind == AST_FOR) return holds_wanted(s, a->kid[FOR_BODY], w);
   if (a->kind != AST_IF) return w->wanted(a, w->data);
   for (uint32_t i = 1; i < a->len; i += 2)
-    if (holds_wanted(a->kid[i], w)) return true;
-  return a->len % 2 && holds_wanted(a->kid[a->len - 1], w);
+    if (holds_wanted(s, a->kid[i], w)) return true;
+  return a->len % 2 && holds_wanted(s, a->kid[a->len - 1], w);
 }
 
-static bool holds_wanted(const Ast *block, const Items *w) {
+static bool holds_wanted(Sema *s, const Ast *block, const Items *w) {
   for (uint32_t i = 0; i < block->len; i++)
-    if (is_wanted(block->kid[i], w)) return true;
+    if (is_wanted(s, block->kid[i], w)) return true;
   return false;
 }
 
@@ -36,7 +38,7 @@ static void each_round(Sema *s, Scope *around, const Ast *a, const Items *w) {
 void each_item(Sema *s, Scope *sc, const Ast *block, const Items *w) {
   for (uint32_t i = 0; i < block->len; i++) {
     const Ast *a = block->kid[i], *taken = NULL;
-    if (!is_wanted(a, w)) continue;
+    if (!is_wanted(s, a, w)) continue;
     if (a->kind == AST_IF) taken = if_taken(s, sc, a);
     if (taken) each_item(s, sc, taken, w);
     else if (a->kind == AST_FOR) each_round(s, sc, a, w);

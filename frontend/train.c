@@ -62,6 +62,8 @@ static void unknown_setting(Sema *s, const Ast *a) {
 
 /* ---- the block ------------------------------------------------------------------------------- */
 
+enum { MOST_REFUSED = 100 }; /* items of a block; with more nothing of it is elaborated */
+
 struct TrainBlock {
   const Ast *ast;
   Scope *scope;                    /* around those of the phases */
@@ -148,7 +150,7 @@ static bool check_item(Sema *s, TrainBlock *t, const Ast *a, bool repeats) {
 /* What can be said of each item alone. */
 static void check_items(Sema *s, TrainBlock *t, const Ast *block, bool repeats) {
   for (uint32_t i = 0; i < block->len; i++)
-    if (!check_item(s, t, block->kid[i], repeats))
+    if (!check_item(s, t, block->kid[i], repeats) && t->unsound.len < MOST_REFUSED)
       vec_push(s->arena, &t->unsound, block->kid[i]);
 }
 
@@ -200,6 +202,7 @@ static bool is_data(const Ast *a) { return a->kind == AST_SETTING && !strcmp(a->
 /* The tail of the data is known before any entry is built. */
 static bool wanted(const Ast *a, void *data) {
   const Walk *w = data;
+  if (w->t->unsound.len == MOST_REFUSED) return false;
   for (uint32_t i = 0; i < w->t->unsound.len; i++)
     if (w->t->unsound.at[i] == a) return false;
   int k = a->kind == AST_SETTING ? find_setting(a->name) : -1;

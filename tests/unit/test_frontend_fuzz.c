@@ -229,6 +229,7 @@ static const struct {
     {"a0 = [relu]\n", "a%u = [a0, a0]\na0 = a0\n", MODEL TRAIN "}", 12, 0, false},
     {MODEL TRAIN, "metric m%u = f(x)\n", "}", 8, 4000, true},
     {MODEL TRAIN, "steps 4\n", "}", 3, 0, false},
+    {MODEL TRAIN, "if 1 == 1 { a%u = 1 }\n", "}", 11, 0, true},
     {"h0 = [relu, relu]\n", "h%u = [h%u, h%u]\n", MODEL "x = h40(x)\n" TRAIN "}", 0, 40, false},
     {"h0 = fn (x) = relu(x)\n", "h%u = fn (x) = h%u(h%u(x))\n", MODEL "x = h40(x)\n" TRAIN "}", 0,
      40, false},
