@@ -10,23 +10,11 @@
  */
 #include "ir/float_mode.h"
 #include "tests/unit/cuda_oracle.h"
-#include "tests/unit/oracle.h"
+#include "tests/unit/fp8_oracle.h"
 
 #include <stdlib.h>
 
 enum { BLOCK = 4096, STRIDE = 4099 };
-
-typedef struct Format {
-  const char *name;
-  ScalarId narrow, narrow_sat, widen;
-  int m, bias;
-  uint32_t largest, beyond; /* codes of the largest number and of what is too large */
-} Format;
-
-static const Format formats[] = {
-    {"e4m3", SC_f32_to_e4m3, SC_f32_to_e4m3_sat, SC_e4m3_to_f32, 3, 7, 0x7e, 0x7f},
-    {"e5m2", SC_f32_to_e5m2, SC_f32_to_e5m2_sat, SC_e5m2_to_f32, 2, 15, 0x7b, 0x7c},
-};
 
 typedef struct Test {
   const Scalars *scalars;
@@ -51,62 +39,20 @@ static uint32_t run1(const Test *t, ScalarId id, uint32_t x) {
   return y;
 }
 
-/* ---- two oracles of our own ------------------------------------------------------------------ */
+/* ---- fp8 ------------------------------------------------------------------------------------- */
 
-/* The steps of docs/precision.md, integers alone. */
-static uint32_t by_formula(const Format *f, uint32_t x, bool sat) {
-  uint32_t a = x & 0x7fffffff, s = x >> 24 & 0x80, code, e = a >> 23 ? a >> 23 : 1;
-  uint32_t shift = (uint32_t)(23 - f->m) + (uint32_t)(128 - f->bias) - e;
-  uint32_t beyond = s | (sat ? f->largest : f->beyond);
-  if (a > 0x7f800000) return 0x7f;
-  if (a == 0x7f800000) return beyond;
-  if (a >= (uint32_t)(128 - f->bias) << 23) {
-    uint32_t r = a + (1u << (22 - f->m)) - 1 + (a >> (23 - f->m) & 1);
-    code = (r >> (23 - f->m)) - ((uint32_t)(127 - f->bias) << f->m);
-    return code > f->largest ? beyond : s | code;
-  }
-  if (shift > 25) return s;
-  uint32_t whole = (a & 0x7fffff) | (a >> 23 ? 0x800000u : 0);
-  uint32_t rest = whole & ((1u << shift) - 1), half = 1u << (shift - 1);
-  code = whole >> shift;
-  return s | (code + (rest > half || (rest == half && (code & 1))));
-}
-
-static double value_of(const Format *f, uint32_t code) {
-  int e = (int)(code & 0x7f) >> f->m, m = (int)code & ((1 << f->m) - 1);
-  double v = ldexp(e ? m + (1 << f->m) : m, (e ? e : 1) - f->bias - f->m);
-  return code & 0x80 ? -v : v;
-}
-
-/* The nearer of two neighbours, in numbers; the code behind the largest would be the next of them.
- */
-static uint32_t by_value(const Format *f, uint32_t x, bool sat) {
-  uint32_t sign = x >> 24 & 0x80, lo = 0, hi = f->largest + 1;
-  if (is_nan(x)) return 0x7f;
-  double v = fabs((double)float_of(x));
-  while (hi - lo > 1) {
-    uint32_t middle = (lo + hi) / 2;
-    if (value_of(f, middle) <= v) lo = middle;
-    else hi = middle;
-  }
-  double below = v - value_of(f, lo), above = value_of(f, hi) - v;
-  uint32_t near = below < above || (below == above && !(lo & 1)) ? lo : hi;
-  if (near > f->largest) near = sat ? f->largest : f->beyond;
-  return sign | near;
-}
-
-static bool is_nan_code(const Format *f, uint32_t code) {
+static bool is_nan_code(const Fp8Format *f, uint32_t code) {
   return (code & 0x7f) > (f->m == 2 ? 0x7c : 0x7e);
 }
 
-static void test_narrow(Test *t, const Format *f, bool sat) {
+static void test_narrow(Test *t, const Fp8Format *f, bool sat) {
   ScalarId id = sat ? f->narrow_sat : f->narrow;
   uint32_t y[BLOCK], n, wrong[2] = {0}, at = 0;
   for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
     next = run_block(t, id, x, y, &n);
     for (uint32_t i = 0; i < n; i++, x += t->stride) {
-      bool formula = y[i] == by_formula(f, (uint32_t)x, sat);
-      bool value = y[i] == by_value(f, (uint32_t)x, sat);
+      bool formula = y[i] == fp8_by_formula(f, (uint32_t)x, sat);
+      bool value = y[i] == fp8_by_value(f, (uint32_t)x, sat);
       wrong[0] += !formula;
       wrong[1] += !value;
       if (!formula || !value) at = (uint32_t)x;
@@ -118,17 +64,17 @@ static void test_narrow(Test *t, const Format *f, bool sat) {
 
 /* Every code is widened exactly and comes back; so does what lies halfway between two, to the even
  * one, and what lies just beside the middle to the nearer. */
-static void test_widen(Test *t, const Format *f) {
+static void test_widen(Test *t, const Fp8Format *f) {
   for (uint32_t code = 0; code < 0x100; code++) {
     uint32_t x = run1(t, f->widen, code | 0xabcd00), back = run1(t, f->narrow, x);
     bool number = (code & 0x7f) <= f->largest;
     bool good = x >> 31 == code >> 7;
-    if (number) good = good && (double)float_of(x) == value_of(f, code) && back == code;
+    if (number) good = good && (double)float_of(x) == fp8_value(f, code) && back == code;
     else if (is_nan_code(f, code)) good = good && is_nan(x) && back == 0x7f;
     else good = good && isinf(float_of(x)) && back == code;
     check_that(&t->checks, good, "%s code %02x is %08x and back %02x", f->name, code, x, back);
     if ((code & 0x7f) >= f->largest) continue;
-    uint32_t middle = bits_of((float)((value_of(f, code) + value_of(f, code + 1)) / 2));
+    uint32_t middle = bits_of((float)((fp8_value(f, code) + fp8_value(f, code + 1)) / 2));
     check_that(&t->checks,
                run1(t, f->narrow, middle) == code + (code & 1) &&
                    run1(t, f->narrow, middle - 1) == code &&
@@ -155,7 +101,7 @@ static void test_cases(Test *t) {
   };
   for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
     for (int k = 0; k < 4; k++) {
-      const Format *f = &formats[k / 2];
+      const Fp8Format *f = &fp8_formats[k / 2];
       uint32_t y = run1(t, k % 2 ? f->narrow : f->narrow_sat, bits_of(CASES[i].x));
       check_that(&t->checks, y == CASES[i].code[k], "%s of %a is %02x", f->name, (double)CASES[i].x,
                  y);
@@ -243,7 +189,7 @@ static int write_codes(Test *t) {
   uint8_t codes[BLOCK];
   for (int f = 0; f < 2; f++)
     for (uint64_t x = 0; x <= UINT32_MAX;) {
-      x = run_block(t, formats[f].narrow, x, y, &n);
+      x = run_block(t, fp8_formats[f].narrow, x, y, &n);
       for (uint32_t i = 0; i < n; i++) codes[i] = (uint8_t)y[i];
       if (fwrite(codes, 1, n, stdout) != n) return 1;
     }
@@ -260,9 +206,9 @@ int main(int argc, char **argv) {
   }
   test_cases(&t);
   for (int f = 0; f < 2; f++) {
-    test_widen(&t, &formats[f]);
-    test_narrow(&t, &formats[f], false);
-    test_narrow(&t, &formats[f], true);
+    test_widen(&t, &fp8_formats[f]);
+    test_narrow(&t, &fp8_formats[f], false);
+    test_narrow(&t, &fp8_formats[f], true);
   }
   test_e8m0(&t);
   test_cuda_fp8(&t);

@@ -13,8 +13,8 @@
  */
 #include "codegen/cpu/scalar_emit.h"
 #include "ir/float_mode.h"
+#include "tests/unit/fp8_oracle.h"
 #include "tests/unit/gemm_jit.h"
-#include "tests/unit/oracle.h"
 
 #include <stdlib.h>
 
@@ -314,13 +314,14 @@ static void sweep(Test *t, const Oracle *o) {
   check_that(&t->checks, worst <= o->limit, "%s is off by %g ulp", name, worst);
 }
 
-static void sweep_narrowing(Test *t, uint32_t id, uint32_t (*oracle)(uint32_t)) {
+/* One block of so many. */
+static void sweep_narrowing(Test *t, uint32_t id, uint32_t (*oracle)(uint32_t), uint32_t one_of) {
   uint32_t wrong = 0;
-  for (uint64_t x = 0; x <= UINT32_MAX; x += BLOCK) {
+  for (uint64_t x = 0; x <= UINT32_MAX; x += (uint64_t)one_of * BLOCK) {
     run_block(t, id, x);
     for (uint32_t i = 0; i < BLOCK; i++) wrong += t->out[i] != oracle(t->in[i]);
   }
-  check_that(&t->checks, !wrong, "%s: %u of all wrong", t->all.prog[id].name, wrong);
+  check_that(&t->checks, !wrong, "%s, %s: %u wrong", t->all.prog[id].name, t->cpu, wrong);
 }
 
 /* Program and instruction alike: every f16, and f32 on a stride. */
@@ -345,6 +346,13 @@ static void sweep_f16(Test *t) {
   }
 }
 
+static void sweep_fp8(Test *t, uint32_t one_of) {
+  sweep_narrowing(t, SC_f32_to_e4m3, e4m3_oracle, one_of);
+  sweep_narrowing(t, SC_f32_to_e4m3_sat, e4m3_sat_oracle, one_of);
+  sweep_narrowing(t, SC_f32_to_e5m2, e5m2_oracle, one_of);
+  sweep_narrowing(t, SC_f32_to_e5m2_sat, e5m2_sat_oracle, one_of);
+}
+
 static void test_cpu(Test *t, const char *cpu, bool all) {
   GemmTarget target = {cpu, cpu ? "" : NULL, "default<O3>", getenv("SCALAR_LISTING")};
   Jit jit;
@@ -355,10 +363,11 @@ static void test_cpu(Test *t, const char *cpu, bool all) {
   t->table = entry();
   for (uint32_t id = 0; id < t->all.n; id++) compare(t, id);
   sweep_f16(t);
+  sweep_fp8(t, all ? 1 : 257);
   if (all) {
-    sweep_narrowing(t, SC_f32_to_bf16, bf16_oracle);
-    sweep_narrowing(t, SC_f32_to_f16, f16_oracle);
-    sweep_narrowing(t, t->all.narrow, f16_oracle);
+    sweep_narrowing(t, SC_f32_to_bf16, bf16_oracle, 1);
+    sweep_narrowing(t, SC_f32_to_f16, f16_oracle, 1);
+    sweep_narrowing(t, t->all.narrow, f16_oracle, 1);
   }
   for (uint32_t i = 0; all && i < NORACLES; i++) sweep(t, &ORACLES[i]);
   jit_free(&jit);
