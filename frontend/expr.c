@@ -66,7 +66,8 @@ static Val eval_not(Sema *s, Val x, Loc loc) {
 static Val phase_value(Sema *s, const Ast *a, Val v) {
   if (s->building && v.i == PHASE_batch) return val_int(s->batch);
   if (s->building && v.i == PHASE_fitting && !s->warned_of_fit) {
-    diag_warning(s->diag, WARN_fitting, a->loc, "`fitting` is false: this version of mpcc has no pass `fit`");
+    diag_warning(s->diag, WARN_fitting, a->loc,
+                 "`fitting` is false: this version of mpcc has no pass `fit`");
     s->warned_of_fit = true;
   }
   if (s->building) return val_bool(v.i == PHASE_training ? s->training : s->fitting);

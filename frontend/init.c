@@ -60,7 +60,8 @@ static ValueId init_xavier_uniform(const Init *i) {
 static ValueId init_orthogonal(const Init *i) {
   Builder *b = &i->s->b;
   bool wide = i->fan_out <= i->fan_in;
-  int64_t few = (int64_t)(wide ? i->fan_out : i->fan_in), many = (int64_t)(wide ? i->fan_in : i->fan_out);
+  int64_t few = (int64_t)(wide ? i->fan_out : i->fan_in),
+          many = (int64_t)(wide ? i->fan_in : i->fan_out);
   ValueId q = draw_of(i, OP_normal, type_make(DT_f32, 2, (int64_t[]){few, many}));
   q = build_orthonormal_rows(i->s, q);
   if (!wide) q = build_transpose(b, q, (int64_t[]){1, 0});

@@ -23,7 +23,8 @@ static ValueId round_of(Builder *b, ValueId i, ValueId q, ValueId row) {
   Type t = value_type(b->g, q);
   ValueId v = build_reshape(b, row, type_make(DT_f32, 2, (int64_t[]){t.dim[1], 1}));
   v = unit(b, less_rows(b, q, less_rows(b, q, v)));
-  ValueId place = build_iota(b, t, 0), here = build2(b, OP_eq, place, build_splat(b, i, type_with(t, DT_i32)));
+  ValueId place = build_iota(b, t, 0),
+          here = build2(b, OP_eq, place, build_splat(b, i, type_with(t, DT_i32)));
   ValueId all = build_reshape(b, v, type_make(DT_f32, 1, &t.dim[1]));
   return build_select(b, here, build_broadcast(b, all, t, (int64_t[]){1}), q);
 }

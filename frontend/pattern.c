@@ -4,9 +4,9 @@
  * A pattern's words name axes, in parentheses those that are one axis of the tensor, 1 is an axis
  * of that size.  rearrange takes the axes apart, puts them in order and together again: a reshape,
  * a transpose, a reshape.  einsum sums what only one operand names, orders both operands as leading
- * axes, rows, inner and inner, columns, and is one matmul, or, where nothing is summed, a product of
- * elements.  Of more operands the first two are joined, then that with the third, and so on, each
- * time with the axes that are still wanted.  Mistakes are shown inside the string.
+ * axes, rows, inner and inner, columns, and is one matmul, or, where nothing is summed, a product
+ * of elements.  Of more operands the first two are joined, then that with the third, and so on,
+ * each time with the axes that are still wanted.  Mistakes are shown inside the string.
  */
 #include "frontend/builtin.h"
 

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* ---- which blocks are built ------------------------------------------------------------------- */
+/* ---- which blocks are built ------------------------------------------------------------------ */
 
 /* The name that `train M {…}` begins with, or NULL. */
 static const char *model_of(const Ast *block) {
@@ -20,8 +20,8 @@ static void no_such_block(Sema *s) {
   VEC(const char *) names = {0};
   for (uint32_t i = 0; i < s->trains.len; i++)
     if (model_of(s->trains.at[i])) vec_push(s->arena, &names, model_of(s->trains.at[i]));
-  diag_error(s->diag, (Loc){0}, "--train=%s: the file has no such train block%s",
-             s->options->train, sema_near(s, s->options->train, names.at, names.len));
+  diag_error(s->diag, (Loc){0}, "--train=%s: the file has no such train block%s", s->options->train,
+             sema_near(s, s->options->train, names.at, names.len));
 }
 
 static void choose_train(Sema *s) {
@@ -74,7 +74,7 @@ static void choose_blocks(Sema *s) {
   choose_infer(s);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* The file has a model to train or to ask, whatever else is wrong with it. */
 static bool has_model(Sema *s, const Ast *file) {

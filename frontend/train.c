@@ -66,12 +66,12 @@ enum { MOST_REFUSED = 100 }; /* items of a block; with more nothing of it is ela
 
 struct TrainBlock {
   const Ast *ast;
-  Scope *scope;                    /* around those of the phases */
-  const Ast *eval;                 /* the block of `eval`, or NULL */
-  VEC(const Ast *) unsound;        /* items that were refused: they are not elaborated */
-  const Ast *seen[SETTINGS];       /* the first of each that may be met so far */
-  bool misspelt;                   /* what is missing may be there under another name */
-  bool full;                       /* the data say so */
+  Scope *scope;              /* around those of the phases */
+  const Ast *eval;           /* the block of `eval`, or NULL */
+  VEC(const Ast *) unsound;  /* items that were refused: they are not elaborated */
+  const Ast *seen[SETTINGS]; /* the first of each that may be met so far */
+  bool misspelt;             /* what is missing may be there under another name */
+  bool full;                 /* the data say so */
 };
 
 static void refuse_mods(Sema *s, const Ast *mods) {

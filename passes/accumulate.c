@@ -9,8 +9,8 @@
  * rows; others by an addition.  Draws are those of number attempt·k + j (docs/language.md, random
  * draws).
  *
- * A state with a dim of the batch (phased) has a slot for each micro-batch, [k, …]: iteration j reads
- * and writes slot j, as a slice and a stacked result.
+ * A state with a dim of the batch (phased) has a slot for each micro-batch, [k, …]: iteration j
+ * reads and writes slot j, as a slice and a stacked result.
  *
  * Several losses are seeded with N_r / N_i over all micro-batches (docs/precision.md, section 4),
  * so their weights are summed by a loop of their own before, and may depend on the inputs alone.
@@ -225,8 +225,8 @@ static NodeId end_loop(Accumulate *s, BlockId block, const Operands *carries,
   const Attr attrs[] = {attr_int(AT_trip, s->times), attr_int(AT_carries, carries->outer.len),
                         attr_int(AT_slices, slices->outer.len),
                         attr_int(AT_rows, entry_of(s)->batch / s->times)};
-  NodeId loop = graph_add_node(g, s->body, OP_loop, s->loc, ops.len, ops.at, results->len, types, 4,
-                               attrs);
+  NodeId loop =
+      graph_add_node(g, s->body, OP_loop, s->loc, ops.len, ops.at, results->len, types, 4, attrs);
   g->nodes.at[loop].nblocks = 1;
   g->nodes.at[loop].blocks = arena_copy(g->arena, &block, sizeof block);
   g->blocks.at[block].owner = loop;
