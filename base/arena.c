@@ -1,5 +1,9 @@
-/* arena.c: blocks handed out from the front, each as large as all before it, so that a growing
- * graph costs a logarithmic number of mallocs. */
+/* arena.c: memory by lifetime: blocks handed out from the front, zeroed, freed all at once.
+ *
+ * Each block is as large as all before it, up to a limit, so that a growing graph costs a
+ * logarithmic number of mallocs.  Nothing is freed alone, and nothing handed out ever moves. Memory
+ * that runs out ends the compiler: what it could still say is of no use, and no caller has to
+ * check. */
 #include "base/base.h"
 
 #include <stdlib.h>

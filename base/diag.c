@@ -1,6 +1,9 @@
 /* diag.c: errors, warnings and notes, as text with the line and a caret or as JSON, an object a
- * line.  The only place that prints what the user did wrong; callers return NULL or false and go
- * on. */
+ * line.
+ *
+ * The only place that prints what the user did wrong; callers return NULL or false and go on.
+ * Errors are counted and, from a limit on, kept back: the count decides the exit status, so it is
+ * what every stage is asked for. */
 #include "base/base.h"
 
 #include <string.h>

@@ -1,4 +1,8 @@
-/* text.c: growing text, interned strings, nearest names, whole files. */
+/* text.c: growing text, interned strings, nearest names, whole files.
+ *
+ * A Text grows in an arena and always ends with a zero.  Of interned strings there is one copy, so
+ * equal strings have equal addresses and may be compared as such.  nearest_name is what "did you
+ * mean" asks, with an edit distance that a name's length bounds. */
 #include "base/base.h"
 
 #include <errno.h>

@@ -12,8 +12,7 @@
 
 enum { WALK = 1000 }; /* steps back through the graph */
 
-/* ---- what is known of a value's dims -----------------------------------------------------------
- */
+/* ---- what is known of a value's dims --------------------------------------------------------- */
 
 static Known *known(Sema *s, ValueId v) {
   while (s->known.len <= v) vec_push(s->arena, &s->known, (Known){0});
@@ -94,8 +93,7 @@ static bool is_written(Sema *s, ValueId v, int axis) {
   return false;
 }
 
-/* ---- where a size comes from -------------------------------------------------------------------
- */
+/* ---- where a size comes from ----------------------------------------------------------------- */
 
 static Loc value_loc(const Graph *g, ValueId v) {
   const Node *n = value_node(g, v);
@@ -130,8 +128,7 @@ void note_sizes(Sema *s, uint32_t n, const ValueId *v, const int *from_right, Lo
     if (v[i] != NO_ID) note_size(s, v[i], from_right[i], loc);
 }
 
-/* ---- joining -----------------------------------------------------------------------------------
- */
+/* ---- joining --------------------------------------------------------------------------------- */
 
 typedef struct Join {
   Sema *s;

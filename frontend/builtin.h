@@ -1,5 +1,8 @@
-/* builtin.h: what the files of builtins share.  A new kind of function is a new file with a table,
- * and a line in builtins.c. */
+/* builtin.h: what the files of builtins share.
+ *
+ * A builtin is a row: its name, how many positional arguments, which named ones, and the function
+ * that is called when those were checked.  A new kind of function is a new file with a table, and a
+ * line in builtins.c. */
 #ifndef FRONTEND_BUILTIN_H
 #define FRONTEND_BUILTIN_H
 

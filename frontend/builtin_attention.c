@@ -1,7 +1,6 @@
 /* builtin_attention.c: attention(q, k, v), in its plain meaning: the scores q k' / sqrt(e) are a
- * tensor
- * [..., T, S], so memory grows with T · S.  Masks are computed where they are used and never kept,
- * and scale, mask and softmax are one kernel along the rows.
+ * tensor [..., T, S], so memory grows with T · S.  Masks are computed where they are used and never
+ * kept, and scale, mask and softmax are one kernel along the rows.
  */
 #include "frontend/builtin.h"
 

@@ -1,5 +1,8 @@
-/* builtin_fill.c: zeros[B, d](), ones[n](), full[n](v): tensors of one number; full takes the
- * element type of v: an int gives i32.  Without dims the same names are initializers. */
+/* builtin_fill.c: zeros[B, d](), ones[n](), full[n](v): tensors of one number.
+ *
+ * full takes the element type of v: an int gives i32.  Without dims the same names are
+ * initializers. An axis written as the name of the batch holds its rows, unless batches are always
+ * full: then there is nothing to mask. */
 #include "frontend/builtin.h"
 
 #include <float.h>

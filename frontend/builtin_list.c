@@ -1,4 +1,7 @@
-/* builtin_list.c: functions of compile-time values. */
+/* builtin_list.c: functions of compile-time values: range, len, enumerate, zip, floor_div.
+ *
+ * Nothing of them is left in the graph.  What they make counts as work, so that a program that
+ * unrolls to more than mpcc compiles is refused, whatever its loops say. */
 #include "frontend/builtin.h"
 
 #include <string.h>

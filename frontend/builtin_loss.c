@@ -1,4 +1,9 @@
-/* builtin_loss.c: losses, each a value for every example. */
+/* builtin_loss.c: losses, each a value for every example.
+ *
+ * The mean is not taken here: an entry gives sum and weight (loss.c).  Where classes are indexes,
+ * one out of range is clamped for the arithmetic and reported by a result `fault`, for which the
+ * step commits nothing and the run says the line.  The loss of a class that is ignore_index is 0.
+ */
 #include "frontend/builtin.h"
 
 #include <string.h>

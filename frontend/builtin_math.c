@@ -1,5 +1,8 @@
-/* builtin_math.c: elementwise functions.  Of numbers they are computed, of tensors they become
- * nodes. */
+/* builtin_math.c: elementwise functions.
+ *
+ * Of numbers they are computed, in f64 by libm; of tensors they become nodes, in f32 by the
+ * programs of ir/scalar.def.  One row says both, so that `exp(1)` in a declaration and exp(x) in a
+ * function are the same function. */
 #include "frontend/builtin.h"
 
 #include <math.h>

@@ -1,4 +1,8 @@
-/* builtin_reduce.c: functions along axes. */
+/* builtin_reduce.c: functions along axes: sums, extremes, argmax, softmax, norms, top_k.
+ *
+ * `axis:` is an int or several in parentheses, counted from behind when negative; `keep: true`
+ * leaves reduced axes with size 1, as written ones that broadcast.  What the order of a sum is,
+ * docs/ir.md says: nothing here chooses it. */
 #include "frontend/builtin.h"
 
 #include <math.h>

@@ -1,4 +1,9 @@
-/* builtin_shape.c: functions that move elements.  Rows of the batch stay whole and in order. */
+/* builtin_shape.c: functions that move elements: reshape, transpose, concat, stack, split, iota,
+ * one_hot; patterns (rearrange, einsum) are read by pattern.c.
+ *
+ * Rows of the batch stay whole and in order: the axis that holds them is followed through each
+ * function, and what would mix rows of different examples is an error at its line.  Without that a
+ * partial batch could not be masked. */
 #include "frontend/builtin.h"
 
 /* The first axis that may hold the batch: what stands in front of it has size 1. */

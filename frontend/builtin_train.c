@@ -1,4 +1,8 @@
-/* builtin_train.c: what optimizers and schedules ask of the run. */
+/* builtin_train.c: what optimizers and schedules ask of the run.
+ *
+ * steps_done() is the number of steps that committed before this one, f32[]: bias corrections of
+ * Adam read it.  A step that was skipped does not count, so it leaves corrections where they were.
+ */
 #include "frontend/builtin.h"
 
 static Val call_steps_done(Sema *s, const Builtin *b, const Call *c) {

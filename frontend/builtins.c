@@ -1,5 +1,10 @@
 /* builtins.c: the functions of the language that are not written in it: one table of tables, each
- * in the file of its kind (builtin_math.c, builtin_shape.c, …); arguments are checked here. */
+ * in the file of its kind (builtin_math.c, builtin_shape.c, …).
+ *
+ * Arguments are counted and named ones known before a row's function is called, so that all
+ * builtins say the same of the same mistake.  Names that are in no table but belong to the language
+ * (types, `training`, initializers where no initializer is wanted) are bound here too, so that a
+ * message can say what they are. */
 #include "frontend/builtin.h"
 
 #include <math.h>
@@ -81,9 +86,9 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const BuiltinTable *const tables[] = {
-    &builtin_math,      &builtin_shape, &builtin_fill,    &builtin_reduce, &builtin_prefix,
-    &builtin_loss,      &builtin_random, &builtin_augment, &builtin_attention, &builtin_list,
-    &builtin_loop,      &builtin_train, &builtin_write,   &builtin_data};
+    &builtin_math, &builtin_shape,  &builtin_fill,    &builtin_reduce,    &builtin_prefix,
+    &builtin_loss, &builtin_random, &builtin_augment, &builtin_attention, &builtin_list,
+    &builtin_loop, &builtin_train,  &builtin_write,   &builtin_data};
 
 Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
   if (!check_args(s, b, c)) return val_bad();

@@ -1,5 +1,9 @@
-/* call.c: calls.  A user's function is elaborated anew for each call, in a scope of its own that
- * holds the dims bound by the arguments, the parameters and what its code binds. */
+/* call.c: calls of functions, instances, lists of them, modules and types.
+ *
+ * A user's function is elaborated anew for each call, in a scope of its own that holds the dims
+ * bound by the arguments, the parameters and what its code binds.  Depth and work are bounded, as
+ * recursion ends when compiling or never.  An error inside is followed by notes that lead from the
+ * call to it. */
 #include "frontend/sema.h"
 
 #include <string.h>

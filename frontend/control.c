@@ -1,6 +1,9 @@
 /* control.c: what decides and repeats when compiling: `if`, `for`, comprehensions, `repeat`,
- * `assert`.  Where a condition is wrong neither branch is looked at, and names that it may have
- * bound are no news. */
+ * `assert`.
+ *
+ * Nothing of it is left in the graph: conditions and counts are compile-time values, and one over
+ * a tensor is refused with a word on `where`.  Where a condition is wrong neither branch is looked
+ * at, and names that it may have bound are no news. */
 #include "frontend/sema.h"
 
 #include <string.h>

@@ -51,8 +51,7 @@ CustomGrad *custom_grad_begin(Sema *s, const Ast *fn, Scope *sc) {
   return r;
 }
 
-/* ---- the rule's values -------------------------------------------------------------------------
- */
+/* ---- the rule's values ----------------------------------------------------------------------- */
 
 /* grad (dy) …: a function inside the call. */
 static Val call_inner(Rule *r, Val dy) {
@@ -105,8 +104,7 @@ static bool take_gradients(Rule *r, Val v, ValueId *g) {
   return true;
 }
 
-/* ---- linear in dy ------------------------------------------------------------------------------
- */
+/* ---- linear in dy ---------------------------------------------------------------------------- */
 
 static bool not_linear(Rule *r, Loc loc) {
   diag_error(r->s->diag, loc, "the rule is not linear in dy: it must double when dy doubles");

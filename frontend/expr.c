@@ -1,4 +1,8 @@
-/* expr.c: expressions and code.  Numbers go to number.c, what touches a tensor to tensor.c. */
+/* expr.c: expressions and code, by the kind of the tree.
+ *
+ * Operands are evaluated left to right; numbers go to number.c, lists to list.c, what touches a
+ * tensor to tensor.c.  `declaring` is true where members are bound: there modules become instances,
+ * and no tensor is computed. */
 #include "frontend/sema.h"
 
 #include <string.h>

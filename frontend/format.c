@@ -37,8 +37,7 @@ typedef struct Format {
 
 static bool is_in(int kind, const char *set) { return kind > 0 && kind < 128 && strchr(set, kind); }
 
-/* ---- the source between tokens ----------------------------------------------------------------
- */
+/* ---- the source between tokens --------------------------------------------------------------- */
 
 static size_t offset_of(const Format *f, uint32_t line, uint32_t col) {
   return f->source->line_start[line - 1] + col - 1;
@@ -69,8 +68,7 @@ static int old_indent(const Format *f, uint32_t line) {
   return (int)blanks_at(f, f->source->line_start[line - 1]);
 }
 
-/* ---- blanks between tokens ---------------------------------------------------------------------
- */
+/* ---- blanks between tokens ------------------------------------------------------------------- */
 
 static bool ends_value(int kind) {
   return kind == T_NAME || kind == T_INT || kind == T_FLOAT || kind == T_STRING || kind == T_BOOL ||
@@ -114,8 +112,7 @@ static int blanks(const Format *f, uint32_t i) {
   return 1;
 }
 
-/* ---- lines --------------------------------------------------------------------------------------
- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 static void add_blanks(Text *t, int n) {
   while (n-- > 0) text_add(t, " ");

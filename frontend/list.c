@@ -1,4 +1,7 @@
-/* list.c: lists, tuples and strings when compiling: joining, repeating, indices and slices. */
+/* list.c: lists, tuples and strings when compiling: joining, repeating, indices and slices.
+ *
+ * Indices count from behind when negative, slices are clamped, as in Python; a single index out of
+ * range is an error.  `...S` in a list of dims puts the dims of a run there. */
 #include "frontend/sema.h"
 
 #include <string.h>
@@ -85,8 +88,7 @@ Val eval_index(Sema *s, Scope *sc, const Ast *a, Val of) {
   return val_bad();
 }
 
-/* ---- elements: `...S` puts a run of dims there ------------------------------------------------
- */
+/* ---- elements: `...S` puts a run of dims there ----------------------------------------------- */
 
 bool rest_dims(Sema *s, Scope *sc, const Ast *rest, Type *run) {
   if (rest->name) {

@@ -1,5 +1,7 @@
-/* modifiers.c: words behind a value: `decay(false)`, `split(last, 0.1)`, `eval`.  Which ones a
- * place takes is a table of that place. */
+/* modifiers.c: words behind a value: `decay(false)`, `split(last, 0.1)`, `eval`.
+ *
+ * Which ones a place takes, with or without arguments, is a table of that place; a word of another
+ * place, a second one and a misspelt one are told apart here, for all of them. */
 #include "frontend/sema.h"
 
 #include <string.h>

@@ -1,5 +1,8 @@
-/* number.c: arithmetic at compile time.  An int is an i64 with every overflow an error, and `/` of
- * ints is exact or an error; a float is an f64 and always finite. */
+/* number.c: arithmetic at compile time.
+ *
+ * An int is an i64 with every overflow an error, and `/` of ints is exact or an error; a float is
+ * an f64 and always finite, but for the name `inf`.  So a size or a rate is right or refused, and
+ * what reaches the graph as a constant was never silently rounded to something else. */
 #include "frontend/sema.h"
 
 #include <math.h>

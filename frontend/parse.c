@@ -1,4 +1,8 @@
-/* parse.c: one source through lexer, filter and grammar.  What is not text is refused before. */
+/* parse.c: one source through lexer, filter and grammar.
+ *
+ * What is not text is refused before, at its byte: UTF-8 that is not well-formed, a zero byte, a
+ * source too large for columns and offsets of 32 bits.  So nothing behind it meets a byte that it
+ * cannot print. */
 #include "frontend/grammar.h"
 
 #include <string.h>

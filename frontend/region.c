@@ -1,6 +1,9 @@
 /* region.c: what holds for a stretch of computation: `precision(f32) { … }`, `recompute { … }`,
- * `eval { … }`, and the same words behind a value or an instance.  What is built inside carries the
- * attribute; inside `eval` the name `training` is false.  The innermost one counts. */
+ * `eval { … }`, and the same words behind a value or an instance.
+ *
+ * What is built inside carries the attribute (`prec`, `recompute`); inside `eval` the name
+ * `training` is false.  The innermost one counts, also through calls: a function elaborated inside
+ * is inside. */
 #include "frontend/sema.h"
 
 #include <string.h>

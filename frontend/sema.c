@@ -1,5 +1,8 @@
-/* sema.c: the order in which a file becomes a Graph.  The builtins are the outermost scope, then
- * the file, then the model, whose members `train` sees unqualified.
+/* sema.c: the order in which a file becomes a Graph.
+ *
+ * The builtins are the outermost scope, then std/optim.mp, the imports and the file, then the
+ * model, whose members `train` sees unqualified.  Entries come last: init, train_step and eval,
+ * infer, and an update for each trained parameter.
  *
  * A file may hold several models, each with a train and an infer block.  One train block is built,
  * the only one or the one of --train; its model's infer block belongs to it.  The others' names

@@ -1,5 +1,8 @@
 /* settings.c: settings of `train` that are a number or a word: batch, tail, steps, epochs,
- * accumulate, clip, precision and its loss scale. */
+ * accumulate, clip, precision and its loss scale.
+ *
+ * Each is checked where it stands, with the range and the words that are allowed, and written into
+ * Graph.train; what it means is for passes and the runtime to say. */
 #include "frontend/sema.h"
 
 #include <float.h>

@@ -44,8 +44,7 @@ ValueId tensor_widen(Sema *s, ValueId v) {
   return d == DT_u8 || d == DT_u16 ? build_cast(&s->b, v, DT_i32) : v;
 }
 
-/* ---- lifting ----------------------------------------------------------------------------------
- */
+/* ---- lifting --------------------------------------------------------------------------------- */
 
 /* A compile-time value as a constant of t's dims and element type; `was` names the type as the user
  * knows it, before widening. */

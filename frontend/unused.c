@@ -21,8 +21,7 @@ static bool is_used(const Sema *s, const Ast *a) {
   return s->used && scope_find_here(s->used, key_of(a));
 }
 
-/* ---- names that are bound in a tree ------------------------------------------------------------
- */
+/* ---- names that are bound in a tree ---------------------------------------------------------- */
 
 static void add_list(Sema *s, Scope *known, const Ast *names) {
   for (uint32_t i = 0; names && i < names->len; i++)
@@ -53,8 +52,7 @@ static void collect(Sema *s, Scope *known, const Ast *a) {
   for (uint32_t i = 0; i < a->len; i++) collect(s, known, a->kid[i]);
 }
 
-/* ---- names that are read in it -----------------------------------------------------------------
- */
+/* ---- names that are read in it --------------------------------------------------------------- */
 
 static bool is_word(const Ast *a, const char *const *words) {
   for (; *words; words++)
@@ -105,8 +103,7 @@ static void resolve(Sema *s, Scope *known, const Ast *a) {
   for (uint32_t i = 0; i < a->len; i++) resolve(s, known, a->kid[i]);
 }
 
-/* ---- the file ----------------------------------------------------------------------------------
- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void check(Sema *s, const Ast *around, const Ast *a) {
   Scope *known = scope_new(s, s->file);

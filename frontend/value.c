@@ -1,4 +1,8 @@
-/* value.c: compile-time values, scopes, and what both are called in messages. */
+/* value.c: compile-time values, scopes, and what both are called in messages.
+ *
+ * A Val is passed by value; lists are shared and never written to.  A scope is a list of names,
+ * newest first, with a table as soon as it has many; a name of an outer scope is found by asking
+ * outwards.  VAL_BAD stands for what an error was reported about: every operation swallows it. */
 #include "frontend/sema.h"
 
 #include <string.h>

@@ -1,5 +1,9 @@
 /* weights.c: where parameters start and which ones stay: `init { GLOB: initializer }`, `load GLOB
- * {…}`, `frozen GLOB save(false)`. */
+ * {…}`, `frozen GLOB save(false)`.
+ *
+ * All three choose parameters by patterns of paths, and a pattern that fits none is an error with
+ * the nearest path.  Of several initializers that fit, the last counts.  A frozen parameter gets no
+ * gradient and no update; a load is carried out by the runtime (runtime/load.c). */
 #include "frontend/sema.h"
 
 #include <string.h>

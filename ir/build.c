@@ -1,5 +1,8 @@
-/* build.c: nodes with inferred types.  What the operands may be was checked where the user's words
- * were known; an error here is ours. */
+/* build.c: nodes with inferred types.
+ *
+ * What the operands may be was checked where the user's words were known; an error here is ours,
+ * and ends in an ice.  A Builder knows block, place and the attributes of the region at hand, so
+ * what is built for a node (its gradient, its expansion) carries that node's. */
 #include "ir/ir.h"
 
 #include <math.h>

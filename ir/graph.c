@@ -1,5 +1,8 @@
-/* graph.c: building, finding, copying and replacing.  Ids are indices into flat arrays that move
- * when they grow: hold ids, not pointers. */
+/* graph.c: building, finding, copying and replacing.
+ *
+ * Ids are indices into flat arrays that move when they grow: hold ids, not pointers.  Nodes and
+ * values are never removed from the arrays, only from their block; nothing refers to what no block
+ * holds.  Attributes are copied and kept sorted, so that equal nodes compare equal. */
 #include "ir/ir.h"
 
 #include <stdlib.h>

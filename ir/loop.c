@@ -1,4 +1,8 @@
-/* loop.c: edits of loop nodes that several make. */
+/* loop.c: edits of loop nodes that several make.
+ *
+ * Closing: a loop's block is to see its arguments alone (docs/why/loops.md), so what it reads from
+ * outside becomes an invariant, one operand each however often it is read; constants and views of
+ * them are copied inside instead, being cheaper made again than read. */
 #include "ir/ir.h"
 
 #include <string.h>

@@ -1,4 +1,7 @@
-/* op.c: the columns of ops.def and attrs.def that everybody reads, as tables by op. */
+/* op.c: the columns of ops.def and attrs.def that everybody reads, as tables by op.
+ *
+ * A column that one room alone reads is expanded there (SHAPE in shape.c, VJP in passes/vjp.c,
+ * EVAL in ref/eval.c, …).  No table is written by hand, so none can be out of step with another. */
 #include "ir/ir.h"
 #include "ir/scalar.h"
 

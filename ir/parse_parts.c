@@ -1,5 +1,8 @@
 /* parse_parts.c: the parts of a graph around its entries: what is trained, with what data, which
- * states there are.  A line each, as print.c shows them; a load goes on over several. */
+ * states there are.
+ *
+ * A line each, as print.c shows them, words in that order; a load goes on over several.  What may
+ * be left out is left out in print as well, so print(parse(text)) is one form. */
 #include "ir/parser.h"
 
 #include <string.h>
@@ -52,8 +55,7 @@ bool parse_train(Parser *p) {
   return !parse_accept_word(p, "clip") || parse_number(p, &t->clip);
 }
 
-/* ---- hyperparameters and formulas -------------------------------------------------------------
- */
+/* ---- hyperparameters and formulas ------------------------------------------------------------ */
 
 /* "name" = number [shown "text"] */
 bool parse_hyper(Parser *p) {
@@ -76,8 +78,7 @@ bool parse_formula(Parser *p) {
   return true;
 }
 
-/* ---- data -------------------------------------------------------------------------------------
- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 /* "name" rows [category n] : type, or windows n, or lanes n */
 bool parse_data_source(Parser *p) {
@@ -105,8 +106,7 @@ bool parse_split(Parser *p) {
   return parse_number(p, &p->g->split.fraction);
 }
 
-/* ---- states -----------------------------------------------------------------------------------
- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 /* "to" = "from" [transpose] */
 static bool load_pair(Parser *p, Load *l) {

@@ -1,4 +1,7 @@
-/* program.c: what there is to know of a Program's buffers and steps. */
+/* program.c: what there is to know of a Program's buffers and steps.
+ *
+ * A buffer inside a loop may move with the iteration; how far it reaches and what it is aligned to
+ * hold for all iterations.  The plan, the code and the report of memory ask here, and agree. */
 #include "ir/program.h"
 
 uint64_t buffer_end(const Program *p, ValueId v) {

@@ -1,4 +1,7 @@
-/* target.h: what a pass may know of a device.  Defined in codegen, handed in by the driver. */
+/* target.h: what a pass may know of a device.
+ *
+ * Defined in codegen, handed in by the driver, so passes include nothing of codegen.  Facts alone:
+ * lanes, types, limits; what follows from them is for the pass to decide. */
 #ifndef IR_TARGET_H
 #define IR_TARGET_H
 

@@ -1,4 +1,8 @@
-/* type.c: element types and tensor types, their text and their sizes. */
+/* type.c: element types and tensor types, their text and their sizes.
+ *
+ * The text is that of IR dumps: f32[64,10], with *S for the loss scale and `rows` in front of the
+ * axis of the batch. Sizes are counted in 64 bits with every overflow noticed; a type that is too
+ * large does not exist (rule 6 of verify.c), so nobody behind has to ask again. */
 #include "ir/ir.h"
 
 #include <ctype.h>

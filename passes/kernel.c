@@ -1,5 +1,8 @@
 /* kernel.c: edits of kernel nodes that several passes make: another operand or result, a cast or a
- * copy as a kernel of its own. */
+ * copy as a kernel of its own.
+ *
+ * Operands and the arguments of the block stay in step, results of the node and of the block too;
+ * types are never changed in place, as a value may be read elsewhere. */
 #include "passes/pass.h"
 
 #include <string.h>

@@ -1,5 +1,9 @@
 /* precision_cast.c: kernels that read and write low values, and the derived copies of parameters
- * (what is low: precision.c). */
+ * (what is low: precision.c).
+ *
+ * A low value is narrowed inside the kernel that makes it and widened inside the one that reads
+ * it, so casts cost no traffic.  A parameter that is loaded low is not cast in the step at all: its
+ * copy is written by the kernel that commits the master. */
 #include "passes/precision.h"
 
 #include <string.h>

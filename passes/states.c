@@ -1,4 +1,7 @@
-/* states.c: states that passes add to a graph: counters of a step, its loss scale. */
+/* states.c: states that passes add to a graph: counters of a step, its loss scale.
+ *
+ * Whoever needs one adds it, with its first value in the entry `init`; who comes second finds
+ * it.  So neither frontend nor pass has to know which of them comes first. */
 #include "passes/pass.h"
 
 #include <string.h>

@@ -1,4 +1,7 @@
-/* vjp_index.c: gradient rules of ops that read at an index known at run time (vjp.h). */
+/* vjp_index.c: gradient rules of ops that read at an index known at run time (vjp.h).
+ *
+ * A read at an index gives back a sum over all who read there: a product with a one-hot row for
+ * gather, a scatter-add of rows for a table.  The index itself has no gradient. */
 #include "passes/vjp.h"
 
 /* The cotangent type of x[…, n], of which z[…] has no last axis. */

@@ -1,4 +1,8 @@
-/* vjp_map.c: gradient rules of elementwise ops (vjp.h). */
+/* vjp_map.c: gradient rules of elementwise ops (vjp.h).
+ *
+ * Each is written with as few exps and divisions as its formula allows, from the result where that
+ * is at hand (tanh, exp, sigmoid), and without a form that overflows where the derivative does
+ * not.  At a kink the convention is PyTorch's: relu'(0) = 0, a tie of max gives half to each. */
 #include "passes/vjp.h"
 
 /* x times a number. */

@@ -1,4 +1,9 @@
-/* vjp_reduce.c: gradient rules of reductions and of the matmul (vjp.h). */
+/* vjp_reduce.c: gradient rules of reductions and of the matmul (vjp.h).
+ *
+ * The cotangent of a reduction goes back over the axes that were removed; where those held the
+ * batch the padding rows are masked.  A matmul's two gradients are matmuls with an operand
+ * transposed, and that of a weight adds to what other uses of the weight have given, in its
+ * accumulator operand. */
 #include "passes/vjp.h"
 
 /* v, with the dims of the node's result, over the operand's: what a reduction takes away. */

@@ -1,5 +1,8 @@
-/* vjp_rows.c: gradient rules of composite ops along a row: the gradient is that of the whole
- * (vjp.h). */
+/* vjp_rows.c: gradient rules of composite ops along a row (vjp.h).
+ *
+ * A composite op has a rule of its own where the gradient of the whole is shorter, or numerically
+ * safer, than that of its parts put together: softmax, norms, cross-entropy.  Statistics of a row
+ * are computed again rather than kept, as norms mostly wait for memory. */
 #include "passes/vjp.h"
 
 #include "ref/expand.h"

@@ -1,5 +1,7 @@
-/* expand.h: composite ops as graphs of simpler ones (column EXPAND).  The pass `expand` and the
- * evaluator share it, so both mean the same. */
+/* expand.h: composite ops as graphs of simpler ones (column EXPAND).
+ *
+ * The pass `expand` and the evaluator share it, so both mean the same.  The gradient is taken
+ * before: a composite op with a rule in column VJP is differentiated as a whole. */
 #ifndef REF_EXPAND_H
 #define REF_EXPAND_H
 

@@ -1,4 +1,8 @@
-/* move.c: ops that make or move elements without computing: their bytes arrive unchanged. */
+/* move.c: ops that make or move elements without computing: their bytes arrive unchanged.
+ *
+ * NaN payloads and the sign of zero go through; only a constant is rounded, to the type it states.
+ * Strides serve all that read at a place linear in the index; slice and pad are each other's
+ * inverse. */
 #include "ref/cells.h"
 
 #include <string.h>

@@ -1,4 +1,9 @@
-/* region.c: nodes that own blocks. */
+/* region.c: nodes that own blocks: a kernel runs its body on its operands, a loop in turn.
+ *
+ * A kernel means what its body means, which is why grouping cannot change a bit.  A loop's
+ * arguments are the index, carries, slices, invariants; it ends with carries and what was
+ * stacked.  Where it takes the real rows apart, the number of rows inside is the iteration's own.
+ */
 #include "ref/cells.h"
 
 #include <string.h>

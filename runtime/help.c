@@ -1,11 +1,15 @@
-/* help.c: --help and info, generated from the model's tables, so they cannot go stale. */
+/* help.c: --help and info, generated from the model's tables, so they cannot go stale.
+ *
+ * What is shown of an input is what a file for it must hold: element type, dims with `rows` for
+ * the batch, the length of windows, the number of categories. */
 #include "runtime/cli.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char *const entry_kinds[] = {"init", "step", "eval", "infer", "fit", "derive", "grads", "apply"};
+static const char *const entry_kinds[] = {"init", "step",   "eval",  "infer",
+                                          "fit",  "derive", "grads", "apply"};
 
 /* "u8[rows, 28, 28]" */
 static void input_text(const mp_tensor *t, char *out, size_t size) {
@@ -117,7 +121,8 @@ void cli_print_help(const CliArgs *a, const mp_desc *d) {
   print_length(d);
 }
 
-static const char *const state_kinds[] = {"param", "state", "moment", "counter", "derived", "shadow"};
+static const char *const state_kinds[] = {"param",   "state",   "moment",
+                                          "counter", "derived", "shadow"};
 
 static void print_states(const mp_desc *d) {
   uint64_t weights = 0;

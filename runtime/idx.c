@@ -1,5 +1,8 @@
-/* idx.c: the header of an IDX file (MNIST and its kin): two zero bytes, a type, the number of dims,
- * the dims as big-endian u32, then big-endian elements, row-major.
+/* idx.c: the header of an IDX file (MNIST and its kin): two zero bytes, a type, the number of
+ * dims, the dims as big-endian u32, then big-endian elements, row-major.
+ *
+ * The size of the file must be what the header says, to the byte; dims whose product overflows are
+ * refused before anything is read.  Types that no model takes are known by name, for the message.
  */
 #include "runtime/data.h"
 

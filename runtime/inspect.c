@@ -1,4 +1,7 @@
-/* inspect.c: info CKPT: what a checkpoint holds, every checksum computed anew. */
+/* inspect.c: info CKPT: what a checkpoint holds, every checksum computed anew.
+ *
+ * It reads like a stranger: without a context and without the model, in pieces of a fixed size, so
+ * a checkpoint of any size can be looked at, and one of another model too. */
 #include "runtime/cli.h"
 
 #include <stdlib.h>

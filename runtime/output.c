@@ -1,6 +1,7 @@
-/* output.c: tensors for people and other tools: as text, as NPY, as safetensors; files are either
- * whole or not there.
- */
+/* output.c: tensors for people and other tools: as text, as NPY, as safetensors.
+ *
+ * Files are either whole or not there: written under a temporary name, synced and renamed.  NPY
+ * knows no bf16: such a result goes to safetensors. */
 #include "runtime/cli.h"
 
 #include <stdlib.h>

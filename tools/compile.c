@@ -1,5 +1,8 @@
 /* compile.c: one compilation.  The way of the data, as plain text: frontend, passes, plan, code,
- * link; every stage can be looked at with --emit. */
+ * link; every stage can be looked at with --emit.
+ *
+ * A stage that reported an error ends it with status 1.  Nothing is written before all of it is
+ * known to be right, and then under a temporary name (output.c). */
 #define _POSIX_C_SOURCE 200809L
 #include "tools/tools.h"
 

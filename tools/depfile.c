@@ -1,4 +1,8 @@
-/* depfile.c: -MD: what the output was made of, as a rule of make, for build systems. */
+/* depfile.c: -MD: what the output was made of, as a rule of make, for build systems.
+ *
+ * The sources are those that diagnostics know: every file that was read, imports included, without
+ * the library that mpcc carries.  An import gets an empty rule too, so that removing it stops no
+ * build. */
 #include "tools/tools.h"
 
 #include <string.h>

@@ -1,7 +1,6 @@
 /* fmt.c: `mpcc fmt [--check] FILE.mp …`: sources in the standard layout (frontend/format.c), in
- * place;
- * `-` from standard input to standard output.  --check changes nothing and names the files that
- * would change, with exit status 1.  A file with a syntax error is left as it is. */
+ * place; `-` from standard input to standard output.  --check changes nothing and names the files
+ * that would change, with exit status 1.  A file with a syntax error is left as it is. */
 #include "tools/tools.h"
 
 #include <string.h>

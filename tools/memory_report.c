@@ -72,8 +72,7 @@ static void add_entries(Report *r) {
   text_add(r->out, r->json ? "}" : "");
 }
 
-/* ---- the largest values -------------------------------------------------------------------------
- */
+/* ---- the largest values ---------------------------------------------------------------------- */
 
 typedef struct Large {
   uint64_t bytes;

@@ -1,4 +1,9 @@
-/* mpcc.c: the compiler's command line: which command, and what is to be printed instead. */
+/* mpcc.c: the compiler's command line: which command, and what is to be printed instead.
+ *
+ *     mpcc [flags] model.mp      compile (compile.c)
+ *     mpcc run, new, fmt         commands of their own (run.c, new.c, fmt.c)
+ *
+ * Exit status: 0 done, 1 the program is wrong, 2 the command line is, 70 mpcc is (crash.c). */
 #include "tools/tools.h"
 
 #include <string.h>

@@ -1,5 +1,8 @@
-/* options.c: the command line, as a table.  Spelling follows clang and mlir-opt: -x VALUE, -xVALUE,
- * --name=VALUE, --name VALUE. */
+/* options.c: the command line, as a table.
+ *
+ * Spelling follows clang and mlir-opt: -x VALUE, -xVALUE, --name=VALUE, --name VALUE.  A flag is a
+ * row with its help, its kind and its place in Options; --help is printed from the rows, and a
+ * word that is none is answered with the nearest one that is. */
 #include "tools/tools.h"
 
 #include <stdlib.h>

@@ -1,4 +1,7 @@
-/* print_ops.c: --print-ops, the op table as a Markdown page; docs/ops.md is its output. */
+/* print_ops.c: --print-ops, the op table as a Markdown page; docs/ops.md is its output.
+ *
+ * Cells are the text of the columns themselves, so the page says what the compiler does.  A test
+ * compares the committed page with the output. */
 #include "tools/tools.h"
 
 #include <string.h>

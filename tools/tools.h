@@ -1,4 +1,7 @@
-/* tools.h: the parts of the driver. */
+/* tools.h: the parts of the driver: one compilation, the files it writes, commands around it.
+ *
+ * Each file is one concern behind one function; what they share is Options.  Only the driver knows
+ * all rooms: it hands the target to the passes and the Program to the code. */
 #ifndef TOOLS_TOOLS_H
 #define TOOLS_TOOLS_H
 
@@ -10,7 +13,8 @@
 
 typedef struct Options {
   const char *input, *output, *emit, *mcpu, *name, *train, *precision, *passes;
-  const char *depfile_path, *memory_report, *explain_precision, *manifest, *depfile_target, *linker, *diagnostics_format, *diagnostics_color;
+  const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker;
+  const char *diagnostics_format, *diagnostics_color;
   int opt, error_limit;
   bool syntax_only, help, version, locs, print_ops, depfile, no_halves;
   VEC(Define) defines;
@@ -25,7 +29,8 @@ typedef struct Options {
 bool options_parse(Options *o, int argc, char **argv, Arena *arena);
 void options_help(FILE *out);
 
-/* ---- response.c: @FILE on the command line; false: it cannot be read, which has been said -------- */
+/* ---- response.c: @FILE on the command line; false: it cannot be read, which has been said
+ * -------- */
 
 bool response_expand(Arena *arena, int *argc, char ***argv);
 
@@ -49,14 +54,14 @@ typedef enum OutputKind {
 
 /* Bytes to a file (by a temporary beside it and rename) or, for "-", to stdout. */
 bool output_write(const char *path, const char *bytes, size_t n);
-/* Links objects with the runtime into an executable or a shared library; linker: a command, NULL for
- * $CC or cc. */
-bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object,
-                 const char *path, const char *linker);
+/* Links objects with the runtime into an executable or a shared library; linker: a command, NULL
+ * for $CC or cc. */
+bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object, const char *path,
+                 const char *linker);
 /* The object and the runtime as a static library. */
 bool output_archive(Arena *arena, const CpuCode *object, const char *symbol, const char *path);
 
-/* ---- archive.c: false: `runtime` is no archive with a symbol table ------------------------------ */
+/* ---- archive.c: false: `runtime` is no archive with a symbol table ---- */
 
 bool archive_make(Arena *arena, const char *runtime, size_t runtime_size, const CpuCode *object,
                   const char *symbol, Text *out);
@@ -80,17 +85,17 @@ const char *precision_policy(const PrecisionReport *r); /* hash of the manifest,
 
 bool depfile_write(Arena *arena, const char *path, const char *target, const Diag *diag);
 
-/* ---- compile.c: one compilation, from options to output ---------------------------------------- */
+/* ---- compile.c: one compilation, from options to output ---- */
 
 int compile_model(Options *o, Arena *arena); /* the exit status */
 
-/* ---- the commands: `mpcc WORD …`; argv begins behind the word ---------------------------------- */
+/* ---- the commands: `mpcc WORD …`; argv begins behind the word ---- */
 
 int command_run(int argc, char **argv, Arena *arena);
 int command_new(int argc, char **argv, Arena *arena);
 int command_fmt(int argc, char **argv, Arena *arena);
 
-/* ---- crash.c: an error of mpcc's own leaves what is needed to see it again ---------------------- */
+/* ---- crash.c: an error of mpcc's own leaves what is needed to see it again ---- */
 
 void crash_watch(int argc, char **argv);
 void crash_sources(const Diag *diag); /* what is being compiled; NULL: nothing */

@@ -1,4 +1,8 @@
-/* gemm.h: the matrix-product kernel form on the CPU.  Private to codegen/cpu. */
+/* gemm.h: the matrix-product kernel form on the CPU.  Private to codegen/cpu.
+ *
+ * gemm.c knows nothing of the graph: it is told sizes, storage and strides, and calls back for
+ * what rides on the accumulator and on the store.  So the blocking is tested alone, against its
+ * definition, on any size (tests/unit/test_gemm.c), and measured alone (bench/gemm_peak.c). */
 #ifndef CODEGEN_CPU_GEMM_H
 #define CODEGEN_CPU_GEMM_H
 

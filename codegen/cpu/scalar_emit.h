@@ -1,4 +1,8 @@
-/* scalar_emit.h: a scalar program as LLVM instructions.  Private to codegen/cpu. */
+/* scalar_emit.h: a scalar program as LLVM instructions.  Private to codegen/cpu.
+ *
+ * The second of the readers of ir/scalar.def: the evaluator interprets a program, this one emits
+ * it, for one lane or many.  Both give the same bits, which tests/unit/test_scalar_emit.c holds it
+ * to, so nothing here may be left to LLVM's taste: no libm, no contraction, no fast-math flag. */
 #ifndef CODEGEN_CPU_SCALAR_EMIT_H
 #define CODEGEN_CPU_SCALAR_EMIT_H
 

@@ -118,8 +118,7 @@ int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), v
   return real(t, a, fn, arg);
 }
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static int do_open(const char *path, int flags, mode_t mode) {
   if (fails(OPEN)) return -1;
