@@ -28,7 +28,8 @@ def value(m, entry, name):
 
 
 def near(got, want, tol):
-    assert not np.abs(np.asarray(got, np.float64) - want).max() > tol, np.abs(got - want).max()
+    off = np.abs(np.asarray(got, np.float64) - want).max()
+    assert off <= tol, off
 
 
 def decoded(m, first):

@@ -230,7 +230,7 @@ def check(name, got, want, tolerance):
     assert np.array_equal(got[~finite], want[~finite], equal_nan=True), (name, got, want)
     if finite.any():
         off = np.max(np.abs(got[finite] - want[finite])) / max(np.max(np.abs(want[finite])), 1e-30)
-        assert not off > tolerance, (name, off, tolerance)
+        assert off <= tolerance, (name, off, tolerance)
 
 
 def random_case(folder, rng, case, shape):
