@@ -2,7 +2,8 @@
  *
  * `*` is any run of characters of one segment, `?` one of them, `{a,b}` either, `**.` any number of
  * segments, also none, `**` at the end all below.  What matches a module covers its parameters: a
- * pattern may end where a segment of the path does.
+ * pattern may end where a segment of the path does.  runtime/glob.c has the same patterns, for what
+ * a command line asks for; tests/unit/test_glob.c holds the two to the same answers.
  */
 #include "frontend/sema.h"
 

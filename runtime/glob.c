@@ -1,8 +1,11 @@
 /* glob.c: patterns of paths, and names built from what they matched.
  *
  *   *       any part of one segment            ?       one character of it
- *   **.     any number of whole segments       **      anything
- *   {a,b}   either
+ *   **.     any number of whole segments       **      at the end: anything
+ *   {a,b}   either; braces may hold braces
+ *
+ * The compiler has the same patterns (frontend/glob.c), and includes nothing of the runtime nor the
+ * other way round; tests/unit/test_glob.c holds the two to the same answers.
  *
  * A pattern that matches a module covers what is in it: `net.0` covers net.0.weight.  In a rename
  * the wildcards on the left fill those on the right in order, and what a module's pattern left over
@@ -12,17 +15,19 @@
 
 #include <string.h>
 
-enum { MAX_PATTERN = 512 };
+enum { MAX_PATTERN = 512, MOST_PLAIN = 256 };
 
 typedef struct Match {
   mp_glob_parts *parts;
   const char *end; /* of the path, or of the module that is tried */
+  uint32_t plain;  /* patterns without braces that were tried */
 } Match;
 
 static bool match(Match *m, const char *glob, const char *p);
 
 static size_t wildcard(const char *g) { /* its length; 0: none */
-  if (g[0] == '*' && g[1] == '*') return g[2] == '.' ? 3 : 2;
+  if (g[0] == '*' && g[1] == '*' && g[2] == '.') return 3;
+  if (g[0] == '*' && g[1] == '*' && !g[2]) return 2;
   return *g == '*' || *g == '?';
 }
 
@@ -47,28 +52,45 @@ static bool match_many(Match *m, const char *g, size_t width, const char *p) {
   return false;
 }
 
-/* {a,b}rest is arest or brest. */
-static bool match_either(Match *m, const char *g, const char *p) {
-  const char *close = strchr(g, '}');
-  for (const char *a = g + 1; close && a <= close;) {
-    char pattern[MAX_PATTERN];
-    size_t n = strcspn(a, ",}"), rest = strlen(close + 1);
-    if (n + rest >= sizeof pattern) return false;
-    memcpy(pattern, a, n);
-    memcpy(pattern + n, close + 1, rest + 1);
-    if (match(m, pattern, p)) return true;
-    a += n + 1;
-  }
-  return false;
-}
-
 static bool match(Match *m, const char *g, const char *p) {
   size_t width = wildcard(g);
   if (!*g) return p == m->end;
-  if (*g == '{') return match_either(m, g, p);
   if (*g == '?') return p < m->end && *p != '.' && take(m, g + 1, p, 1);
   if (width) return match_many(m, g, width, p);
   return p < m->end && *g == *p && match(m, g + 1, p + 1);
+}
+
+/* The brace that closes the one at g, or NULL. */
+static const char *closing(const char *g) {
+  int depth = 0;
+  for (; *g; g++) {
+    depth += (*g == '{') - (*g == '}');
+    if (!depth) return g;
+  }
+  return NULL;
+}
+
+/* Where the choice from `a` on ends: at a comma that no inner brace holds, or at `close`. */
+static const char *choice_end(const char *a, const char *close) {
+  for (int depth = 0; a < close && (depth || *a != ','); a++) depth += (*a == '{') - (*a == '}');
+  return a;
+}
+
+/* begin{a,b}rest is beginarest or beginbrest; the first braces first. */
+static bool match_choices(Match *m, const char *glob, const char *path) {
+  const char *open = strchr(glob, '{'), *close = open ? closing(open) : NULL;
+  if (!open) return m->plain++ < MOST_PLAIN && match(m, glob, path);
+  for (const char *a = open + 1, *end; close && a <= close; a = end + 1) {
+    char pattern[MAX_PATTERN];
+    end = choice_end(a, close);
+    size_t begin = (size_t)(open - glob), n = (size_t)(end - a), rest = strlen(close + 1);
+    if (begin + n + rest >= sizeof pattern || m->plain >= MOST_PLAIN) return false;
+    memcpy(pattern, glob, begin);
+    memcpy(pattern + begin, a, n);
+    memcpy(pattern + begin + n, close + 1, rest + 1);
+    if (match_choices(m, pattern, path)) return true;
+  }
+  return false;
 }
 
 bool mp_glob_match(const char *glob, const char *path, mp_glob_parts *parts) {
@@ -76,9 +98,9 @@ bool mp_glob_match(const char *glob, const char *path, mp_glob_parts *parts) {
   for (const char *at = end; at > path; at--) {
     if (at != end && *at != '.') continue;
     parts->len = 0;
-    Match m = {parts, at};
+    Match m = {.parts = parts, .end = at};
     parts->rest = at;
-    if (match(&m, glob, path)) return true;
+    if (match_choices(&m, glob, path)) return true;
   }
   return false;
 }
