@@ -80,7 +80,8 @@ typedef enum OpFlags {
   F_REDUCE = 8,
   F_RANDOM = 16,
   F_STATE = 32,
-  F_REGION = 64
+  F_REGION = 64,
+  F_ELSEWHERE = 128
 } OpFlags;
 
 typedef enum ArgKind { ARG_END, ARG_IN, ARG_OPT, ARG_REST, ARG_OUT, ARG_RESTOUT, ARG_ATTR } ArgKind;

@@ -64,11 +64,10 @@ static bool any_use(const Node *n, uint32_t operand, const void *ctx) {
   return n->op != OP_kernel;
 }
 
+/* Where a map looks something up, the index is read in its own place. */
 static bool scattered_use(const Node *n, uint32_t operand, const void *ctx) {
   (void)ctx;
-  return n->op == OP_transpose || n->op == OP_broadcast || n->op == OP_slice || n->op == OP_pad ||
-         op_form[n->op] == FORM_gemm || n->op == OP_scatter_add ||
-         ((n->op == OP_gather || n->op == OP_embedding) && operand == 0);
+  return (op_flags[n->op] & F_ELSEWHERE) && (operand == 0 || op_form[n->op] != FORM_map);
 }
 
 /* Each element of `old` is read by who writes it: same dims, a form that goes element by element or
