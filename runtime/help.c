@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const entry_kinds[] = {"init", "step",   "eval",  "infer",
-                                          "fit",  "derive", "grads", "apply"};
+static const char *const entry_kinds[] = {
+    [MP_INIT] = "init", [MP_STEP] = "step",     [MP_EVAL] = "eval",   [MP_INFER] = "infer",
+    [MP_FIT] = "fit",   [MP_DERIVE] = "derive", [MP_GRADS] = "grads", [MP_APPLY] = "apply"};
 
 /* "u8[rows, 28, 28]" */
 static void input_text(const mp_tensor *t, char *out, size_t size) {
@@ -121,8 +122,9 @@ void cli_print_help(const CliArgs *a, const mp_desc *d) {
   print_length(d);
 }
 
-static const char *const state_kinds[] = {"param",   "state",   "moment",
-                                          "counter", "derived", "shadow"};
+static const char *const state_kinds[] = {
+    [MP_PARAM] = "param",     [MP_STATE] = "state",     [MP_MOMENT] = "moment",
+    [MP_COUNTER] = "counter", [MP_DERIVED] = "derived", [MP_SHADOW] = "shadow"};
 
 static void print_states(const mp_desc *d) {
   uint64_t weights = 0;

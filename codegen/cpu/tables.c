@@ -110,6 +110,37 @@ static LLVMValueRef table(Tables *t, const void *p, size_t n, size_t size, Cell 
 
 /* ---- the description ------------------------------------------------------------------------- */
 
+/* Types and kinds go over as numbers: the ABI's enums, which no header of the IR may include, are
+ * the IR's. */
+#define SAME(ir, abi) _Static_assert((int)(ir) == (int)(abi), #ir " is " #abi " in the ABI")
+SAME(DT_f32, MP_F32);
+SAME(DT_bf16, MP_BF16);
+SAME(DT_f16, MP_F16);
+SAME(DT_f8e4m3fn, MP_F8E4M3FN);
+SAME(DT_f8e5m2, MP_F8E5M2);
+SAME(DT_f8e8m0, MP_F8E8M0);
+SAME(DT_i64, MP_I64);
+SAME(DT_i32, MP_I32);
+SAME(DT_u32, MP_U32);
+SAME(DT_u16, MP_U16);
+SAME(DT_u8, MP_U8);
+SAME(DT_i1, MP_I1);
+SAME(ENTRY_init, MP_INIT);
+SAME(ENTRY_step, MP_STEP);
+SAME(ENTRY_eval, MP_EVAL);
+SAME(ENTRY_infer, MP_INFER);
+SAME(ENTRY_fit, MP_FIT);
+SAME(ENTRY_derive, MP_DERIVE);
+SAME(ENTRY_grads, MP_GRADS);
+SAME(ENTRY_apply, MP_APPLY);
+SAME(STATE_param, MP_PARAM);
+SAME(STATE_state, MP_STATE);
+SAME(STATE_moment, MP_MOMENT);
+SAME(STATE_counter, MP_COUNTER);
+SAME(STATE_derived, MP_DERIVED);
+SAME(STATE_shadow, MP_SHADOW);
+#undef SAME
+
 static mp_tensor tensor_of(const char *name, Type type) {
   mp_tensor t = {.name = name, .dtype = type.dtype, .ndim = type.rank, .rows = type.rows};
   for (int i = 0; i < type.rank; i++) t.dims[i] = type.dim[i];
