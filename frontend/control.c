@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-bool eval_condition(Sema *s, Scope *sc, const Ast *a, bool *holds) {
+static bool eval_condition(Sema *s, Scope *sc, const Ast *a, bool *holds) {
   bool deciding = s->deciding;
   s->deciding = true;
   Val v = eval_expr(s, sc, a, false);

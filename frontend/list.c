@@ -70,7 +70,7 @@ static Val list_slice(Sema *s, Scope *sc, Val list, const Ast *slice) {
   return part;
 }
 
-Val list_index(Sema *s, Scope *sc, Val list, const Ast *indices) {
+static Val list_index(Sema *s, Scope *sc, Val list, const Ast *indices) {
   if (indices->len == 1) {
     const Ast *at = indices->kid[0];
     return at->kind == AST_SLICE ? list_slice(s, sc, list, at) : list_element(s, sc, list, at);

@@ -39,7 +39,7 @@ void modifiers_apply(Sema *s, Scope *sc, const Ast *mods, ModifierRules rules, v
   }
 }
 
-bool modifier_value(Sema *s, Scope *sc, const Ast *m, Val *value) {
+static bool modifier_value(Sema *s, Scope *sc, const Ast *m, Val *value) {
   const Ast *args = m->kid[MODIFIER_ARGS];
   if (!args || args->len != 1 || args->kid[0]->kind == AST_ARG) {
     diag_error(s->diag, m->loc, "`%s` wants one argument in parentheses", m->name);

@@ -41,7 +41,7 @@ static void set_eval(Sema *s, Scope *sc, const Ast *m, void *into) {
 static const ModifierRule rules[] = {
     {"precision", set_precision}, {"recompute", set_recompute}, {"eval", set_eval}};
 
-void region_modifiers(Sema *s, Scope *sc, const Ast *mods, Region *r) {
+static void region_modifiers(Sema *s, Scope *sc, const Ast *mods, Region *r) {
   *r = (Region){0};
   modifiers_apply(s, sc, mods, MODIFIER_RULES(rules), r);
 }

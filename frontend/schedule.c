@@ -172,7 +172,7 @@ static ValueId sequence_value(Sequence *q) {
   return v;
 }
 
-ValueId schedule_value(Sema *s, Val v, Loc loc) {
+static ValueId schedule_value(Sema *s, Val v, Loc loc) {
   Sequence q = {.s = s, .loc = loc};
   s->b.loc = loc;
   if (!add_piece(&q, v) || !lengths_fit(&q)) return NO_ID;

@@ -309,7 +309,6 @@ bool bind_names(Sema *s, Scope *sc, const Ast *bind, Val v, bool once);
 bool bind_parts(Sema *s, Scope *sc, const Ast *names, Val v, Loc loc, bool once);
 
 /* ---- control.c ---- */
-bool eval_condition(Sema *s, Scope *sc, const Ast *a, bool *holds); /* false: reported */
 const Ast *if_taken(Sema *s, Scope *sc, const Ast *a); /* the branch of an IF or CHOOSE; or NULL */
 void eval_assert(Sema *s, Scope *sc, const Ast *a);
 bool eval_sequence(Sema *s, Scope *sc, const Ast *a, Val *list); /* what a `for` goes over */
@@ -320,7 +319,6 @@ Val eval_repeat(Sema *s, Scope *sc, const Ast *a, bool declaring);
 /* ---- list.c ---- */
 Val list_join(Sema *s, Val l, Val r, Loc loc);
 Val list_repeat(Sema *s, Val list, Val times, Loc loc);
-Val list_index(Sema *s, Scope *sc, Val list, const Ast *indices);
 Val eval_index(Sema *s, Scope *sc, const Ast *a, Val of);
 bool rest_dims(Sema *s, Scope *sc, const Ast *rest, Type *run); /* of `...` or `...S` */
 Val eval_elements(Sema *s, Scope *sc, const Ast *a, ValKind kind, bool declaring);
@@ -368,7 +366,6 @@ typedef struct Inside { /* what held before */
 } Inside;
 
 bool region_head(Sema *s, Scope *sc, const Ast *head, Region *r); /* of `precision(f32) { … }` */
-void region_modifiers(Sema *s, Scope *sc, const Ast *mods, Region *r);
 Inside region_enter(Sema *s, const Region *r);
 void region_leave(Sema *s, Inside before);
 /* An expression with the modifiers behind it (NULL: none). */
@@ -420,9 +417,8 @@ typedef struct ModifierRules {
 
 /* Each of mods (AST_MODIFIERS or NULL) by its rule; unknown and repeated ones are reported. */
 void modifiers_apply(Sema *s, Scope *sc, const Ast *mods, ModifierRules rules, void *into);
-/* The only argument of a modifier; false: reported. */
+/* The only argument of a modifier, a bool; false: reported. */
 bool modifier_bool(Sema *s, Scope *sc, const Ast *modifier, bool *value);
-bool modifier_value(Sema *s, Scope *sc, const Ast *modifier, Val *value);
 
 /* ---- builtin_random.c ---- */
 void seed_words(Sema *s, ValueId *words); /* two i32[] */
@@ -479,7 +475,6 @@ void keep_entry(Sema *s);                     /* an entry is built */
 /* ---- schedule.c ---- */
 void counter_add(Sema *s, const char *name); /* the state, and its 0 in init, if it is not there */
 ValueId steps_done(Sema *s);                 /* f32[]: updates before this one */
-ValueId schedule_value(Sema *s, Val v, Loc loc);
 /* The value of the hyperparameter in the entry being built, a result of train_step. */
 ValueId hyper_value(Sema *s, const char *name, Val v, Loc loc);
 void hyper_add_steps(Sema *s);

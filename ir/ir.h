@@ -108,7 +108,6 @@ unsigned op_program(Op op, DType d);
  * there is nothing to do. */
 unsigned dtype_widen(DType d);
 unsigned dtype_narrow(DType d);
-bool op_find(const char *name, size_t n, Op *op);
 int op_results(Op op); /* fixed number of results, -1: any */
 bool op_arity_ok(Op op, uint32_t operands);
 
@@ -204,7 +203,7 @@ typedef enum ResRole {
 } ResRole;
 enum { RES_ROLES = RES_gauge + 1 };
 extern const char *const state_kind_name[STATE_KINDS], *const arg_role_name[ARG_ROLES],
-                                                 *const res_role_name[RES_ROLES];
+                                                           *const res_role_name[RES_ROLES];
 
 /* Arguments and results of an entry, beside its block's lists: role and name of each. */
 typedef struct Port {
@@ -437,7 +436,8 @@ ValueId build_reshape(Builder *b, ValueId x, Type t);
 ValueId build_transpose(Builder *b, ValueId x, const int64_t *perm);
 /* The least x > 0 of n numbers, elementwise; infinity where none is. */
 ValueId build_least_positive(Builder *b, uint32_t n, const ValueId *xs);
-/* The places starts[i] + k · steps[i] of x, as many as t has; back among those of t, 0 elsewhere. */
+/* The places starts[i] + k · steps[i] of x, as many as t has; back among those of t, 0 elsewhere.
+ */
 ValueId build_slice(Builder *b, ValueId x, Type t, const int64_t *starts, const int64_t *steps);
 ValueId build_pad(Builder *b, ValueId x, Type t, const int64_t *starts, const int64_t *steps);
 /* `size` places of axis `axis` from `start`. */
@@ -468,10 +468,9 @@ ValueId value_origin(const Graph *g, ValueId v, bool moved);
  * *why. */
 uint32_t graph_verify(const Graph *g, Text *why);
 uint32_t graph_verify_diag(const Graph *g, Diag *diag); /* each as an error at its place */
-/* verify_op.c: what column VERIFY says of the node; does a kernel keep the rules of its form
- * (program.h)?  The graph is sound in structure. */
+/* verify_op.c: what column VERIFY says of the node; of a kernel, the rules of its form (program.h).
+ * The graph is sound in structure. */
 bool node_check(const Graph *g, NodeId n, Text *why);
-bool kernel_check(const Graph *g, NodeId kernel, Text *why);
 /* verify_parts.c: what stands around the entries: train, formulas, sources, split, loads. */
 bool parts_check(const Graph *g, Loc *at, Text *why);
 

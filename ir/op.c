@@ -126,15 +126,6 @@ static const struct Conversion *conversion_of(DType d) {
 unsigned dtype_widen(DType d) { return conversion_of(d)->widen; }
 unsigned dtype_narrow(DType d) { return conversion_of(d)->narrow; }
 
-bool op_find(const char *name, size_t n, Op *op) {
-  for (int i = 0; i < OP_COUNT; i++)
-    if (strlen(op_name[i]) == n && !memcmp(op_name[i], name, n)) {
-      *op = (Op)i;
-      return true;
-    }
-  return false;
-}
-
 int op_results(Op op) {
   int n = 0;
   for (const OpArg *a = op_args[op]; a->kind != ARG_END; a++) {

@@ -119,6 +119,8 @@ static bool operands(Parser *p, ValueIds *ops, bool *poisoned) {
 
 /* ---- attributes ----------------------------------------------------------------------------- */
 
+typedef VEC(Attr) Attrs;
+
 static bool ints(Parser *p, Attr *a) {
   VEC(int64_t) all = {0};
   if (!parse_expect(p, '[', "and integers")) return false;
@@ -159,13 +161,13 @@ static bool op_has_attr(Op op, AttrKey key) {
   return attr_is_common(key);
 }
 
-static bool attribute(Parser *p, const Op *op, Attrs *attrs) {
+static bool attribute(Parser *p, Op op, Attrs *attrs) {
   int key = 0;
   parse_skip_space(p);
   const char *at = p->at;
   if (!parse_choice(p, attr_name, AT_COUNT, "attribute", &key)) return false;
-  if (op && !op_has_attr(*op, (AttrKey)key))
-    return parse_fail(p, at, "%s has no attribute `%s`", p->op[*op], attr_name[key]);
+  if (!op_has_attr(op, (AttrKey)key))
+    return parse_fail(p, at, "%s has no attribute `%s`", p->op[op], attr_name[key]);
   for (uint32_t i = 0; i < attrs->len; i++)
     if ((int)attrs->at[i].key == key)
       return parse_fail(p, at, "attribute `%s` is given twice", attr_name[key]);
@@ -175,7 +177,8 @@ static bool attribute(Parser *p, const Op *op, Attrs *attrs) {
   return true;
 }
 
-bool parse_attributes(Parser *p, const Op *op, Attrs *attrs) {
+/* [{key=value, flag}] */
+static bool attributes(Parser *p, Op op, Attrs *attrs) {
   if (!parse_accept(p, '{')) return true;
   do {
     if (!attribute(p, op, attrs)) return false;
@@ -252,8 +255,7 @@ static bool line_types(Parser *p, Line *l) {
 
 static bool line_head(Parser *p, Line *l) {
   return line_results(p, l) && line_op(p, l) && operands(p, &l->ops, &l->poisoned) &&
-         parse_attributes(p, &l->op, &l->attrs) && line_arity(p, l) && line_types(p, l) &&
-         !l->poisoned;
+         attributes(p, l->op, &l->attrs) && line_arity(p, l) && line_types(p, l) && !l->poisoned;
 }
 
 static bool block_args(Parser *p, BlockId block) {

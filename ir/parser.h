@@ -28,8 +28,6 @@ typedef struct Parser {
   const char *op[OP_COUNT]; /* names of operations as they are written */
 } Parser;
 
-typedef VEC(Attr) Attrs;
-
 /* ---- parse_text.c ---- */
 
 Loc parse_loc_at(const Parser *p, const char *at);
@@ -50,10 +48,6 @@ bool parse_number(Parser *p, double *v);
 bool parse_type(Parser *p, Type *t);
 bool parse_choice(Parser *p, const char *const *names, int n, const char *what, int *chosen);
 bool parse_loc(Parser *p, Loc *l); /* [loc("file":line:col)] */
-
-/* ---- parse.c ---- */
-/* [{key=value, flag}]; op: whose attributes, NULL: any */
-bool parse_attributes(Parser *p, const Op *op, Attrs *attrs);
 
 /* ---- parse_parts.c: a part, behind its first word ---- */
 bool parse_header(Parser *p);

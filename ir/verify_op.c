@@ -489,10 +489,6 @@ static bool verify_kernel(const Check *c) {
   return kernel_form(&k) && kernel_borders(&k) && kernel_nodes(&k) && rules[k.form](&k);
 }
 
-bool kernel_check(const Graph *g, NodeId kernel, Text *why) {
-  return verify_kernel(&(Check){g, &g->nodes.at[kernel], why});
-}
-
 /* ---- the column ----------------------------------------------------------------------------- */
 
 static bool (*const verify_rule[OP_COUNT])(const Check *) = {

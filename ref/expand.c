@@ -254,7 +254,9 @@ static ExpandRule *const expand_rule[OP_COUNT] = {
 
 bool expand_is_composite(Op op) { return expand_rule[op] != NULL; }
 
-ValueId expand_node(Builder *b, NodeId id, uint32_t result) {
+/* Appends what a composite node stands for to the builder's block; the value that replaces that one
+ * of its results. */
+static ValueId expand_node(Builder *b, NodeId id, uint32_t result) {
   Node n = b->g->nodes.at[id]; /* a copy: the array moves */
   n.res += result;
   return expand_rule[n.op](b, &n, value_type(b->g, n.res));

@@ -9,10 +9,6 @@
 
 bool expand_is_composite(Op op);
 
-/* Appends what a composite node stands for to the builder's block; the value that replaces that one
- * of its results. */
-ValueId expand_node(Builder *b, NodeId n, uint32_t result);
-
 /* Every composite node of every entry is replaced where it stands and leaves its block.  Gives the
  * map of replaced values (NO_ID: not replaced), one element a value of the expanded graph. */
 const ValueId *expand_graph(Graph *g, Arena *scratch, bool *changed);

@@ -27,7 +27,7 @@ int cli_open_ctx(CliRun *r) {
                                            : CLI_OK;
 }
 
-int cli_open_train(CliRun *r) {
+static int cli_open_train(CliRun *r) {
   const CliArgs *a = r->args;
   CliData data = {.flag = "--data", .files = &a->data, .split = !a->eval_data.len};
   int entry = -1;

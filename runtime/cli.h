@@ -192,11 +192,10 @@ int64_t cli_steps_done(const CliRun *r); /* attempted, skipped ones too */
 int cli_open_ctx(CliRun *r);
 int cli_restore(CliRun *r);    /* the state that the run starts from */
 int cli_set_hypers(CliRun *r); /* --set */
-int cli_open_train(CliRun *r);
-int cli_open_eval(CliRun *r); /* nothing to do without --eval-data or a split */
-int cli_run_eval(CliRun *r);  /* the same; prints and logs the means */
-bool cli_interrupted(void);   /* a blocked signal that ends the run has come */
-int cli_draw(CliRun *r);      /* --plot, from the log so far */
+int cli_open_eval(CliRun *r);  /* nothing to do without --eval-data or a split */
+int cli_run_eval(CliRun *r);   /* the same; prints and logs the means */
+bool cli_interrupted(void);    /* a blocked signal that ends the run has come */
+int cli_draw(CliRun *r);       /* --plot, from the log so far */
 int cli_train(CliRun *r);
 
 #endif

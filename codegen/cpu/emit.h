@@ -67,8 +67,7 @@ void module_attributes(const Module *m, LLVMValueRef fn); /* target, float mode,
 /* An attribute of LLVM's own by its name; at: LLVMAttributeFunctionIndex, or parameter + 1. */
 void module_add_attribute(const Module *m, LLVMValueRef fn, unsigned at, const char *name,
                           uint64_t v);
-/* The runtime's function of this name in calls.def; a call of it. */
-LLVMValueRef module_runtime(Module *m, const char *name);
+/* A call of the runtime's function of this name in calls.def. */
 LLVMValueRef module_call(Module *m, LLVMBuilderRef b, const char *name, unsigned n,
                          LLVMValueRef *args);
 bool module_optimize(Module *m, LLVMTargetMachineRef tm, const char **why);
@@ -222,7 +221,6 @@ void space_place(Kernel *k, int from, int n, LLVMValueRef p, AxisKind kind);
 /* Whether the index along ix lies below limit · (what is folded behind it): an i1 or a vector. */
 Val index_below(Kernel *k, const Ix *ix, LLVMValueRef limit);
 Val index_value(Kernel *k, const Ix *ix); /* as i32 */
-Ix ix_moved(const Ix *ix, int64_t scale, int64_t offset);
 int64_t ix_scale(const Ix *ix);
 LLVMValueRef k_clamp(Kernel *k, LLVMValueRef x, LLVMValueRef low, LLVMValueRef high);
 LLVMValueRef k_real_rows(Kernel *k, Type t); /* rows · m, an i64 of ROOT */
@@ -242,7 +240,6 @@ Val expr_row(Kernel *k, ValueId index, const Index *ix, int64_t n); /* of a tabl
 void expr_given(Kernel *k, ValueId v, const Index *ix, Val val);
 void expr_forget(Kernel *k, int scope); /* what depends on the scope: its indices moved */
 Val expr_program(Kernel *k, ScalarId id, unsigned n, const Val *args);
-Val expr_convert(Kernel *k, Val v, DType from, DType to); /* cast */
 Val expr_wide(Kernel *k, Val v);
 /* Registers of an element to those of its op's program (bf16 and f16 to float), and back. */
 Val expr_to_program(Kernel *k, Val v, DType d);

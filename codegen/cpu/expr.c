@@ -138,7 +138,7 @@ static Val int_to_float(Kernel *k, Val v, DType from) {
 
 static bool supported(DType d) { return d != DT_i64; }
 
-Val expr_convert(Kernel *k, Val v, DType from, DType to) {
+static Val expr_convert(Kernel *k, Val v, DType from, DType to) {
   if (!supported(from) || !supported(to)) refuse(k, supported(from) ? to : from);
   bool float_from = dtype_kind[from] == 'f', float_to = dtype_kind[to] == 'f';
   if (!float_from && !float_to) {

@@ -16,7 +16,7 @@
 
 int64_t ix_scale(const Ix *ix) { return ix->kind == IX_ZERO || !ix->scale ? 1 : ix->scale; }
 
-Ix ix_moved(const Ix *ix, int64_t scale, int64_t offset) {
+static Ix ix_moved(const Ix *ix, int64_t scale, int64_t offset) {
   Ix moved = *ix;
   moved.scale = ix_scale(ix) * scale;
   moved.offset = ix->offset * scale + offset;

@@ -82,7 +82,7 @@ static LLVMTypeRef type_of_letter(const Module *m, char c) {
   return c == V ? m->none : c == I ? m->i32 : c == L ? m->i64 : m->ptr;
 }
 
-LLVMValueRef module_runtime(Module *m, const char *name) {
+static LLVMValueRef module_runtime(Module *m, const char *name) {
   LLVMValueRef known = LLVMGetNamedFunction(m->mod, name);
   if (known) return known;
   const RuntimeCall *c = runtime_calls;
