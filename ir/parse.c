@@ -13,7 +13,6 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { MAX_NESTING = 32 };
 #define POISON (NO_ID - 1)
 
 /* ---- after an error ------------------------------------------------------------------------- */

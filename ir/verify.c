@@ -47,8 +47,6 @@
 
 #include <string.h>
 
-enum { MAX_NESTING = 32 };
-
 /* ---- reports -------------------------------------------------------------------------------- */
 
 static void say(Verifier *v, Loc loc, NodeId n, const char *what) {
