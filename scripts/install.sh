@@ -10,7 +10,7 @@ set -eu
 build="gcc libc6-dev cmake ninja-build llvm-19-dev flex bison zlib1g-dev"
 examples="dataset-fashion-mnist bible-kjv bible-kjv-text"
 fuzz="clang libclang-rt-14-dev"
-test="llvm-19-tools g++ python3 python3-torch python3-numpy clang binutils file"
+test="llvm-19-tools g++ python3 python3-torch python3-numpy python3-venv clang binutils file"
 
 missing=""
 for group in "$@"; do
