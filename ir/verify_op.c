@@ -1,6 +1,6 @@
 /* verify_op.c: what the generic checks of verify.c cannot say about one node: column VERIFY of
- * ops.def, and the rules a kernel keeps by its form (ir/program.h), which codegen relies on and
- * `group` asks about.  The structure is sound: ids, arity and attributes were checked before.
+ * ops.def, and the rules a kernel keeps by its form (ir/program.h), which codegen relies on.  The
+ * structure is sound: ids, arity and attributes were checked before.
  */
 #include "ir/program.h"
 
