@@ -210,17 +210,10 @@ static void write_token(Format *f, uint32_t i) {
 
 void format_source(Strings *strings, Diag *diag, uint32_t source, Text *out) {
   const Source *s = &diag->sources.at[source];
-  size_t mark = s->size >= 3 && !memcmp(s->text, "\xef\xbb\xbf", 3) ? 3 : 0;
-  Parser p = {.arena = out->arena,
-              .strings = strings,
-              .diag = diag,
-              .source = source,
-              .line = 1,
-              .col = 1 + (uint32_t)mark,
-              .at_line_begin = true};
+  Parser p;
   Format f = {.p = &p, .source = s, .out = out};
   Token t = {0};
-  lexer_open(&p, s->text + mark, s->size - mark);
+  parser_open(&p, out->arena, strings, diag, source);
   do {
     t.kind = lexer_next(&t, p.scanner);
     p.at_line_begin = false;

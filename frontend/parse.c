@@ -50,12 +50,9 @@ static bool is_text(Diag *diag, uint32_t source) {
   return true;
 }
 
-Ast *frontend_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source) {
-  if (!is_text(diag, source)) return NULL;
-  uint32_t errors = diag->errors;
+void parser_open(Parser *p, Arena *arena, Strings *strings, Diag *diag, uint32_t source) {
   const Source *s = &diag->sources.at[source];
   size_t mark = s->size >= 3 && !memcmp(s->text, "\xef\xbb\xbf", 3) ? 3 : 0; /* byte order mark */
-  Parser *p = NEW(arena, Parser);
   *p = (Parser){.arena = arena,
                 .strings = strings,
                 .diag = diag,
@@ -64,6 +61,13 @@ Ast *frontend_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source)
                 .col = 1 + (uint32_t)mark,
                 .at_line_begin = true};
   lexer_open(p, s->text + mark, s->size - mark);
+}
+
+Ast *frontend_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source) {
+  if (!is_text(diag, source)) return NULL;
+  uint32_t errors = diag->errors;
+  Parser *p = NEW(arena, Parser);
+  parser_open(p, arena, strings, diag, source);
   int failed = grammar_parse(p);
   lexer_close(p);
   arena_free(&p->scratch);

@@ -66,6 +66,8 @@ typedef struct Parser {
 
 /* ---- lexer.l ---- */
 int lexer_next(Token *t, void *scanner);
+/* parse.c: at the beginning of a source, behind a byte order mark; to be closed by lexer_close. */
+void parser_open(Parser *p, Arena *arena, Strings *strings, Diag *diag, uint32_t source);
 void lexer_open(Parser *p, const char *text, size_t size);
 void lexer_close(Parser *p);
 

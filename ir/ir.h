@@ -301,8 +301,9 @@ NodeId graph_copy_node(Graph *g, NodeId n, BlockId block, ValueId *map);
  * what is made of constants is copied.  True: something changed. */
 bool graph_close_loop(Graph *g, NodeId loop, Arena *scratch); /* one, and those inside */
 bool graph_close_loops(Graph *g, Arena *scratch);
-/* The argument of the loop's block that is its new invariant v. */
-ValueId loop_add_invariant(Graph *g, NodeId loop, ValueId v);
+/* One more operand of a kernel or loop, of the latter an invariant: the argument that v is inside.
+ */
+ValueId region_add_operand(Graph *g, NodeId region, ValueId v);
 
 /* ---- build.c: nodes with inferred types; an error in the operands is an internal error ------- */
 

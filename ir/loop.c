@@ -1,4 +1,4 @@
-/* loop.c: edits of loop nodes that several make.
+/* loop.c: edits of nodes that own a block, loops above all, that several make.
  *
  * Closing: a loop's block is to see its arguments alone (docs/why/loops.md), so what it reads from
  * outside becomes an invariant, one operand each however often it is read; constants and views of
@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-ValueId loop_add_invariant(Graph *g, NodeId loop, ValueId v) {
-  Node *n = &g->nodes.at[loop];
+ValueId region_add_operand(Graph *g, NodeId region, ValueId v) {
+  Node *n = &g->nodes.at[region];
   ValueId *ops = NEW_ARRAY(g->arena, ValueId, n->nops + 1);
   if (n->nops) memcpy(ops, n->ops, n->nops * sizeof *ops);
   ops[n->nops++] = v;
@@ -55,7 +55,7 @@ static ValueId inside(Closing *c, ValueId v) {
   for (uint32_t i = 0; i < c->seen.len; i++)
     if (c->seen.at[i].from == v) return c->seen.at[i].to;
   bool copies = is_made_of_constants(c->g, v);
-  ValueId to = copies ? copy_inside(c, v) : loop_add_invariant(c->g, c->loop, v);
+  ValueId to = copies ? copy_inside(c, v) : region_add_operand(c->g, c->loop, v);
   vec_push(c->scratch, &c->seen, (Replaced){v, to});
   c->changed = true;
   return to;

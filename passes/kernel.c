@@ -43,15 +43,6 @@ void kernel_move_last_first(Graph *g, BlockId block) {
   n->at[0] = last;
 }
 
-ValueId kernel_add_operand(Graph *g, NodeId k, ValueId v) {
-  Node *n = &g->nodes.at[k];
-  ValueId *ops = NEW_ARRAY(g->arena, ValueId, n->nops + 1);
-  if (n->nops) memcpy(ops, n->ops, n->nops * sizeof *ops);
-  ops[n->nops++] = v;
-  n->ops = ops;
-  return graph_add_arg(g, body_of(g, k), value_type(g, v));
-}
-
 /* Results of a node are consecutive values: a kernel with one more is another node in its place. */
 ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
   Node old = g->nodes.at[k];

@@ -194,7 +194,6 @@ bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest, co
 void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse *of_interest,
                          const void *ctx);
 void kernel_move_last_first(Graph *g, BlockId block);
-ValueId kernel_add_operand(Graph *g, NodeId k, ValueId v);     /* the new argument */
 ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside); /* the new result */
 /* Kernels of their own, at the end of `block`: x cast by policy; a copy of x. */
 ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to);

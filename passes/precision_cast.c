@@ -83,7 +83,7 @@ void read_low_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId form
   ValueId a = argument(g, k, arg), b = a;
   Asked ctx = {s, low};
   if (kernel_uses(g, k, a, is_other, &ctx)) {
-    b = kernel_add_operand(g, k, form);
+    b = region_add_operand(g, k, form);
     kernel_replace_uses(g, k, a, b, is_taken, &ctx);
   } else {
     g->nodes.at[k].ops[arg] = form;
@@ -135,7 +135,7 @@ static ValueId form_from_outside(Precision *s, ValueId v, Low low, Loc loc) {
   s->at = inside->outer;
   ValueId form = low_form(s, n->ops[operand], low, loc);
   s->at = inside;
-  return form == NO_ID ? NO_ID : loop_add_invariant(g, loop, form);
+  return form == NO_ID ? NO_ID : region_add_operand(g, loop, form);
 }
 
 ValueId make_low(Precision *s, ValueId v, Low low, Loc loc) {
