@@ -10,8 +10,8 @@
 
 struct Builtin {
   const char *name;
-  uint8_t least, most;       /* positional arguments */
-  const char *named, *later; /* words: optional arguments; those of a later version */
+  uint8_t least, most; /* positional arguments */
+  const char *named;   /* words: optional arguments */
   Val (*call)(Sema *s, const Builtin *b, const Call *c);
   Op op;
   double (*fold)(double); /* of a number */

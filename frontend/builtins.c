@@ -38,9 +38,7 @@ static size_t split_words(Sema *s, const char *words, const char **names) {
 static bool check_named(Sema *s, const Builtin *b, const Call *c, const Arg *a) {
   const char *names[MAX_NAMED];
   size_t n = split_words(s, b->named, names);
-  if (b->later && has_word(b->later, a->name))
-    sema_later(s, a->loc, arena_printf(s->arena, "`%s:` of %s", a->name, b->name));
-  else if (!b->names_own && (!b->named || !has_word(b->named, a->name)))
+  if (!b->names_own && (!b->named || !has_word(b->named, a->name)))
     diag_error(s->diag, a->loc, "%s has no argument `%s`%s", b->name, a->name,
                sema_near(s, a->name, names, n));
   else if (call_named(c, a->name) != a)
@@ -97,14 +95,13 @@ Val builtin_call(Sema *s, const Builtin *b, const Call *c) {
 }
 
 /* Names of the language that a later version gives a meaning. */
-static const char *const later[] = {
-    "avg_pool", "category", "copy", "gradient", "hyper", "upsample",
-};
+static const char *const later[] = {"avg_pool", "copy", "gradient", "upsample"};
 
 /* Names that mean something only where they are asked for by name. */
 static const struct {
   const char *name, *where;
 } elsewhere[] = {
+    {"category", "an element type"},      {"hyper", "a kind of parameter"},
     {"normal", "an initializer"},         {"uniform", "an initializer"},
     {"he_normal", "an initializer"},      {"he_uniform", "an initializer"},
     {"xavier_uniform", "an initializer"}, {"orthogonal", "an initializer"},
@@ -122,7 +119,6 @@ static void bind_builtin(Sema *s, Scope *sc, const Builtin *b) {
   scope_set(s, sc, name_of(s, b->name), (Val){.kind = VAL_BUILTIN, .builtin = b}, (Loc){0});
 }
 
-/* A name of `later` that a table has by now is the table's. */
 void builtins_bind(Sema *s, Scope *sc) {
   for (int i = 0; i < DT_COUNT; i++) {
     Val v = {.kind = VAL_DTYPE, .dtype = (DType)i};
