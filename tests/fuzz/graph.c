@@ -1,4 +1,7 @@
-/* graph.c: what holds of every graph that a reader accepts. */
+/* graph.c: what holds of every graph that a reader accepts, whatever bytes it came from.
+ *
+ * The verifier has nothing to say about it: what a user's text may get wrong is an error of the
+ * reader, at its place.  And it prints as text that parses, and prints the same again. */
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>

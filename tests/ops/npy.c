@@ -1,5 +1,8 @@
-/* npy.c: ten bytes, a Python dictionary as text, the elements.  Only what NumPy itself writes is
- * read. */
+/* npy.c: arrays as files that NumPy reads and writes: a magic of ten bytes, a Python dictionary as
+ * text, the elements.
+ *
+ * Only what NumPy itself writes is read.  It shares nothing with runtime/npy.c on purpose: a
+ * mistake there must not hide in the tests. */
 #include "tests/ops/npy.h"
 
 #include <stdlib.h>

@@ -1,3 +1,8 @@
+/* fake_model.c: linear regression with momentum, written as codegen would have written it, in
+ * plain C.
+ *
+ * The tables are those of runtime/model.h, filled by hand; state and arena are a structure each,
+ * so that offsets are offsetof.  What is special about the model stands in fake_model.h. */
 #include "tests/unit/fake_model.h"
 
 #include <math.h>

@@ -1,4 +1,8 @@
-/* test_data.c: data files of every format, right ones and broken ones; parts, lanes, categories. */
+/* test_data.c: data files of every format, right ones and broken ones; parts, lanes, categories.
+ *
+ * A broken file must be refused with the words that say where it is wrong, and never be read past
+ * its end: sizes in headers that lie, dims whose product overflows, archives that stop in the
+ * middle.  What is right must arrive element for element, whichever format it came in. */
 #include "runtime/data.h"
 
 #include <stdlib.h>

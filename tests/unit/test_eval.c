@@ -1,5 +1,8 @@
 /* test_eval.c: what ops, regions, rows and draws mean; the two modes; Programs on poisoned memory.
- */
+ *
+ * Everything else is compared with the evaluator, so the evaluator is compared with numbers that
+ * are written out here or come from a formula in double precision; what is defined by something
+ * else (a composite op, a kernel, a Program) with that. */
 #include "ir/float_mode.h"
 #include "ref/expand.h"
 #include "tests/unit/eval_fixture.h"

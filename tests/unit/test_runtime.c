@@ -1,5 +1,8 @@
 /* test_runtime.c: tables, team, float mode, contexts, runs, state, shuffle: the runtime in memory.
- */
+ *
+ * It runs on models whose entries are plain C (fake_model.h), so it needs no compiler, and can
+ * bring about what compiled models do only by accident: a step that is not finite, an index out of
+ * range, memory that runs out at the n-th allocation. */
 #include "runtime/rt.h"
 
 #include <math.h>
