@@ -295,8 +295,8 @@ static void put_scale(Printer *p, const Scale *s) {
 }
 
 static bool is_empty(const Train *t) {
-  return !t->precision && !t->residual && !t->scale.kind &&
-         !t->steps && !t->epochs && !t->accumulate && t->clip == 0;
+  return !t->precision && !t->residual && !t->scale.kind && !t->steps && !t->epochs &&
+         !t->accumulate && t->clip == 0;
 }
 
 static void put_train(Printer *p, const Train *t) {

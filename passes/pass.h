@@ -29,7 +29,7 @@ typedef bool PassCheck(void *user, const char *pass, PassKeeps keeps, const Grap
                        const Graph *after);
 
 /* What pass `precision` decided; everything lives in `arena`. */
-typedef struct PrecisionRow { /* of a kernel */
+typedef struct PrecisionRow {    /* of a kernel */
   const char *entry, *path, *op; /* path: of its module, "": it has none */
   Loc loc;
   const char *load, *math, *store; /* "bf16 f32", "-": no float */
@@ -58,13 +58,13 @@ typedef struct PassOptions {
   const char *print_after; /* --print-ir-after=a,b: passes, or NULL */
   const char *print_before;
   bool print_after_all;
-  const char *stop_after; /* --stop-after=P */
-  const char *disable;    /* --disable=a,b */
-  bool time, roundtrip;   /* --time-passes, --roundtrip-each */
-  bool halves;          /* each step also as NAME.grads and NAME.apply (step_halves.c) */
+  const char *stop_after;     /* --stop-after=P */
+  const char *disable;        /* --disable=a,b */
+  bool time, roundtrip;       /* --time-passes, --roundtrip-each */
+  bool halves;                /* each step also as NAME.grads and NAME.apply (step_halves.c) */
   PrecisionReport *precision; /* filled in by that pass; NULL: nobody asks */
-  bool greedy_precision; /* --precision-greedy: the baseline in place of the minimum cut */
-  FILE *out;              /* where dumps and times go; NULL: stderr */
+  bool greedy_precision;      /* --precision-greedy: the baseline in place of the minimum cut */
+  FILE *out;                  /* where dumps and times go; NULL: stderr */
   PassCheck *check;
   void *check_user;
 } PassOptions;

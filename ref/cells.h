@@ -43,7 +43,8 @@ void eval_start(Eval *e, uint32_t entry,
 void eval_node(Eval *e, NodeId n);
 void eval_block(Eval *e, BlockId b);
 int64_t eval_turn_index(const Node *loop, int64_t turn);
-int64_t eval_turn_rows(const Node *loop, int64_t rows, int64_t i); /* the real rows of iteration i */
+/* The real rows of iteration i. */
+int64_t eval_turn_rows(const Node *loop, int64_t rows, int64_t i);
 Tensor *eval_ensure(Eval *e, ValueId v);  /* with memory of its own */
 int64_t eval_real(const Eval *e, Type t); /* how far the tagged axis is real */
 

@@ -116,7 +116,16 @@ typedef struct mp_output_desc {
   const char *where; /* "model.mp:12:8: cross_entropy" for faults, else NULL */
 } mp_output_desc;
 
-typedef enum mp_entry_kind { MP_INIT, MP_STEP, MP_EVAL, MP_INFER, MP_FIT, MP_DERIVE, MP_GRADS, MP_APPLY } mp_entry_kind;
+typedef enum mp_entry_kind {
+  MP_INIT,   /* fresh state from the seed; run by init() */
+  MP_STEP,   /* forward, backward, guard, update, commit */
+  MP_EVAL,   /* losses and metrics of a batch */
+  MP_INFER,  /* a function of the program's infer block */
+  MP_FIT,    /* reserved */
+  MP_DERIVE, /* derived copies, behind whatever wrote a parameter; run by the library itself */
+  MP_GRADS,  /* STEP.grads: forward and backward; results in states of kind MP_SHADOW */
+  MP_APPLY   /* STEP.apply: guard, update, commit from those */
+} mp_entry_kind;
 
 enum { MP_ENTRY_FULL = 1 }; /* flag of an entry: only full batches make sense, tail(drop) */
 

@@ -272,7 +272,8 @@ static void add_output(const Module *m, Faces *f, uint32_t i) {
   ValueId v = f->body->results.at[i];
   mp_output_desc o = {.tensor = tensor_of(p->name, value_type(m->g, v)),
                       .role = output_role[p->role]};
-  if (p->role == RES_fault || p->role == RES_nonfinite || p->role == RES_finite) o.where = where_of(m, p);
+  if (p->role == RES_fault || p->role == RES_nonfinite || p->role == RES_finite)
+    o.where = where_of(m, p);
   vec_push(m->arena, &f->outputs, o);
   vec_push(m->arena, &f->output_at, arena_at(m, v));
 }

@@ -2,10 +2,11 @@
  *
  *   mpcc ../mlp.mp -o mlp.a && mpcc ../mlp.mp -o mlp.h
  *   cc train.c mlp.a -lz -lm -pthread -o train
- *   ./train train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz t10k-images… t10k-labels… [EPOCHS]
+ *   ./train train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz t10k-images… t10k-labels… [N]
  *
- * Shows: binding inputs without a copy, a short last batch, totals over a data set, a learning rate set
- * by the host, the log callback, a caller's own allocator, a checkpoint, cancelling from a signal.
+ * Shows: binding inputs without a copy, a short last batch, totals over a data set, a learning rate
+ * set by the host, the log callback, a caller's own allocator, a checkpoint, cancelling from a
+ * signal.
  */
 #include "mlp.h"
 
@@ -22,7 +23,7 @@ typedef struct Data {
   int64_t rows;
 } Data;
 
-/* ---- the host's side: data, memory, messages -------------------------------------------------- */
+/* ---- the host's side: data, memory, messages ------------------------------------------------- */
 
 /* The elements of an IDX file of bytes, plain or .gz; NULL: it is none.  row: bytes of one row. */
 static unsigned char *read_idx(const char *path, size_t row, int64_t *rows) {
@@ -91,7 +92,7 @@ static void on_interrupt(int number) {
   cancel_api->cancel(to_cancel); /* the one call that may come from anywhere */
 }
 
-/* ---- training ---------------------------------------------------------------------------------- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 static int train_epoch(const mp_api *api, mp_ctx *ctx, const Data *d) {
   mp_result r;
@@ -137,7 +138,8 @@ static int train(const mp_api *api, mp_ctx *ctx, const Data *data, const Data *t
   int status = api->init(ctx, 1);
   if (!status) status = api->hyper(ctx, "steps", (double)steps); /* what the schedule spans */
   for (int i = 0; i < epochs && !status; i++) {
-    if (i == epochs - 1 && epochs > 1) status = api->hyper(ctx, "lr", 1e-4); /* by hand at the end */
+    if (i == epochs - 1 && epochs > 1)
+      status = api->hyper(ctx, "lr", 1e-4); /* by hand at the end */
     if (!status) status = train_epoch(api, ctx, data);
     if (!status) status = evaluate(api, ctx, test);
   }

@@ -3,8 +3,8 @@
  *
  *     optool FILE MCPU...
  *
- * FILE is IR text behind `graph "t"`.  It goes through all passes, each checked by evaluation, and is
- * compiled for each MCPU: -O0 for the first, -O3 for the others.  Every entry runs on random
+ * FILE is IR text behind `graph "t"`.  It goes through all passes, each checked by evaluation, and
+ * is compiled for each MCPU: -O0 for the first, -O3 for the others.  Every entry runs on random
  * operands and on special values among them, on 1, 2 and 3 threads, with all, half of and one real
  * row, and must give the evaluator's bits.
  */
