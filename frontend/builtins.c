@@ -50,8 +50,10 @@ static bool check_named(Sema *s, const Builtin *b, const Call *c, const Arg *a) 
 static bool check_args(Sema *s, const Builtin *b, const Call *c) {
   uint32_t n = call_positional(c);
   if (n < b->least || n > b->most) {
-    diag_error(s->diag, c->whole, "%s takes %u argument%s, not %u", b->name, (unsigned)b->most,
-               b->most == 1 ? "" : "s", (unsigned)n);
+    Text takes = {.arena = s->arena};
+    if (b->least < b->most) text_printf(&takes, "%u to ", (unsigned)b->least);
+    text_printf(&takes, "%u argument%s", (unsigned)b->most, b->most == 1 ? "" : "s");
+    diag_error(s->diag, c->whole, "%s takes %s, not %u", b->name, takes.at, (unsigned)n);
     return false;
   }
   if (c->dims && !b->takes_dims) {

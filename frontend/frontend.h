@@ -16,8 +16,7 @@ Ast *frontend_parse(Arena *arena, Strings *strings, Diag *diag, uint32_t source)
 /* ---- ast.c: as an indented s-expression, an item or statement a line (--emit=ast) ---------- */
 void ast_print(Text *out, const Ast *ast);
 
-/* ---- format.c: a source that frontend_parse takes in the standard layout; only blanks move ----
- */
+/* ---- format.c: a source that frontend_parse takes in the standard layout; only blanks move */
 void format_source(Strings *strings, Diag *diag, uint32_t source, Text *out);
 
 /* ---- sema.c: the graph of a file: entries init, train_step and eval; NULL after an error ----- */
