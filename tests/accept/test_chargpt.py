@@ -82,12 +82,16 @@ def check_precisions(folder, text):
         print(f"{precision:4s} {steps} steps, seeds {seeds}: "
               + " ".join(f"{x:.4f}" for x in found[precision]), flush=True)
     f32 = found["f32"]
+    # One seed, 20 steps: bf16 within verification's 1e-2 of a training curve.  f16 is behind, as
+    # a dynamic scale skips its first steps until S fits: the loss falls from log 256 to 4.32 in these 20
+    # steps, 0.06 each, so 5 % of it is three and a half steps.
+    short = {"bf16": 0.01, "f16": 0.05}
     for precision in "bf16", "f16":
         gap = abs(np.mean(found[precision]) - np.mean(f32))
         if LONG:
             assert gap <= max(f32) - min(f32), (precision, gap, f32)
-        else:  # one seed, 20 steps of falling: bf16 rounds at 2^-9, its effect on the loss stays small
-            assert gap <= 0.05 * np.mean(f32), (precision, gap, f32)
+        else:
+            assert gap <= short[precision] * np.mean(f32), (precision, gap, f32)
 
 
 def main():
