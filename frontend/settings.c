@@ -139,14 +139,16 @@ static void set_fp8(Sema *s, Loc loc, const Ast *call) {
   const Ast *args = call->kind == AST_CALL ? call->kid[CALL_ARGS] : NULL;
   const Ast *arg = args && args->len == 1 ? args->kid[0] : NULL;
   const char *recipe = arg && arg->kind == AST_NAME ? arg->name : "";
+  Fp8Recipe known = fp8_recipe(arena_printf(s->arena, "fp8_%s", recipe));
   for (size_t i = 0; i < sizeof later / sizeof *later; i++)
     if (!strcmp(recipe, later[i])) {
       sema_later(s, loc, arena_printf(s->arena, "`precision fp8(%s)`", recipe));
       return;
     }
-  if (call->kind == AST_CALL && strcmp(recipe, "current"))
-    diag_error(s->diag, loc, "`fp8` takes the recipe of its scales: fp8(current)");
-  else s->g->train.precision = "fp8_current";
+  if (call->kind != AST_CALL) known = 0;
+  if (known == FP8_RECIPES)
+    diag_error(s->diag, loc, "`fp8` takes the recipe of its scales: %s", fp8_recipe_written[0]);
+  else s->g->train.precision = fp8_recipe_name[known];
 }
 
 void setting_precision(Sema *s, Scope *sc, const Ast *a) {

@@ -211,9 +211,18 @@ typedef struct ScaleField {       /* in the order they are printed; power: of tw
 enum { SCALE_FIELDS = 7 };
 extern const ScaleField scale_field[SCALE_FIELDS];
 
+/* How the scales of fp8 operands are found. */
+typedef enum Fp8Recipe {
+#define RECIPE(name, written, meaning) RECIPE_##name,
+#include "ir/fp8.def"
+  FP8_RECIPES
+} Fp8Recipe;
+extern const char *const fp8_recipe_name[FP8_RECIPES], *const fp8_recipe_written[FP8_RECIPES];
+Fp8Recipe fp8_recipe(const char *precision); /* FP8_RECIPES: it is none; NULL is none */
+
 /* What the train block says beyond the computation. */
 typedef struct Train {
-  const char *precision; /* "f32", "bf16" */
+  const char *precision; /* "f32", "bf16", "fp8_current" */
   const char *residual;  /* storage type of the residual stream, NULL: as precision says */
   Scale scale;
   int64_t steps, epochs; /* 0: not given */

@@ -75,6 +75,21 @@ const char *const read_kind_name[READ_KINDS] = {"rows", "windows", "lanes"};
 const char *const split_kind_name[SPLIT_KINDS] = {"none", "last", "random"};
 const char *const scale_kind_name[SCALE_KINDS] = {"none", "static", "dynamic"};
 
+const char *const fp8_recipe_name[FP8_RECIPES] = {
+#define RECIPE(name, written, meaning) #name,
+#include "ir/fp8.def"
+};
+const char *const fp8_recipe_written[FP8_RECIPES] = {
+#define RECIPE(name, written, meaning) written,
+#include "ir/fp8.def"
+};
+
+Fp8Recipe fp8_recipe(const char *precision) {
+  Fp8Recipe r = 0;
+  while (r < FP8_RECIPES && !(precision && !strcmp(precision, fp8_recipe_name[r]))) r++;
+  return r;
+}
+
 const Scale scale_default = {.kind = SCALE_dynamic,
                              .init = 32768,
                              .growth = 2,

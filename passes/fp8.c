@@ -8,26 +8,17 @@
  * input) or the input (gradient of the weight, which stays f32); where layers of both kinds read
  * it, it stays wide. What the forward pass computes becomes e4m3, a cotangent e5m2.
  *
- * fp8(current): a tensor's scale comes from its own amax, FMAX / amax, at most FLT_MAX; 1 where all
- * is 0.  An infinite or NaN element makes the whole product NaN (scale 0 or NaN, its inverse inf or
- * NaN), so saturation hides nothing from the guard.  A value that several products read is
- * quantized once.
+ * How the scales are found is the recipe: each has a row in ir/fp8.def and a file of its own,
+ * fp8_NAME.c, with the function that makes a chosen product.
  */
-#include "passes/pass.h"
+#include "passes/fp8.h"
 
-#include <float.h>
 #include <string.h>
 
-typedef struct Fp8 {
-  Graph *g;
-  Arena *arena;
-  BlockId block;
-  bool *forward;        /* by value: a loss, metric or answer depends on it */
-  bool *behind, *ahead; /* by value: behind a layer; before one */
-  bool *narrow, *wide;  /* by value: operand of a layer of the one kind, of the other */
-  ValueId *quantized;   /* by value: y of its quantize, or NO_ID */
-  VEC(Replaced) done;
-} Fp8;
+static Fp8Product *const product[FP8_RECIPES] = {
+#define RECIPE(name, written, meaning) product_##name,
+#include "ir/fp8.def"
+};
 
 static const Node *node_at(const Fp8 *s, uint32_t i) {
   return &s->g->nodes.at[s->g->blocks.at[s->block].nodes.at[i]];
@@ -116,41 +107,18 @@ static bool takes_fp8(const Fp8 *s, const Entry *e, const Node *n) {
 
 /* ---- scaled products ------------------------------------------------------------------------- */
 
-/* As quantize's own amax, so that they are computed once. */
-static ValueId largest(Builder *b, ValueId x) {
-  ValueId a = build1(b, OP_abs, build_cast(b, x, DT_f32));
-  if (value_type(b->g, a).rank > 1) a = build_reduce_last(b, OP_reduce_max, a);
-  return build_reduce_all(b, OP_reduce_max, a);
-}
+DType fp8_type(const Fp8 *s, ValueId x) { return s->forward[x] ? DT_f8e4m3fn : DT_f8e5m2; }
 
-static ValueId own_scale(Builder *b, ValueId x, DType to) {
-  ValueId amax = largest(b, x);
-  ValueId most = build_constant(b, type_scalar(DT_f32), to == DT_f8e5m2 ? 57344 : 448);
-  ValueId scale = build2(b, OP_div, most, amax);
-  scale = build2(b, OP_min, scale, build_like(b, scale, FLT_MAX));
-  ValueId zero = build2(b, OP_eq, amax, build_like(b, amax, 0));
-  return build_select(b, zero, build_like(b, scale, 1), scale);
-}
-
-static ValueId quantize(Fp8 *s, Builder *b, ValueId x) {
-  DType to = s->forward[x] ? DT_f8e4m3fn : DT_f8e5m2;
-  if (s->quantized[x] != NO_ID) return s->quantized[x];
-  ValueId ops[] = {x, own_scale(b, x, to)};
+ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale) {
   Type from = value_type(b->g, x), t[4];
-  t[0] = type_with(from, to);
+  t[0] = type_with(from, fp8_type(s, x));
   t[0].unit = 0;
   t[1] = t[2] = type_scalar(DT_f32);
   t[1].unit = t[2].unit = from.unit;
   t[3] = type_scalar(DT_i1);
-  NodeId q = graph_add_node(b->g, b->block, OP_quantize, b->loc, 2, ops, 4, t, 0, NULL);
+  NodeId q = graph_add_node(b->g, b->block, OP_quantize, b->loc, 2, (ValueId[]){x, scale}, 4, t, 0,
+                            NULL);
   return s->quantized[x] = b->g->nodes.at[q].res;
-}
-
-static ValueId scaled_product(Fp8 *s, const Node *n) {
-  Builder b = {.g = s->g, .block = s->block};
-  builder_follow(&b, n);
-  ValueId x = quantize(s, &b, n->ops[0]), y = quantize(s, &b, n->ops[1]);
-  return build(&b, OP_matmul_scaled, 4, (ValueId[]){x, y, x + 1, y + 1}, n->nattrs, n->attrs);
 }
 
 static void rewrite(Fp8 *s, const Entry *e) {
@@ -160,14 +128,19 @@ static void rewrite(Fp8 *s, const Entry *e) {
   s->g->blocks.at[s->block].nodes = (NodeIds){0};
   for (uint32_t i = 0; i < old.len; i++) {
     Node n = s->g->nodes.at[old.at[i]]; /* a copy: the array moves */
-    if (chosen[i]) vec_push(s->arena, &s->done, (Replaced){n.res, scaled_product(s, &n)});
-    else vec_push(s->g->arena, &s->g->blocks.at[s->block].nodes, old.at[i]);
+    if (!chosen[i]) {
+      vec_push(s->g->arena, &s->g->blocks.at[s->block].nodes, old.at[i]);
+      continue;
+    }
+    Builder b = {.g = s->g, .block = s->block};
+    builder_follow(&b, &n);
+    vec_push(s->arena, &s->done, (Replaced){n.res, product[s->recipe](s, &b, &n)});
   }
 }
 
-static bool scale_entry(Graph *g, Arena *arena, const Entry *e) {
+static bool scale_entry(Graph *g, Arena *arena, Fp8Recipe recipe, const Entry *e) {
   uint32_t values = g->values.len;
-  Fp8 s = {.g = g, .arena = arena, .block = e->body};
+  Fp8 s = {.g = g, .arena = arena, .recipe = recipe, .block = e->body};
   s.forward = NEW_ARRAY(arena, bool, values);
   s.behind = NEW_ARRAY(arena, bool, values);
   s.ahead = NEW_ARRAY(arena, bool, values);
@@ -185,7 +158,8 @@ static bool scale_entry(Graph *g, Arena *arena, const Entry *e) {
 
 bool pass_fp8(Graph *g, PassCtx *c) {
   bool changed = false;
-  if (!g->train.precision || strncmp(g->train.precision, "fp8", 3)) return false;
+  Fp8Recipe recipe = fp8_recipe(g->train.precision);
+  if (recipe == FP8_RECIPES) return false;
   if (g->train.accumulate > 1) {
     diag_error(c->diag, g->train.precision_loc, "fp8 together with `accumulate`: not supported");
     return false;
@@ -194,7 +168,7 @@ bool pass_fp8(Graph *g, PassCtx *c) {
     Entry e = g->entries.at[i];
     bool computes = e.kind == ENTRY_step || e.kind == ENTRY_grads || e.kind == ENTRY_eval ||
                     e.kind == ENTRY_infer;
-    if (computes) changed |= scale_entry(g, c->arena, &e);
+    if (computes) changed |= scale_entry(g, c->arena, recipe, &e);
   }
   return changed;
 }

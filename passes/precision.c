@@ -67,7 +67,7 @@ const Node *made_by(const Graph *g, ValueId v) {
 /* ---- what nodes want ------------------------------------------------------------------------- */
 
 static DType type_of_word(const char *word) {
-  if (!strncmp(word, "fp8", 3)) return DT_bf16; /* what pass `fp8` left */
+  if (fp8_recipe(word) != FP8_RECIPES) return DT_bf16; /* what pass `fp8` left */
   for (int low = 0; low < LOWS; low++)
     if (!strcmp(word, dtype_name[low_type[low]])) return low_type[low];
   return DT_f32;

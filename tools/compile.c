@@ -176,9 +176,11 @@ static int emit_program(Session *s, const Program *p, const CpuTarget *cpu) {
 static int choose_precision(Session *s, Graph *g, const Target *target) {
   const char *word = s->o.precision ? s->o.precision : g->train.precision;
   if (word && !strcmp(word, "auto")) word = target->auto_precision;
-  if (word && !strcmp(word, "fp8")) word = "fp8_current";
+  if (word && !strcmp(word, "fp8")) word = fp8_recipe_name[0];
+  for (int i = 0; word && i < FP8_RECIPES; i++)
+    if (!strcmp(word, fp8_recipe_written[i])) word = fp8_recipe_name[i];
   if (word && strcmp(word, "f32") && strcmp(word, "bf16") && strcmp(word, "f16") &&
-      strcmp(word, "fp8_current"))
+      fp8_recipe(word) == FP8_RECIPES)
     return fail("--precision wants f32, bf16, f16, fp8 or auto, not", word);
   g->train.precision = word ? word : "f32";
   if (!strcmp(g->train.precision, "f16") && !g->train.scale.kind) g->train.scale = scale_default;
