@@ -91,6 +91,8 @@ typedef struct EmbeddedFile {
 typedef struct Loc {
   uint32_t source; /* index given by diag_source */
   uint32_t line, col;
+  bool backward;      /* of what the gradient of what stands there computes */
+  const char *module; /* path of the instance whose function it is, interned: "net.0"; or NULL */
 } Loc;
 
 typedef struct Source {

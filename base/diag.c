@@ -112,7 +112,8 @@ static void say(Diag *d, Loc loc, Severity severity, const char *message) {
 
 /* What was said of a place is not said again: a module is looked at anew for each instance. */
 static bool said_before(Diag *d, Loc loc, const char *message) {
-  uint64_t hash = hash_bytes(&loc, sizeof loc, hash_bytes(message, strlen(message), 0));
+  const uint32_t place[] = {loc.source, loc.line, loc.col};
+  uint64_t hash = hash_bytes(place, sizeof place, hash_bytes(message, strlen(message), 0));
   for (uint32_t i = 0; loc.line && i < d->said.len; i++)
     if (d->said.at[i] == hash) return true;
   if (d->said.len < MOST_REMEMBERED) vec_push(d->arena, &d->said, hash);

@@ -227,6 +227,8 @@ static Val call_fn(Sema *s, Fn *fn, const Call *c, const Instance *self) {
   const char *total = s->total; /* inside, a reduction is not the total's */
   s->total = NULL;
   Inside before = region_enter(s, region ? region : &(Region){0});
+  const char *module = scope_module(fn->scope);
+  if (module) s->b.module = module;
   Site outer = site_enter(s);
   Val v =
       body->kind == AST_CODE ? eval_code(s, sc, body, &returned) : eval_expr(s, sc, body, false);

@@ -27,6 +27,7 @@ static bool may_hold(Val v) {
 static void name_instance(Sema *s, Instance *inst, const char *path) {
   if (inst->path) return;
   inst->path = path;
+  if (*path) inst->scope->module = path;
   keep_instance(s, inst);
   for (uint32_t i = 0; i < inst->scope->names.len; i++) {
     const Binding *b = &inst->scope->names.at[i];

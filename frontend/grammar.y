@@ -37,7 +37,7 @@ static Ast *type_leaf(Parser *p, Loc loc, const char *keyword);
 %define lr.default-reduction consistent
 %locations
 %param {Parser *p}
-%initial-action { @$ = (Loc){p->source, 1, 1}; }
+%initial-action { @$ = (Loc){.source = p->source, .line = 1, .col = 1}; }
 %expect 0
 
 %token END 0 "the end of the file"

@@ -43,7 +43,7 @@ ValueId build_orthonormal_rows(Sema *s, ValueId x) {
   const Attr attrs[] = {attr_int(AT_trip, t.dim[0]), attr_int(AT_carries, 1),
                         attr_int(AT_slices, 1)};
   ValueId ops[] = {build_like(&outer, x, 0), x};
-  NodeId loop = graph_add_node(g, s->b.block, OP_loop, s->b.loc, 2, ops, 1, &t, 3, attrs);
+  NodeId loop = graph_add_node(g, s->b.block, OP_loop, builder_loc(&s->b), 2, ops, 1, &t, 3, attrs);
   g->nodes.at[loop].nblocks = 1;
   g->nodes.at[loop].blocks = arena_copy(g->arena, &inner.block, sizeof inner.block);
   g->blocks.at[inner.block].owner = loop;

@@ -32,7 +32,7 @@ static size_t utf8_length(const unsigned char *s, size_t n) {
 
 static bool is_text(Diag *diag, uint32_t source) {
   const Source *s = &diag->sources.at[source];
-  Loc loc = {source, 1, 1};
+  Loc loc = {.source = source, .line = 1, .col = 1};
   if (s->size > MAX_SOURCE) {
     diag_error(diag, loc, "this file is too large: at most %d bytes", MAX_SOURCE);
     return false;

@@ -67,7 +67,7 @@ bool region_head(Sema *s, Scope *sc, const Ast *head, Region *r) {
 }
 
 Inside region_enter(Sema *s, const Region *r) {
-  Inside before = {s->b.prec, s->b.recompute, s->training, s->fitting};
+  Inside before = {s->b.prec, s->b.module, s->b.recompute, s->training, s->fitting};
   if (r->precision) s->b.prec = r->precision;
   if (r->recompute) s->b.recompute = true;
   if (r->eval) s->training = s->fitting = false;
@@ -76,6 +76,7 @@ Inside region_enter(Sema *s, const Region *r) {
 
 void region_leave(Sema *s, Inside before) {
   s->b.prec = before.precision;
+  s->b.module = before.module;
   s->b.recompute = before.recompute;
   s->training = before.training;
   s->fitting = before.fitting;
@@ -110,5 +111,11 @@ Val eval_modified(Sema *s, Scope *sc, const Ast *value, const Ast *mods, bool de
 const Region *scope_region(const Scope *sc) {
   for (; sc; sc = sc->parent)
     if (sc->region) return sc->region;
+  return NULL;
+}
+
+const char *scope_module(const Scope *sc) {
+  for (; sc; sc = sc->parent)
+    if (sc->module) return sc->module;
   return NULL;
 }

@@ -238,7 +238,7 @@ bool tensor_align(Sema *s, uint32_t n, ValueId *v, Loc loc, const char *what);
 
 /* ---- region.c ---- */
 typedef struct Inside { /* what held before */
-  const char *precision;
+  const char *precision, *module;
   bool recompute, training, fitting;
 } Inside;
 
@@ -248,6 +248,7 @@ void region_leave(Sema *s, Inside before);
 /* An expression with the modifiers behind it (NULL: none). */
 Val eval_modified(Sema *s, Scope *sc, const Ast *value, const Ast *mods, bool declaring);
 const Region *scope_region(const Scope *sc); /* the one its functions run in, or NULL */
+const char *scope_module(const Scope *sc);   /* path of the instance they belong to, or NULL */
 
 /* ---- shape.c ---- */
 typedef enum Match { MATCHES, DIFFERS, REPORTED } Match;

@@ -114,6 +114,7 @@ struct Scope {
   uint32_t *slot; /* hash table of 1 + index, once there are many names */
   uint32_t slots;
   const Region *region; /* of an instance's members: its functions run in it */
+  const char *module;   /* of the same: its path, once it has one */
   const Type *rest;     /* of a call: the run of leading axes that `...` stands for, once known */
 };
 

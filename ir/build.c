@@ -14,9 +14,15 @@ void builder_follow(Builder *b, const Node *n) {
   b->recompute = node_bool(n, AT_recompute);
 }
 
+Loc builder_loc(const Builder *b) {
+  Loc loc = b->loc;
+  if (!loc.module) loc.module = b->module;
+  return loc;
+}
+
 ValueId build_typed(Builder *b, Op op, Type t, uint32_t nops, const ValueId *ops, uint32_t nattrs,
                     const Attr *attrs) {
-  NodeId n = graph_add_node(b->g, b->block, op, b->loc, nops, ops, 1, &t, nattrs, attrs);
+  NodeId n = graph_add_node(b->g, b->block, op, builder_loc(b), nops, ops, 1, &t, nattrs, attrs);
   if (b->prec) node_set_attr(b->g, n, attr_text(AT_prec, b->prec));
   if (b->recompute) node_set_attr(b->g, n, attr_bool(AT_recompute, true));
   return b->g->nodes.at[n].res;

@@ -320,12 +320,14 @@ typedef struct Builder {
   Graph *g;
   BlockId block;
   Loc loc;          /* of what is built */
+  const char *module; /* in which, where loc does not say; NULL: in none */
   const char *prec; /* attributes of what is built; NULL: none */
   bool recompute;
 } Builder;
 
 /* What is built from now on stands for n: its place, its common attributes. */
 void builder_follow(Builder *b, const Node *n);
+Loc builder_loc(const Builder *b); /* of what is built, with its module */
 
 ValueId build(Builder *b, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
               const Attr *attrs);

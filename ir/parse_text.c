@@ -23,7 +23,8 @@ Loc parse_loc_at(const Parser *p, const char *at) {
     if (s->line_start[middle] <= offset) low = middle;
     else high = middle;
   }
-  return (Loc){p->source, low + 1, offset - s->line_start[low] + 1};
+  return (Loc){
+      .source = p->source, .line = low + 1, .col = offset - s->line_start[low] + 1};
 }
 
 bool parse_fail(Parser *p, const char *where, const char *fmt, ...) {
@@ -222,6 +223,9 @@ bool parse_loc(Parser *p, Loc *l) {
   else read.source = source_named(p, file);
   if (!parse_expect(p, ':', "and a line") || !loc_part(p, &read.line, "a line")) return false;
   if (!parse_expect(p, ':', "and a column") || !loc_part(p, &read.col, "a column")) return false;
+  parse_skip_space(p);
+  if (*p->at == '"' && !parse_string(p, &read.module, "a module")) return false;
+  read.backward = parse_accept_word(p, "backward");
   *l = read;
   return parse_expect(p, ')', "behind the place");
 }

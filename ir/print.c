@@ -143,7 +143,9 @@ static void put_loc(Printer *p, Loc loc) {
   }
   if (d && loc.source < d->sources.len) text_quoted(p->out, d->sources.at[loc.source].name);
   else text_printf(p->out, "%u", (unsigned)loc.source);
-  text_printf(p->out, ":%u:%u)", (unsigned)loc.line, (unsigned)loc.col);
+  text_printf(p->out, ":%u:%u", (unsigned)loc.line, (unsigned)loc.col);
+  if (loc.module) put(p, " "), text_quoted(p->out, loc.module);
+  put(p, loc.backward ? " backward)" : ")");
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */

@@ -116,10 +116,17 @@ static uint32_t seed_losses(Grad *r, uint32_t entry) {
   return losses;
 }
 
+/* What was built from node `from` of the block on is part of a gradient. */
+static void mark_backward(Graph *g, BlockId block, uint32_t from) {
+  const NodeIds *nodes = &g->blocks.at[block].nodes;
+  for (uint32_t i = from; i < nodes->len; i++) g->nodes.at[nodes->at[i]].loc.backward = true;
+}
+
 static void visit(Grad *r, NodeId id) {
   Graph *g = r->b.g;
   const Node *n = &g->nodes.at[id];
   bool asked = false;
+  uint32_t before = g->blocks.at[r->b.block].nodes.len;
   for (uint32_t i = 0; i < n->nres; i++) asked = asked || r->cot[n->res + i] != NO_ID;
   if (!asked) return;
   r->node = id;
@@ -127,6 +134,7 @@ static void visit(Grad *r, NodeId id) {
   builder_follow(&r->b, n);
   r->b.recompute = false;
   vjp_rule[n->op](r);
+  mark_backward(g, r->b.block, before);
 }
 
 /* Where the float path that starts at v ends: the first node, in program order, that takes a
