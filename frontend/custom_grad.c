@@ -114,22 +114,23 @@ static bool not_linear(Rule *r, Loc loc) {
 /* The types of the rule's nodes get the exponent of S that dy's 1 gives them. */
 static bool follow_scale(Rule *r, ValueId dy, NodeId from) {
   Graph *g = r->s->g;
-  g->values.at[dy].type.unit = 1;
+  g->values.at[dy].type.unit = UNIT_S;
   for (NodeId i = from; i < g->nodes.len; i++) {
     const Node *n = &g->nodes.at[i];
     if (n->block != r->s->b.block || n->res == dy) continue;
-    int unit = value_type(g, n->res).unit;
+    Unit unit = value_type(g, n->res).unit;
     Text why = {.arena = r->s->arena};
-    if (!unit_infer(g, n->op, n->nops, n->ops, &unit, &why) || unit < 0 || unit > 1)
+    if (!unit_infer(g, n->op, n->nops, n->ops, &unit, &why) ||
+        (unit && unit != UNIT_S))
       return not_linear(r, n->loc);
-    for (uint32_t k = 0; k < n->nres; k++) g->values.at[n->res + k].type.unit = (int8_t)unit;
+    for (uint32_t k = 0; k < n->nres; k++) g->values.at[n->res + k].type.unit = unit;
   }
   return true;
 }
 
 static bool carries_scale(Rule *r, const ValueId *g) {
   for (uint32_t i = 0; i < r->n; i++)
-    if (value_type(r->s->g, g[i]).unit != 1 && !unit_is_any(r->s->g, g[i]))
+    if (value_type(r->s->g, g[i]).unit != UNIT_S && !unit_is_any(r->s->g, g[i]))
       return not_linear(r, r->loc);
   return true;
 }

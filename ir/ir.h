@@ -370,9 +370,8 @@ bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint3
 bool shape_is_given(Op op);
 /* Operand 0 or 1 of a matmul as the product reads it: [lead…, m, k], [lead…, k, n]. */
 Type matmul_operand(const Graph *g, const Node *n, uint32_t i);
-/* Exponent of S of a result from those of the operands; comes in as stated (a constant keeps it).
- */
-bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, int *unit, Text *why);
+/* Unit of a result from those of the operands; comes in as stated (a constant keeps it). */
+bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, Unit *unit, Text *why);
 bool unit_is_any(const Graph *g,
                  ValueId v); /* a literal zero (constant or its broadcast) has every unit */
 /* The value v's elements come from: through reshapes and the borders of kernels; with `moved`,

@@ -25,13 +25,16 @@ typedef enum DType {
       DT_COUNT
 } DType;
 
-enum { MAX_RANK = 8 };
+enum { MAX_RANK = 8, MAX_SCALERS = 8 };
+
+typedef uint32_t Unit; /* unit_map.c: the loss scales in a value; 0: none */
+enum { UNIT_S = 0x0101 }; /* the scale of scaler 0, once */
 
 typedef struct Type {
   uint8_t dtype; /* DType */
   uint8_t rank;
   int8_t rows; /* the axis whose leading part is real rows, -1: none.  dim[rows] = m · batch */
-  int8_t unit; /* exponent of the loss scale S that the values carry */
+  Unit unit;   /* which loss scales, to which power, the values are multiplied by */
   int64_t dim[MAX_RANK];
 } Type;
 
@@ -51,6 +54,15 @@ bool type_bytes(Type t, uint64_t *bytes);    /* false: does not fit in 2^46 byte
 void type_print(Text *t, Type type);         /* f32[rows 64,784]*S */
 bool type_parse(const char **s, Type *type); /* the inverse; *s moves behind it */
 bool dtype_parse(const char *name, size_t n, DType *d);
+
+/* ---- unit_map.c ------------------------------------------------------------------------------ */
+
+Unit unit_of_scales(unsigned set, int power); /* the least scale of the set, to that power */
+unsigned unit_scales(Unit u);                 /* the set, where the power is 1 and alone; else 0 */
+bool unit_times(Unit a, Unit b, int power, Unit *product); /* a · b^power; false: out of range */
+bool unit_root(Unit u, Unit *root);                        /* false: an odd power */
+void unit_print(Text *out, Unit u);                        /* *S*min(S,S1)^-1 */
+bool unit_parse(const char **s, Unit *u); /* the inverse; *s moves behind it */
 
 /* ---- op.c: the readers of ops.def and attrs.def that everybody needs ------------------------- */
 

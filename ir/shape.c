@@ -334,8 +334,6 @@ bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint3
   Shape s = {g, op, nops, ops, nattrs, attrs, types, why};
   if (!op_arity_ok(op, nops)) return refuse(&s, "wrong number of operands");
   if (!shape_rule[op](&s)) return false;
-  int unit = 0;
-  if (!unit_infer(g, op, nops, ops, &unit, why)) return false;
-  types->unit = (int8_t)unit;
-  return true;
+  types->unit = 0;
+  return unit_infer(g, op, nops, ops, &types->unit, why);
 }

@@ -89,8 +89,7 @@ void type_print(Text *out, Type t) {
   for (int i = 0; i < t.rank; i++)
     text_printf(out, "%s%s%lld", i ? "," : "", i == t.rows ? "rows " : "", (long long)t.dim[i]);
   text_add(out, "]");
-  if (t.unit == 1) text_add(out, "*S");
-  else if (t.unit) text_printf(out, "*S^%d", t.unit);
+  unit_print(out, t.unit);
 }
 
 bool dtype_parse(const char *name, size_t n, DType *d) {
@@ -139,13 +138,7 @@ bool type_parse(const char **s, Type *type) {
     if (*p == ',' && p[1] == ']') return false;
   }
   p++;
-  if (p[0] == '*' && p[1] == 'S') {
-    int64_t unit = 1;
-    p += 2;
-    if (*p == '^' && (p++, !parse_int(&p, &unit))) return false;
-    if (unit < -100 || unit > 100) return false;
-    t.unit = (int8_t)unit;
-  }
+  if (!unit_parse(&p, &t.unit)) return false;
   *s = p;
   *type = t;
   return true;

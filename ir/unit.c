@@ -1,14 +1,15 @@
-/* unit.c: how the loss scale S goes through an op (column UNIT of ops.def; docs/precision.md).
+/* unit.c: how the loss scales go through an op (column UNIT of ops.def; docs/precision.md).
  *
- * A type carries the exponent e of S that its values are multiplied by.  The backward pass is
- * linear in the seed, so every cotangent has exponent 1 until it is unscaled, and a scaled gradient
- * that strays into an optimizer, a clip or a metric is a type error instead of a wrong number.
+ * A type carries the powers of loss scales that its values are multiplied by (unit_map.c).  The
+ * backward pass is linear in the seed, so every cotangent has exponent 1 until it is unscaled, and
+ * a scaled gradient that strays into an optimizer, a clip or a metric is a type error instead of a
+ * wrong number.  Below, an exponent is one of each scale.
  *
  *   any       as stated: only who makes a constant knows what it stands for
  *   none      operands without scale, result without scale (exp, log, softmax, …)
  *   same      operands of one exponent, which is the result's: what is linear (add, sum,
  *             transpose) or holds for S > 0 (abs, max, relu)
- *   product   exponents add            quotient  they subtract           root  it halves
+ *   product   exponents add            quotient  they subtract    square_root  it halves
  *   compare   operands of one exponent, result without scale             drop  result without scale
  *   select    as `same` over x and y   matmul    product, the accumulator has it too
  *   matmul_scaled  that of the scales: what they belong to carries none
@@ -21,14 +22,12 @@
  */
 #include "ir/ir.h"
 
-enum { MAX_UNIT = 100 }; /* as type_parse reads it */
-
 typedef struct Units {
   const Graph *g;
   Op op;
   uint32_t nops;
   const ValueId *ops;
-  int *unit;
+  Unit *unit;
   Text *why;
 } Units;
 
@@ -59,7 +58,7 @@ bool unit_is_any(const Graph *g, ValueId v) {
   return n && n->op == OP_constant && node_float(n, AT_value, 1) == 0;
 }
 
-static int unit_of(const Units *u, uint32_t i) { return value_type(u->g, u->ops[i]).unit; }
+static Unit unit_of(const Units *u, uint32_t i) { return value_type(u->g, u->ops[i]).unit; }
 
 static bool refuse(const Units *u, const char *what) {
   text_printf(u->why, "%s: %s", op_name[u->op], what);
@@ -100,19 +99,17 @@ static bool unit_none(const Units *u) {
 
 static bool unit_same(const Units *u) { return agree(u, 0); }
 
-static bool unit_product(const Units *u) {
-  *u->unit = unit_of(u, 0) + unit_of(u, 1);
-  return true;
+/* Of operand i by operand k to `power`. */
+static bool times(const Units *u, uint32_t i, uint32_t k, int power) {
+  return unit_times(unit_of(u, i), unit_of(u, k), power, u->unit) ||
+         refuse(u, "power of the loss scale out of range");
 }
 
-static bool unit_quotient(const Units *u) {
-  *u->unit = unit_of(u, 0) - unit_of(u, 1);
-  return true;
-}
+static bool unit_product(const Units *u) { return times(u, 0, 1, 1); }
+static bool unit_quotient(const Units *u) { return times(u, 0, 1, -1); }
 
-static bool unit_root(const Units *u) {
-  *u->unit = unit_of(u, 0) / 2;
-  return unit_of(u, 0) % 2 == 0 || refuse(u, "root of an odd power of the loss scale");
+static bool unit_square_root(const Units *u) {
+  return unit_root(unit_of(u, 0), u->unit) || refuse(u, "root of an odd power of the loss scale");
 }
 
 static bool unit_drop(const Units *u) {
@@ -128,7 +125,7 @@ static bool unit_select(const Units *u) {
 }
 
 static bool unit_matmul(const Units *u) {
-  unit_product(u);
+  if (!unit_product(u)) return false;
   if (u->nops < 3 || unit_of(u, 2) == *u->unit || unit_is_any(u->g, u->ops[2])) return true;
   return refuse(u, "accumulator of another loss scale than the product");
 }
@@ -136,8 +133,7 @@ static bool unit_matmul(const Units *u) {
 static bool unit_matmul_scaled(const Units *u) {
   if (unit_of(u, 0) || unit_of(u, 1))
     return refuse(u, "quantized operands must not carry the loss scale, their scales do");
-  *u->unit = unit_of(u, 2) + unit_of(u, 3);
-  return true;
+  return times(u, 2, 3, 1);
 }
 
 static bool unit_first(const Units *u) {
@@ -157,7 +153,7 @@ static bool unit_seed(const Units *u) {
 static bool unit_custom_grad(const Units *u) {
   *u->unit = unit_of(u, 0);
   for (uint32_t i = u->nops / 2 + 1; i < u->nops; i++)
-    if (unit_of(u, i) != 1 && !unit_is_any(u->g, u->ops[i]))
+    if (unit_of(u, i) != UNIT_S && !unit_is_any(u->g, u->ops[i]))
       return refuse(u, "a gradient must be linear in dy, so carry the loss scale once");
   return true;
 }
@@ -178,9 +174,7 @@ static bool (*const unit_rule[OP_COUNT])(const Units *) = {
 };
 
 /* *unit comes in as stated: rules `any` and `region` leave it so. */
-bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, int *unit, Text *why) {
+bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, Unit *unit, Text *why) {
   Units u = {g, op, nops, ops, unit, why};
-  if (!unit_rule[op](&u)) return false;
-  return (*unit >= -MAX_UNIT && *unit <= MAX_UNIT) ||
-         refuse(&u, "power of the loss scale out of range");
+  return unit_rule[op](&u);
 }

@@ -240,14 +240,14 @@ static bool check_inferred(Verifier *v, NodeId id) {
   Text why = {.arena = &v->scratch};
   if (op_flags[n->op] & F_REGION) return true;
   Type stated = value_type(g, n->res), inferred = stated;
-  int unit = stated.unit;
+  Unit unit = stated.unit;
   bool given = shape_is_given(n->op);
   if (given ? !unit_infer(g, n->op, n->nops, n->ops, &unit, &why)
             : !shape_infer(g, n->op, n->nops, n->ops, n->nattrs, n->attrs, &inferred, &why))
     return node_report(v, id, "%s", why.at);
-  if (given) inferred.unit = (int8_t)unit;
+  if (given) inferred.unit = unit;
   if (type_equal(stated, inferred)) return true;
-  int8_t own = inferred.unit;
+  Unit own = inferred.unit;
   inferred.unit = stated.unit;
   if (type_equal(stated, inferred) && unit_is_any(g, n->res)) return true;
   inferred.unit = own;

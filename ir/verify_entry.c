@@ -20,7 +20,7 @@ static const State *find_state(const Graph *g, const char *path) {
 /* The one state that carries what it is the measure of. */
 static bool is_loss_scale(const State *s) {
   Type t = type_scalar(DT_f32);
-  t.unit = 1;
+  t.unit = UNIT_S;
   return s->kind == STATE_counter && !strcmp(s->path, "scale") && type_equal(s->type, t);
 }
 

@@ -157,7 +157,7 @@ static bool verify_loss_seed(const Check *c) {
 }
 
 static bool verify_cotangent(const Check *c) {
-  return (kind(out(c)) == 'f' && out(c).unit == 1) || refuse(c, "must be floats that carry S once");
+  return (kind(out(c)) == 'f' && out(c).unit == UNIT_S) || refuse(c, "must be floats that carry S once");
 }
 
 static bool verify_custom_grad(const Check *c) {
@@ -175,6 +175,11 @@ static bool is_fp8(Type t) { return t.dtype == DT_f8e4m3fn || t.dtype == DT_f8e5
 
 static bool is_scalar(Type t, DType d) { return t.dtype == d && t.rank == 0; }
 
+static Unit inverse(Unit u) {
+  unit_times(0, u, -1, &u);
+  return u;
+}
+
 /* y is x in fp8, and carries no loss scale. */
 static bool quantizes(const Check *c) {
   Type x = in(c, 0), scale = in(c, 1), y = out(c);
@@ -183,17 +188,17 @@ static bool quantizes(const Check *c) {
   if (!is_scalar(scale, DT_f32)) return refuse(c, "the scale must be f32[]");
   if (!is_fp8(y)) return refuse(c, "gives f8e4m3fn or f8e5m2");
   if (!type_same_dims(x, y) || x.rows != y.rows) return refuse(c, "must keep dims and rows");
-  return (y.unit == 0 && x.unit + scale.unit == 0) ||
+  return (y.unit == 0 && scale.unit == inverse(x.unit)) ||
          refuse(c, "the scale must take the loss scale out of the operand");
 }
 
 static bool verify_saturate(const Check *c) { return quantizes(c); }
 
 static bool verify_quantize(const Check *c) {
-  Type x = in(c, 0), scale = in(c, 1), t[4];
+  Type x = in(c, 0), t[4];
   if (!quantizes(c)) return false;
   for (uint32_t i = 0; i < 4; i++) t[i] = value_type(c->g, c->n->res + i);
-  if (!is_scalar(t[1], DT_f32) || t[1].unit != -scale.unit)
+  if (!is_scalar(t[1], DT_f32) || t[1].unit != x.unit)
     return refuse(c, "scale_inv must be f32[] of the operand's loss scale");
   if (!is_scalar(t[2], DT_f32) || t[2].unit != x.unit)
     return refuse(c, "amax must be f32[] of the operand's loss scale");

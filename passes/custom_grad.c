@@ -21,13 +21,13 @@ static bool depends(const Node *n, const ValueId *map) {
 }
 
 /* Degree one in S becomes the exponent that arrived. */
-static void copy_scaled(Grad *r, NodeId id, ValueId *map, int unit) {
+static void copy_scaled(Grad *r, NodeId id, ValueId *map, Unit unit) {
   Graph *g = r->b.g;
   NodeId to = graph_copy_node(g, id, r->b.block, map);
   const Node *copy = &g->nodes.at[to];
   for (uint32_t i = 0; i < copy->nres; i++) {
     Type *t = &g->values.at[copy->res + i].type;
-    t->unit = (int8_t)(t->unit * unit);
+    if (t->unit) t->unit = unit;
   }
 }
 
@@ -37,7 +37,7 @@ static ValueId *copy_rule(Grad *r, const Node *n) {
   ValueId dy = n->ops[1], *map = NEW_ARRAY(r->c->arena, ValueId, g->values.len);
   for (uint32_t i = 0; i < g->values.len; i++) map[i] = NO_ID;
   map[dy] = build_cast(&r->b, r->dy, (DType)value_type(g, dy).dtype);
-  int unit = value_type(g, r->dy).unit;
+  Unit unit = value_type(g, r->dy).unit;
   uint32_t last = find_back(body, r->node, body->nodes.len);
   uint32_t first = find_back(body, g->values.at[dy].node, last);
   for (uint32_t i = first + 1; i < last; i++) {

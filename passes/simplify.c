@@ -89,7 +89,7 @@ static ValueId div_power(Simplify *s, const Node *n) {
   if (type_of(s, n->res).dtype != DT_f32 || fabs(frexp(c, &e)) != 0.5 || e < -120 || e > 120)
     return NO_ID;
   Type inverse = type_of(s, n->ops[1]);
-  inverse.unit = (int8_t)-inverse.unit;
+  if (!unit_times(0, inverse.unit, -1, &inverse.unit)) return NO_ID;
   return build2(&s->b, OP_mul, n->ops[0], build_constant(&s->b, inverse, 1 / c));
 }
 

@@ -18,7 +18,7 @@
 
 static Type scale_type(void) {
   Type t = type_scalar(DT_f32);
-  t.unit = 1;
+  t.unit = UNIT_S;
   return t;
 }
 
@@ -91,7 +91,7 @@ void scaler_show(Step *s) {
   ValueId scale = scaler_scale(&s->b, s->entry);
   if (scale == NO_ID) return;
   Type per_scale = scale_type();
-  per_scale.unit = -1;
+  per_scale.unit = unit_of_scales(1, -1);
   ValueId one = build_constant(&s->b, per_scale, 1);
   step_result(s, RES_gauge, "scale", build2(&s->b, OP_mul, scale, one));
 }
