@@ -98,7 +98,8 @@ def main():
     images, labels = images_like(np.random.default_rng(1), 64 * BATCHES)
     images, labels = images.reshape(BATCHES, 64, 28, 28), labels.reshape(BATCHES, 64)
     with tempfile.TemporaryDirectory() as name:
-        default = compile_to(Path(name) / "mlp_default.so", MLP, "--precision=f32")
+        default = compile_to(Path(name) / "mlp_default.so", MLP, "--precision=f32",
+                             "--multiversion=x86-64-v3,v4,v4+avx512bf16")
         native = compile_to(Path(name) / "mlp_native.so", MLP, "--precision=f32", "-mcpu=native")
         bf16 = compile_to(Path(name) / "mlp_bf16.so", MLP, "--precision=bf16", "-mcpu=native")
         who = {"PyTorch " + torch.__version__: torch_step(images, labels)}

@@ -16,6 +16,7 @@ target_include_directories(llvm_c SYSTEM INTERFACE ${LLVM_INCLUDE_DIRS})
 if(TARGET LLVM)
   target_link_libraries(llvm_c INTERFACE LLVM) # the shared library
 else()
-  llvm_map_components_to_libnames(llvm_libs core passes native analysis target)
+  llvm_map_components_to_libnames(llvm_libs core passes native analysis target
+                                  AllTargetsCodeGens AllTargetsDescs AllTargetsInfos)
   target_link_libraries(llvm_c INTERFACE ${llvm_libs})
 endif()

@@ -32,6 +32,8 @@ static const Flag flags[] = {
     {"--epochs", "N", FLAG_COUNT, AT(epochs), CLI_TRAIN, "or in passes over the data"},
     {"--seed", "N", FLAG_COUNT, AT(seed), CLI_TRAIN, "of parameters, order and draws (default 0)"},
     {"--threads", "N", FLAG_COUNT, AT(threads), CLI_ALL, "default: all cores"},
+    {"--cpu", "LEVEL", FLAG_TEXT, AT(cpu), CLI_ALL | CLI_SELFTEST,
+     "of the code in here (see info), instead of the best for this CPU; the bits are the same"},
     {"--set", "NAME=VALUE", FLAG_PAIR, AT(set), CLI_TRAIN, "a hyperparameter, instead of its own"},
     {"--save", "DIR", FLAG_TEXT, AT(save), CLI_TRAIN, "save here at the end and on Ctrl-C"},
     {"--every", "N", FLAG_COUNT, AT(every), CLI_TRAIN, "and every N steps"},

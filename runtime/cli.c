@@ -22,7 +22,8 @@ int cli_open_ctx(CliRun *r) {
   mp_options o = {.struct_size = sizeof o,
                   .threads = r->args->threads > 1024 ? -1 : (int)r->args->threads,
                   .log = print_note,
-                  .user = (void *)r->args};
+                  .user = (void *)r->args,
+                  .cpu = r->args->cpu};
   return r->api->create(&o, &r->ctx, &err) ? cli_error(r->args, CLI_FAILED, "%s", err.text)
                                            : CLI_OK;
 }

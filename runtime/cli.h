@@ -41,7 +41,7 @@ typedef struct CliArgs {
   int64_t steps, epochs, every, eval_every, print_every; /* 0: not given */
   int64_t keep, threads, seed;                           /* seed -1: not given */
   int64_t tokens, draw;                                  /* of infer */
-  const char *save, *resume, *load, *only, *log, *plot, *tensorboard;
+  const char *save, *resume, *load, *only, *log, *plot, *tensorboard, *cpu;
   const char *entry; /* of infer; of info the checkpoint */
   int quiet, resume_exact, help;
 } CliArgs;

@@ -63,7 +63,7 @@ static void mark_missing(mp_ctx *ctx) {
 
 static bool alloc_all(mp_ctx *ctx, int threads) {
   const mp_desc *d = ctx->model->desc;
-  uint64_t stride = ctx->model->scratch_bytes;
+  uint64_t stride = ctx->level->scratch_bytes;
   stride = (stride + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
   ctx->scratch_stride = stride;
   ctx->state = mp_alloc(&ctx->memory, d->state_bytes + SLACK);
@@ -95,7 +95,7 @@ static int check_model(const mp_model *m, mp_error *err) {
   if (d->abi != MP_ABI || d->size != sizeof(mp_desc))
     return mp_fail(err, MP_E_ARG, "the model's tables have ABI %u, this runtime has %u", d->abi,
                    MP_ABI);
-  return mp_cpu_check(m, err);
+  return MP_OK;
 }
 
 int mp_create(const mp_model *model, const mp_options *options, mp_ctx **out, mp_error *err) {
@@ -105,12 +105,15 @@ int mp_create(const mp_model *model, const mp_options *options, mp_ctx **out, mp
   if (!read_options(&o, options))
     return mp_fail(err, MP_E_ARG,
                    "create: bad options: struct_size unset, or threads not in 0 … %d", MAX_THREADS);
+  const mp_level *level = NULL;
   int status = check_model(model, err);
+  if (!status) status = mp_choose_level(model, o.cpu, &level, err);
   if (status) return status;
   mp_memory memory = mp_memory_of(&o);
   mp_ctx *ctx = mp_alloc(&memory, sizeof *ctx);
   if (!ctx) return mp_fail(err, MP_E_MEMORY, "no memory for a context");
   ctx->model = model;
+  ctx->level = level;
   ctx->memory = memory;
   ctx->memory.user = o.user;
   ctx->log = o.log;

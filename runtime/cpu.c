@@ -157,15 +157,24 @@ static bool has_feature(const char *name, uint64_t saved) {
   return false;
 }
 
-int mp_cpu_check(const mp_model *m, mp_error *err) {
+const char *mp_cpu_lacks(const char *const *wanted) {
   uint64_t saved = saved_states();
-  for (const char *const *f = m->cpu_features; f && *f; f++)
-    if (!has_feature(*f, saved))
-      return mp_fail(err, MP_E_CPU,
-                     "%s was compiled for %s, and this CPU (or its operating system) lacks %s; "
-                     "compile the model again with %s",
-                     m->desc->name, m->cpu, *f, m->cpu_flag);
-  return MP_OK;
+  for (const char *const *f = wanted; f && *f; f++)
+    if (!has_feature(*f, saved)) return *f;
+  return NULL;
+}
+
+bool mp_cpu_dot_pays(void) {
+  uint32_t a, name[3];
+  return __get_cpuid(0, &a, &name[0], &name[2], &name[1]) && !memcmp(name, "AuthenticAMD", 12);
+}
+
+__attribute__((target("avx512f"))) void mp_cpu_dot(const uint32_t *x, const uint32_t *y,
+                                                   const float *acc, float *out) {
+  __m512 sum = _mm512_loadu_ps(acc);
+  __m512i a = _mm512_loadu_si512(x), b = _mm512_loadu_si512(y);
+  __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  _mm512_storeu_ps(out, sum);
 }
 
 #elif defined(__aarch64__)
@@ -181,19 +190,24 @@ uint64_t mp_float_enter(void) {
 
 void mp_float_leave(uint64_t old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
 
-int mp_cpu_check(const mp_model *m, mp_error *err) {
-  (void)m, (void)err; /* armv8-a code runs on every one of these */
-  return MP_OK;
-}
-
 #else
 
 void mp_cpu_relax(void) {}
 uint64_t mp_float_enter(void) { return 0; }
 void mp_float_leave(uint64_t old) { (void)old; }
-int mp_cpu_check(const mp_model *m, mp_error *err) {
-  (void)m, (void)err;
-  return MP_OK;
+
+#endif
+
+#if !defined(__x86_64__)
+
+const char *mp_cpu_lacks(const char *const *wanted) {
+  (void)wanted; /* the one level that there is runs on every one of these */
+  return NULL;
+}
+
+bool mp_cpu_dot_pays(void) { return false; }
+void mp_cpu_dot(const uint32_t *x, const uint32_t *y, const float *acc, float *out) {
+  (void)x, (void)y, (void)acc, (void)out;
 }
 
 #endif

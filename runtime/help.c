@@ -141,11 +141,14 @@ static void print_states(const mp_desc *d) {
 
 void cli_print_info(const mp_model *m) {
   const mp_desc *d = m->desc;
-  printf("%s\n  source     %s (%s)\n  compiler   %s\n  target     %s, %s\n  precision  %s\n",
-         d->name, d->source, d->source_hash, d->compiler, d->target, m->cpu, d->precision);
+  const mp_level *level = NULL;
+  mp_choose_level(m, NULL, &level, NULL);
+  printf("%s\n  source     %s (%s)\n  compiler   %s\n  target     %s%s%s\n  precision  %s\n",
+         d->name, d->source, d->source_hash, d->compiler, d->target, level ? "; here " : "",
+         level ? level->cpu : "", d->precision);
   printf("  memory     %llu bytes of state, %llu of arena, %llu a thread\n",
          (unsigned long long)d->state_bytes, (unsigned long long)d->arena_bytes,
-         (unsigned long long)m->scratch_bytes);
+         (unsigned long long)(level ? level : m->levels)->scratch_bytes);
   printf("\nentries\n");
   print_entries(d, true);
   print_data(d);

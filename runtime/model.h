@@ -29,7 +29,6 @@ typedef void mp_entry_fn(const mp_frame *frame, int32_t tid, int32_t threads);
 
 /* Where in the arena or state an entry's arguments and results live. */
 typedef struct mp_entry_code {
-  mp_entry_fn *run;
   const uint64_t *input_at;  /* arena offset of each input, batch rows long */
   const uint64_t *hyper_at;  /* arena offset of the f32 of each hyper; UINT64_MAX: unused */
   const uint64_t *output_at; /* arena offset of each output */
@@ -37,15 +36,22 @@ typedef struct mp_entry_code {
   uint64_t draw_at;          /* arena offset of the i32 that counts draws; UINT64_MAX: unused */
 } mp_entry_code;
 
+/* The same Program compiled for one instruction-set level: other code, the same memory and bits. */
+typedef struct mp_level {
+  const char *cpu;                 /* "x86-64-v3", "native:…" */
+  const char *const *cpu_features; /* LLVM names without '+', then NULL; all must be present */
+  mp_entry_fn *const *run;         /* one for each of desc->entries */
+  uint64_t scratch_bytes;          /* a thread */
+} mp_level;
+
 typedef struct mp_model {
   const mp_desc *desc;
   const mp_api *api; /* constant: the API rows of calls.def; `create` is the model's own thunk */
   const mp_entry_code *code; /* one for each of desc->entries */
   const uint64_t *state_at;  /* state offset of each of desc->states */
-  uint64_t scratch_bytes;    /* a thread */
-  const char *cpu;           /* level the code was compiled for: "x86-64-v3", "native:…" */
-  const char *cpu_flag;      /* the flag that would build for a lower one, for the error message */
-  const char *const *cpu_features; /* LLVM names without '+', then NULL; all must be present */
+  const mp_level *levels;    /* the lowest first; a context takes the last that its CPU has */
+  uint64_t n_levels;
+  const char *cpu_flag; /* the flag that would build for a lower one, for the error message */
 } mp_model;
 
 /* The one exported symbol of a model calls this with its table: model->api, or NULL if too new. */

@@ -175,7 +175,9 @@ typedef struct mp_load_desc {
 
 typedef struct mp_desc {
   uint32_t abi, size;
-  const char *name, *source, *source_hash, *compiler, *target, *precision;
+  const char *name, *source, *source_hash, *compiler;
+  const char *target; /* the instruction-set levels in here: "x86-64-v3,x86-64-v4" */
+  const char *precision;
   uint32_t n_entries, n_states, n_hypers;
   const mp_entry_desc *entries;
   const mp_state_desc *states;
@@ -203,6 +205,7 @@ typedef struct mp_options {
   void *(*alloc)(void *user, size_t bytes, size_t align); /* NULL: malloc */
   void (*free)(void *user, void *p);
   void *user;
+  const char *cpu; /* whose code of those in desc->target; NULL: the best that this CPU can run */
 } mp_options;
 
 enum { MP_RUN_NEW_TOTAL = 1 }; /* this run begins a new total of the entry's metrics */

@@ -77,7 +77,13 @@ void mp_free(const mp_memory *m, void *p);
 
 /* ---- cpu.c: all that depends on the machine ------------------------------------------------ */
 
-int mp_cpu_check(const mp_model *m, mp_error *err);
+const char *mp_cpu_lacks(const char *const *features); /* the first it lacks; NULL: none */
+bool mp_cpu_dot_pays(void);                            /* vdpbf16ps beats two fmas here */
+/* out = acc, then the product of the upper halves added, then that of the lower ones: as the
+ * processor's instruction does it. */
+enum { MP_DOT_LANES = 16 };
+typedef void mp_dot_fn(const uint32_t *x, const uint32_t *y, const float *acc, float *out);
+mp_dot_fn mp_cpu_dot;
 int mp_cpu_count(void); /* cores this process may use */
 void mp_cpu_relax(void);
 uint64_t mp_float_enter(void); /* round to nearest, subnormals are zero; returns the old mode */
@@ -92,6 +98,12 @@ void mp_team_run(mp_team *t, mp_job_fn *job,
                  void *user); /* every thread runs it; returns after all */
 int mp_team_size(const mp_team *t);
 void mp_team_free(const mp_memory *m, mp_team *t);
+
+/* ---- level.c ------------------------------------------------------------------------------- */
+
+/* The best of the model's levels for this CPU, or the one that is called `cpu`. */
+int mp_choose_level(const mp_model *m, const char *cpu, const mp_level **out, mp_error *err);
+bool mp_dot_agrees(mp_dot_fn *dot); /* with the chain of strict numerics, on witnesses */
 
 /* ---- context.c ----------------------------------------------------------------------------- */
 
@@ -116,6 +128,7 @@ typedef struct mp_entry_memory { /* of one entry in one context */
 
 struct mp_ctx {
   const mp_model *model;
+  const mp_level *level; /* whose code runs */
   mp_memory memory;
   void (*log)(void *user, const char *line);
   mp_team *team;

@@ -54,7 +54,7 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows) {
   const mp_entry_code *code = &ctx->model->code[entry];
   place_hypers(ctx, code);
   place_seed(ctx, code);
-  Call call = {code->run,
+  Call call = {ctx->level->run[entry],
                {.state = ctx->state,
                 .arena = ctx->arena,
                 .scratch = ctx->scratch,

@@ -60,7 +60,7 @@ static int failed(const Test *t, mp_ctx *ctx) {
 /* Parameters that are to be loaded get numbers too. */
 static int start(const Test *t, int threads, mp_ctx **out) {
   const CliRun *r = t->run;
-  mp_options o = {.struct_size = sizeof o, .threads = threads};
+  mp_options o = {.struct_size = sizeof o, .threads = threads, .cpu = r->args->cpu};
   mp_error err;
   if (r->api->create(&o, out, &err)) return cli_error(r->args, CLI_FAILED, "%s", err.text);
   if (r->api->init(*out, SEED)) return failed(t, *out);

@@ -260,6 +260,21 @@ static int choose_report(const Options *o) {
   return fail("--explain-precision is text or json, not", word);
 }
 
+/* --target, and either -mcpu, which is one level, or --multiversion. */
+static int choose_target(Session *s, const CpuTarget **cpu) {
+  const Options *o = &s->o;
+  const char *triple = o->target && strcmp(o->target, "cpu") ? o->target : NULL, *why = NULL;
+  if (triple && !strcmp(triple, "cuda"))
+    return fail("--target=cuda: mpcc has no code generator for CUDA yet; cpu or a triple", NULL);
+  if (o->mcpu && o->multiversion)
+    return fail("-mcpu= is one level, --multiversion= several: give one of the two", NULL);
+  if (o->mcpu && strchr(o->mcpu, ','))
+    return fail("-mcpu= is one level; several: --multiversion", o->mcpu);
+  *cpu = cpu_target(s->arena, triple, o->mcpu ? o->mcpu : o->multiversion, &why);
+  const char *flag = o->mcpu ? "-mcpu" : o->multiversion ? "--multiversion" : "--target";
+  return *cpu ? 0 : fail(flag, why);
+}
+
 static const char *depfile_path(const Session *s) {
   if (s->o.depfile_path) return s->o.depfile_path;
   const char *dot = strrchr(s->path, '.'), *slash = strrchr(s->path, '/');
@@ -274,8 +289,9 @@ static int session(Session *s) {
   if (!bad) bad = choose_output(s);
   if (!bad) bad = choose_report(&s->o);
   if (bad) return bad;
-  const CpuTarget *cpu = cpu_target(s->arena, s->o.mcpu, &why);
-  if (!cpu) return fail(why, NULL);
+  const CpuTarget *cpu = NULL;
+  bad = choose_target(s, &cpu);
+  if (bad) return bad;
   s->text = read_file(s->arena, s->o.input, &s->size, &why);
   if (!s->text) {
     fprintf(stderr, "mpcc: cannot read %s: %s\n", s->o.input, why);

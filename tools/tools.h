@@ -12,7 +12,7 @@
 /* ---- options.c ------------------------------------------------------------------------------- */
 
 typedef struct Options {
-  const char *input, *output, *emit, *mcpu, *name, *train, *precision, *passes;
+  const char *input, *output, *emit, *target, *multiversion, *mcpu, *name, *train, *precision, *passes;
   const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker;
   const char *diagnostics_format, *diagnostics_color;
   int opt, error_limit;

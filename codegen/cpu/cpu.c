@@ -3,6 +3,9 @@
  * Most of the time goes into LLVM, kernel by kernel, so several parts are made by as many threads,
  * each with an LLVM context, a module and an arena of its own.  All parts look at all kernels in
  * the same order and so agree on who emits which; part 0 has the entries and tables.
+ *
+ * A level repeats only kernels that it makes better (kernel.c), and one that makes none better
+ * (avx512bf16 where nothing multiplies bf16) is left out.
  */
 #include "codegen/cpu/emit.h"
 
@@ -29,10 +32,33 @@ static void emit_kernels(Module *m) {
   m->scratch_bytes = (m->scratch_bytes + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
 }
 
-static void emit_entries(Module *m) {
+/* What runs once is the lowest level's in all. */
+static LevelCode emit_entries(Module *m, const LevelCode *lowest) {
   LLVMValueRef *entries = NEW_ARRAY(m->arena, LLVMValueRef, m->g->entries.len);
-  for (uint32_t i = 0; i < m->g->entries.len; i++) entries[i] = entry_function(m, i);
-  tables_emit(m, entries);
+  for (uint32_t i = 0; i < m->g->entries.len; i++) {
+    bool once = lowest && !entry_batch(&m->g->entries.at[i]);
+    entries[i] = once ? lowest->entries[i] : entry_function(m, i);
+  }
+  LevelCode code = {m->level, entries, m->slot_bytes};
+  if (lowest && lowest->scratch_bytes > code.scratch_bytes)
+    code.scratch_bytes = lowest->scratch_bytes;
+  return code;
+}
+
+static void emit_levels(Module *m) {
+  LevelCode code[CPU_MOST_LEVELS];
+  unsigned n = 0;
+  for (unsigned i = 0; i < m->target->n; i++) {
+    uint32_t before = m->kernels.len;
+    m->level = &m->target->level[i];
+    m->scratch_bytes = m->slot_bytes = 0;
+    emit_kernels(m);
+    if (m->part || (i && m->kernels.len == before)) continue;
+    code[n] = emit_entries(m, n ? code : NULL);
+    n++;
+  }
+  m->level = m->target->level; /* what runs before the CPU is known: the lowest's */
+  if (m->part == 0) tables_emit(m, code, n);
 }
 
 static void compile_part(Part *part) {
@@ -44,8 +70,7 @@ static void compile_part(Part *part) {
   m.keys.arena = m.arena;
   m.scalars = scalars_parse(m.arena);
   module_init(&m, tm);
-  emit_kernels(&m);
-  if (m.part == 0) emit_entries(&m);
+  emit_levels(&m);
   part->ok = module_optimize(&m, tm, &part->why) && module_write(&m, tm, &part->code, &part->why);
   LLVMDisposeModule(m.mod);
   LLVMContextDispose(m.ctx);
@@ -76,7 +101,7 @@ bool cpu_compile(const Program *p, const CpuTarget *t, const CpuOptions *o, Aren
   bool ok = true;
   if (o->parts < 1 || o->output != CPU_OBJECT) used.parts = 1;
   if (o->parts > CPU_MOST_PARTS) used.parts = CPU_MOST_PARTS;
-  target_init(o->opt);
+  target_init(t, o->opt);
   for (unsigned i = 0; i < used.parts; i++) part[i] = (Part){p, t, &used, i, {0}, {0}, NULL, false};
   run_all(part, used.parts);
   for (unsigned i = 0; i < used.parts; i++) {

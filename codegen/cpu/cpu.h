@@ -10,17 +10,18 @@
 #include "ir/program.h"
 #include "ir/target.h"
 
-/* What -mcpu says: an instruction-set level, whose features the code may use and a context checks
- * for, and the processor it is scheduled for. */
+/* A machine and the instruction-set levels that code is made for: a context runs the best one that
+ * its CPU has.  All levels share the Program, so memory and bits are the same. */
 typedef struct CpuTarget CpuTarget;
 
-/* name: a level ("x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "generic"), an LLVM processor
- * name (the best level that serves it, tuned for it), "native", or NULL, the default level of this
- * architecture.  NULL if LLVM or we do not know it: *why says so. */
-const CpuTarget *cpu_target(Arena *arena, const char *name, const char **why);
-const Target *cpu_target_info(const CpuTarget *t); /* for the passes */
+enum { CPU_MOST_PARTS = 16, CPU_MOST_LEVELS = 8 };
 
-enum { CPU_MOST_PARTS = 16 };
+/* triple: of the machine, NULL: this one.  names: levels ("x86-64-v3", "v4+avx512bf16"), LLVM
+ * processor names (the best level that serves one, tuned for it) or "native", ascending, commas
+ * between; NULL: all levels of the architecture.  NULL if it is not known: *why says so. */
+const CpuTarget *cpu_target(Arena *arena, const char *triple, const char *names, const char **why);
+const Target *cpu_target_info(const CpuTarget *t);       /* for the passes */
+const char *cpu_target_foreign(const CpuTarget *t); /* the triple, NULL: it is this machine's */
 
 typedef enum CpuOutput { CPU_OBJECT, CPU_ASM, CPU_LL } CpuOutput;
 

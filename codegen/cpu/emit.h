@@ -20,16 +20,25 @@
 #include <llvm-c/Core.h>
 #include <llvm-c/TargetMachine.h>
 
+/* Whose instructions code uses, and the processor it is scheduled for. */
+typedef struct CpuLevel {
+  const char *name; /* "x86-64-v3", "native:x86-64-v3" */
+  VecInfo vec;
+  const char *llvm, *tune;     /* LLVM processor names */
+  const char *more;            /* features beyond llvm's, as LLVM writes them; NULL: none */
+  const char *const *features; /* NULL at the end: what a context checks */
+} CpuLevel;
+
 struct CpuTarget {
   Target base;
-  VecInfo vec;
-  const char *level, *tune;    /* LLVM processor names */
-  const char *more;            /* features beyond the level, as LLVM writes them; NULL: none */
-  const char *lower;           /* the flag that builds for an older one */
-  const char *const *features; /* of the level, NULL at the end: what a context checks */
+  const char *triple, *arch;
+  bool foreign; /* not the machine that mpcc runs on */
+  CpuLevel level[CPU_MOST_LEVELS];
+  unsigned n;
 };
 
-void target_init(int opt); /* of LLVM, before threads */
+void target_init(const CpuTarget *t, int opt); /* of LLVM, before threads */
+const char *target_lower(const CpuTarget *t);  /* the next below the lowest; NULL: none */
 LLVMTargetMachineRef target_machine(const CpuTarget *t, int opt, const char **why);
 
 /* ---- the module ------------------------------------------------------------------------------ */
@@ -40,7 +49,7 @@ typedef struct KernelFn {
   /* Or NULL; what thread 0 calls when all threads have run fn.  Then `scratch` of both is memory
    * that all threads share, of slot_bytes. */
   LLVMValueRef finish;
-  uint64_t slot_bytes;
+  uint64_t slot_bytes, scratch_bytes; /* scratch_bytes: of a thread, while it runs fn */
 } KernelFn;
 
 typedef struct Module {
@@ -48,6 +57,7 @@ typedef struct Module {
   const Program *p;
   const Graph *g;
   const CpuTarget *target;
+  const CpuLevel *level; /* of what is being emitted: one of the target's */
   const CpuOptions *o;
   unsigned part, load[CPU_MOST_PARTS]; /* which of o->parts this is; what each has to do */
   const Scalars *scalars;
@@ -157,9 +167,17 @@ typedef struct Kernel {
 /* Rows of a full batch, as kernels count them: 0 in what runs once (init, derive), which is not
  * worth optimising; 1 where an entry that runs often has none. */
 int64_t entry_batch(const Entry *e);
+const char *level_suffix(const Module *m); /* of names of what there is once a level */
 KernelFn kernel_function(Module *m, NodeId launch, int64_t batch); /* batch: the entry's */
 LLVMValueRef entry_function(Module *m, uint32_t index);
-void tables_emit(Module *m, LLVMValueRef *entries); /* and the functions around them */
+/* What the tables say of a level. */
+typedef struct LevelCode {
+  const CpuLevel *level;
+  LLVMValueRef *entries;
+  uint64_t scratch_bytes;
+} LevelCode;
+
+void tables_emit(Module *m, const LevelCode *levels, unsigned n); /* and the functions around */
 
 /* map.c, reduce.c, product.c, scatter.c */
 void fit_lanes(Kernel *k, int64_t extent); /* vectors no wider than it takes */

@@ -213,7 +213,7 @@ LLVMValueRef entry_function(Module *m, uint32_t index) {
   const Entry *entry = &m->g->entries.at[index];
   LLVMTypeRef params[] = {m->ptr, m->i32, m->i32};
   EntryFn e = {.m = m, .b = LLVMCreateBuilderInContext(m->ctx), .slots = m->scratch_bytes};
-  const char *name = arena_printf(m->arena, "entry.%s", entry->name);
+  const char *name = arena_printf(m->arena, "entry.%s%s", entry->name, level_suffix(m));
   e.fn = LLVMAddFunction(m->mod, name, LLVMFunctionType(m->none, params, 3, false));
   LLVMSetLinkage(e.fn, LLVMInternalLinkage);
   module_attributes(m, e.fn);

@@ -3,9 +3,9 @@
  *   void kernel(i32 tid, i32 threads, i64 rows, ptr scratch, ptr operand…, ptr result…)
  *
  * Equal layers have equal kernels, so a kernel's key is a text of all that its code depends on:
- * form, types, nodes and attributes with values numbered from the block's start, the batch, and for
- * each pointer how it is aligned and whether its bytes overlap others (a state is written where it
- * is read).  Same key, same function.
+ * level, form, types, nodes and attributes with values numbered from the block's start, the batch,
+ * and for each pointer how it is aligned and whether its bytes overlap others (a state is written
+ * where it is read).  Same key, same function.
  */
 #include "codegen/cpu/emit.h"
 
@@ -96,8 +96,8 @@ static const char *kernel_key(Module *m, const Node *n, const Knows *knows, int6
   const Block *b = &g->blocks.at[n->blocks[0]];
   Text t = {.arena = m->arena};
   bool alone = node_int(n, AT_part, 0) < 0;
-  text_printf(&t, "%s batch %lld%s", node_text(n, AT_form, ""), (long long)batch,
-              alone ? " alone" : "");
+  text_printf(&t, "%s %s batch %lld%s", m->level->name, node_text(n, AT_form, ""),
+              (long long)batch, alone ? " alone" : "");
   for (uint32_t i = 0; i < n->nops + n->nres; i++)
     text_printf(&t, " %c%u", knows[i].alone ? 'a' : 's', knows[i].align);
   for (uint32_t i = 0; i < b->args.len; i++) key_type(&t, value_type(g, b->args.at[i]));
@@ -109,11 +109,16 @@ static const char *kernel_key(Module *m, const Node *n, const Knows *knows, int6
 
 /* ---- the function ---------------------------------------------------------------------------- */
 
+const char *level_suffix(const Module *m) {
+  return m->target->n > 1 ? arena_printf(m->arena, ".%s", m->level->name) : "";
+}
+
 /* A part of several sees the others' functions by name; the model's own makes it unique. */
 static const char *name_of(const Module *m, const Node *n, const char *suffix) {
   const char *form = node_text(n, AT_form, "");
   const char *prefix = m->o->parts > 1 ? arena_printf(m->arena, "%s.", m->o->name) : "";
-  return arena_printf(m->arena, "%s%s.%u%s", prefix, form, m->kernels.len, suffix);
+  return arena_printf(m->arena, "%s%s.%u%s%s", prefix, form, m->kernels.len, suffix,
+                      level_suffix(m));
 }
 
 int64_t entry_batch(const Entry *e) {
@@ -121,17 +126,48 @@ int64_t entry_batch(const Entry *e) {
   return once ? 0 : e->batch ? e->batch : 1;
 }
 
-/* Not worth optimising, and a good part of the time to compile: what runs once and what one thread
- * does with a handful of elements. */
-static bool is_cold(const Module *m, const Node *n, int64_t batch) {
-  enum { HANDFUL = 64 };
+static int64_t elements(const Module *m, const Node *n) { /* of the largest operand or result */
   int64_t most = 0;
   for (uint32_t i = 0; i < n->nops + n->nres; i++) {
     ValueId v = i < n->nops ? n->ops[i] : n->res + (i - n->nops);
     int64_t count = type_count(value_type(m->g, v));
     if (count > most) most = count;
   }
-  return batch == 0 || (node_int(n, AT_part, 0) < 0 && most <= HANDFUL);
+  return most;
+}
+
+/* Not worth optimising, and a good part of the time to compile: what runs once and what one thread
+ * does with a handful of elements. */
+static bool is_cold(const Module *m, const Node *n, int64_t batch) {
+  enum { HANDFUL = 64 };
+  return batch == 0 || (node_int(n, AT_part, 0) < 0 && elements(m, n) <= HANDFUL);
+}
+
+static bool multiplies_bf16(const Module *m, const Node *n) {
+  const Block *b = &m->g->blocks.at[n->blocks[0]];
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *x = &m->g->nodes.at[b->nodes.at[i]];
+    if (x->op == OP_matmul && value_type(m->g, x->ops[0]).dtype == DT_bf16 &&
+        value_type(m->g, x->ops[1]).dtype == DT_bf16)
+      return true;
+  }
+  return false;
+}
+
+static bool same_code(const CpuLevel *a, const CpuLevel *b, bool bf16) {
+  return !strcmp(a->llvm, b->llvm) && !strcmp(a->tune, b->tune) &&
+         (!bf16 || a->vec.dot_bf16 == b->vec.dot_bf16);
+}
+
+/* The lowest level whose code does for this one: any level's for what is cold or done in less time
+ * than it takes the threads to meet, and instructions for bf16 are of use in products alone. */
+static const CpuLevel *level_for(const Module *m, const Node *n, int64_t batch) {
+  enum { FEW = 2048 };
+  const CpuLevel *l = m->target->level;
+  if (is_cold(m, n, batch) || elements(m, n) <= FEW) return l;
+  bool bf16 = multiplies_bf16(m, n);
+  while (l < m->level && !same_code(l, m->level, bf16)) l++;
+  return l;
 }
 
 static void leave_unoptimized(const Module *m, LLVMValueRef fn) {
@@ -217,8 +253,9 @@ static KernelFn make(Module *m, const Node *n, const Knows *knows, int64_t batch
   Form form = form_of(m, n);
   Kernel measured = k;
   if (forms[form].measure) forms[form].measure(&measured);
-  if (measured.scratch_bytes > m->scratch_bytes) m->scratch_bytes = measured.scratch_bytes;
-  KernelFn f = {.fn = declare(m, n, knows, ""), .slot_bytes = measured.slot_bytes};
+  KernelFn f = {.fn = declare(m, n, knows, ""),
+                .slot_bytes = measured.slot_bytes,
+                .scratch_bytes = measured.scratch_bytes};
   if (f.slot_bytes) f.finish = declare(m, n, knows, ".finish");
   bool cold = is_cold(m, n, batch);
   if (cold) leave_unoptimized(m, f.fn);
@@ -228,9 +265,7 @@ static KernelFn make(Module *m, const Node *n, const Knows *knows, int64_t batch
   return f;
 }
 
-KernelFn kernel_function(Module *m, NodeId launch, int64_t batch) {
-  const Node *n = &m->g->nodes.at[launch];
-  batch = kernel_batch(m->g, launch, batch);
+static KernelFn find_or_make(Module *m, const Node *n, int64_t batch) {
   const Knows *knows = pointers(m, n);
   const char *key = kernel_key(m, n, knows, batch);
   for (uint32_t i = 0; i < m->kernels.len; i++)
@@ -238,5 +273,16 @@ KernelFn kernel_function(Module *m, NodeId launch, int64_t batch) {
   KernelFn f = make(m, n, knows, batch);
   f.key = key;
   vec_push(m->arena, &m->kernels, f);
+  return f;
+}
+
+KernelFn kernel_function(Module *m, NodeId launch, int64_t batch) {
+  const Node *n = &m->g->nodes.at[launch];
+  const CpuLevel *level = m->level;
+  batch = kernel_batch(m->g, launch, batch);
+  m->level = level_for(m, n, batch);
+  KernelFn f = find_or_make(m, n, batch);
+  m->level = level;
+  if (f.scratch_bytes > m->scratch_bytes) m->scratch_bytes = f.scratch_bytes;
   return f;
 }

@@ -9,7 +9,7 @@
 enum { UNIT = 64, FEW_ROWS = 32 };
 
 void fit_lanes(Kernel *k, int64_t extent) {
-  k->lanes = k->m->target->vec.f32_lanes;
+  k->lanes = k->m->level->vec.f32_lanes;
   while (k->lanes > 1 && k->lanes / 2 >= extent) k->lanes /= 2;
   k->valid = k->lanes;
 }

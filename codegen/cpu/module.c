@@ -52,12 +52,12 @@ static void add_text(const Module *m, LLVMValueRef fn, const char *key, const ch
 }
 
 void module_attributes(const Module *m, LLVMValueRef fn) {
-  const char *width = m->target->vec.f32_lanes == 16 ? "512" : "256";
+  const char *width = m->level->vec.f32_lanes == 16 ? "512" : "256";
   module_add_attribute(m, fn, (unsigned)LLVMAttributeFunctionIndex, "nounwind", 0);
   add_text(m, fn, "denormal-fp-math", "preserve-sign,preserve-sign");
-  add_text(m, fn, "target-cpu", m->target->level);
-  add_text(m, fn, "tune-cpu", m->target->tune);
-  if (m->target->more) add_text(m, fn, "target-features", m->target->more);
+  add_text(m, fn, "target-cpu", m->level->llvm);
+  add_text(m, fn, "tune-cpu", m->level->tune);
+  if (m->level->more) add_text(m, fn, "target-features", m->level->more);
   add_text(m, fn, "prefer-vector-width", width);
   add_text(m, fn, "min-legal-vector-width", width);
   add_text(m, fn, "no-builtins", "");

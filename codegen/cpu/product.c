@@ -168,7 +168,7 @@ static GemmSpec product_spec(Product *p) {
   s.b = elem(k, n->ops[1]);
   s.lda = row_stride(p, 0);
   s.ldb = row_stride(p, 1);
-  s.vec = k->m->target->vec;
+  s.vec = k->m->level->vec;
   s.scalars = k->m->scalars;
   s.store = store;
   s.init = n->op == OP_matmul && n->nops == 3 ? init : NULL;
@@ -193,7 +193,7 @@ void emit_product(Kernel *k) {
   Product p = product_of(k);
   for (int i = 0; i < p.rank; i++) k->parted[i] = true; /* gemm counts along each axis alone */
   space_set(k, value_type(k->g, p.matmul->res), -1, 0);
-  k->lanes = k->m->target->vec.f32_lanes;
+  k->lanes = k->m->level->vec.f32_lanes;
   GemmSpec s = product_spec(&p);
   k_go(k, k->scope);
   gemm_emit(&s, k->b, k->tid32, k->threads32, matrix(k, p.matmul->ops[0]),

@@ -136,7 +136,7 @@ static void columns(Reduce *r, LLVMValueRef at, int64_t count) {
 /* ---- few rows at a time ---------------------------------------------------------------------- */
 
 static unsigned unit_vectors(const Reduce *r) {
-  unsigned few = PARTIALS / r->k->m->target->vec.f32_lanes;
+  unsigned few = PARTIALS / r->k->m->level->vec.f32_lanes;
   return few < MOST_VECTORS ? few : MOST_VECTORS;
 }
 
@@ -144,7 +144,7 @@ static unsigned unit_vectors(const Reduce *r) {
 static int64_t waiting_bytes(const Reduce *r) { return (4 * r->outer + LINE - 1) / LINE * LINE; }
 
 static bool goes_by_rows(const Reduce *r) {
-  int64_t unit = (int64_t)unit_vectors(r) * r->k->m->target->vec.f32_lanes;
+  int64_t unit = (int64_t)unit_vectors(r) * r->k->m->level->vec.f32_lanes;
   return r->stages == 1 && !r->late && r->n >= 2 * FEW && r->outer >= 2 * unit &&
          2 * r->all.len * waiting_bytes(r) <= MOST_WAITING;
 }

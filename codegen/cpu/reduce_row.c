@@ -111,7 +111,7 @@ static bool order_matters(const Reduce *r) {
 
 static void fit_partials(Reduce *r) {
   Kernel *k = r->k;
-  k->lanes = k->valid = k->m->target->vec.f32_lanes;
+  k->lanes = k->valid = k->m->level->vec.f32_lanes;
   r->vectors = order_matters(r) ? PARTIALS / k->lanes : 1;
 }
 

@@ -72,7 +72,7 @@ static void add_columns(Scatter *s, LLVMValueRef position, LLVMValueRef col) {
  * the last thread. */
 static void columns(Scatter *s, LLVMValueRef at, Columns *do_columns) {
   Kernel *k = s->k;
-  int64_t lanes = k->m->target->vec.f32_lanes, whole = s->width - s->width % lanes;
+  int64_t lanes = k->m->level->vec.f32_lanes, whole = s->width - s->width % lanes;
   LLVMValueRef from, end;
   Loop l;
   k->lanes = k->valid = (unsigned)lanes;

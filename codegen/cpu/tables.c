@@ -15,7 +15,6 @@
 typedef struct Tables {
   Module *m;
   const mp_desc *d;
-  LLVMValueRef *entry; /* functions */
   LLVMValueRef create; /* the model's own thunk */
   LLVMValueRef global_mp_desc, global_mp_api, global_mp_model;
 } Tables;
@@ -46,6 +45,11 @@ static LLVMValueRef list(Tables *t, const char *const *s) {
   for (n = 0; s[n]; n++) at[n] = string(t, s[n]);
   at[n++] = null(t);
   return hidden(t, "list", LLVMConstArray2(t->m->ptr, at, n));
+}
+
+/* A level's functions stand in its mp_level as LLVM's, until they are written. */
+static LLVMValueRef functions(Tables *t, const void *fn, uint32_t n) {
+  return hidden(t, "functions", LLVMConstArray2(t->m->ptr, (LLVMValueRef *)fn, n));
 }
 
 static LLVMValueRef dims(Tables *t, const int64_t *dim) {
@@ -102,7 +106,7 @@ static LLVMValueRef table(Tables *t, const void *p, size_t n, size_t size, Cell 
 #define PTR(T, f, U) field[n++] = t->global_##U;
 #define TAB(T, f, U, count) field[n++] = table(t, s->f, count, sizeof(U), const_##U, e);
 #define LIST(T, f) field[n++] = list(t, s->f);
-#define FN(T, f) field[n++] = t->entry[e - d->entries];
+#define FNS(T, f, count) field[n++] = functions(t, s->f, count);
 #define END(T)                                                                                     \
   return structure(t, #T, field, n, sizeof(T));                                                    \
   }
@@ -331,7 +335,7 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
                        .n_outputs = f.outputs.len,
                        .inputs = f.inputs.at,
                        .outputs = f.outputs.at};
-  *c = (mp_entry_code){NULL, f.input_at.at, hyper, f.output_at.at, seed_at(m, &f), draw_at(m, &f)};
+  *c = (mp_entry_code){f.input_at.at, hyper, f.output_at.at, seed_at(m, &f), draw_at(m, &f)};
 }
 
 static mp_desc description(const Module *m, const mp_entry_desc *entries) {
@@ -419,7 +423,7 @@ static void add_functions(Tables *t) {
     forward(t, declare(t, "main", m->i32, 2, main_args, LLVMExternalLinkage), "mp_cli");
 }
 
-/* The description, and what belongs to each entry's code but its function. */
+/* The description, and where each entry's arguments and results lie. */
 static mp_desc describe(const Module *m, mp_entry_code *code) {
   mp_entry_desc *desc = NEW_ARRAY(m->arena, mp_entry_desc, m->g->entries.len);
   for (uint32_t i = 0; i < m->g->entries.len; i++) describe_entry(m, i, &desc[i], &code[i]);
@@ -434,20 +438,40 @@ const mp_desc *cpu_describe(const Program *p, const CpuTarget *t, const CpuOptio
   return d;
 }
 
-void tables_emit(Module *m, LLVMValueRef *entries) {
+static const mp_level *level_table(Module *m, const LevelCode *code, unsigned n, Text *names) {
+  mp_level *l = NEW_ARRAY(m->arena, mp_level, n);
+  for (unsigned i = 0; i < n; i++) {
+    text_printf(names, "%s%s", i ? "," : "", code[i].level->name);
+    l[i] = (mp_level){.cpu = code[i].level->name,
+                      .cpu_features = code[i].level->features,
+                      .run = (const void *)code[i].entries,
+                      .scratch_bytes = code[i].scratch_bytes};
+  }
+  return l;
+}
+
+/* For the sentence about a CPU that lacks the lowest level. */
+static const char *lower_flag(const Module *m) {
+  const char *lower = target_lower(m->target);
+  if (!lower) return "-mcpu= of a lower level (there is none yet)";
+  return arena_printf(m->arena, "-mcpu=%s, or without -mcpu=", lower);
+}
+
+void tables_emit(Module *m, const LevelCode *levels, unsigned n) {
   mp_entry_code *code = NEW_ARRAY(m->arena, mp_entry_code, m->g->entries.len);
   mp_desc d = describe(m, code);
-  Tables t = {.m = m, .d = &d, .entry = entries};
+  Text names = {.arena = m->arena};
+  Tables t = {.m = m, .d = &d};
   LLVMTypeRef args[] = {m->ptr, m->ptr, m->ptr};
+  mp_model model = {.code = code,
+                    .state_at = m->p->state_at,
+                    .levels = level_table(m, levels, n, &names),
+                    .n_levels = n,
+                    .cpu_flag = lower_flag(m)};
+  d.target = names.at;
   t.create = declare(&t, "create", m->i32, 3, args, LLVMInternalLinkage);
   t.global_mp_desc = hidden(&t, "desc", const_mp_desc(&t, &d, NULL));
   t.global_mp_api = hidden(&t, "api", api(&t));
-  mp_model model = {.code = code,
-                    .state_at = m->p->state_at,
-                    .scratch_bytes = m->slot_bytes,
-                    .cpu = m->target->base.name,
-                    .cpu_flag = m->target->lower,
-                    .cpu_features = m->target->features};
   t.global_mp_model = hidden(&t, "model", const_mp_model(&t, &model, NULL));
   add_functions(&t);
 }

@@ -151,7 +151,11 @@ int main(int argc, char **argv) {
   Data data, test;
   Host host = {0};
   mp_error error;
-  mp_options options = {sizeof options, 0, host_log, host_alloc, host_free, &host};
+  mp_options options = {.struct_size = sizeof options,
+                        .log = host_log,
+                        .alloc = host_alloc,
+                        .free = host_free,
+                        .user = &host};
   const mp_api *api = mlp_get_api(MP_ABI);
   mp_ctx *ctx = NULL;
   if (argc < 5) return fprintf(stderr, "usage: train IMAGES LABELS IMAGES LABELS [EPOCHS]\n"), 2;

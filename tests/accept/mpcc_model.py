@@ -53,7 +53,8 @@ Device = struct("Device", type=I32, id=I32)
 Kind = struct("Kind", code=C.c_uint8, bits=C.c_uint8, lanes=C.c_uint16)
 View = struct("View", data=P, device=Device, ndim=I32, dtype=Kind, shape=C.POINTER(I64),
               strides=C.POINTER(I64), byte_offset=U64)
-Options = struct("Options", struct_size=C.c_size_t, threads=C.c_int, log=P, alloc=P, free=P, user=P)
+Options = struct("Options", struct_size=C.c_size_t, threads=C.c_int, log=P, alloc=P, free=P, user=P,
+                 cpu=C.c_char_p)
 Run = struct("Run", struct_size=C.c_size_t, rows=I64, draw=U64, flags=U32)
 Result = struct("Result", struct_size=C.c_size_t, committed=C.c_int, loss=C.c_double,
                 weight=C.c_double)
@@ -108,7 +109,7 @@ def array_of(view):
 
 
 class Model:
-    def __init__(self, path, threads=0):
+    def __init__(self, path, threads=0, cpu=None):
         name = str(path).rsplit("/", 1)[-1].rsplit(".", 1)[0]
         self.ctx, self.bound = P(), {}
         get_api = getattr(C.CDLL(str(path)), "".join(c if c.isalnum() else "_" for c in name) +
@@ -118,7 +119,8 @@ class Model:
         self.desc = d = self.api.desc.contents
         self.entries = {e.name: e for e in map(Entry, range(d.n_entries), d.entries[:d.n_entries])}
         self.states = {s.tensor.name.decode(): s for s in d.states[:d.n_states]}
-        error, options = Error(), Options(struct_size=C.sizeof(Options), threads=threads)
+        error = Error()
+        options = Options(struct_size=C.sizeof(Options), threads=threads, cpu=cpu)
         status = self.api.create(C.byref(options), C.byref(self.ctx), C.byref(error))
         if status:
             raise ModelError(status, error.text.decode())

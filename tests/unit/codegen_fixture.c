@@ -142,14 +142,20 @@ void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared) 
 
 void fixture_free(Fixture *f) { arena_free(&f->arena); }
 
+#ifdef __aarch64__
+static const char *const lowest = "armv8-a";
+#else
+static const char *const lowest = "x86-64-v3";
+#endif
+
 void fixture_compile(Fixture *f, Build b, CpuOutput output, CpuCode *code) {
   const char *why = NULL;
   CpuOptions o = {.name = "t", .source_hash = "", .policy = "", .compiler = "test", .opt = b.opt};
   o.output = output;
   o.parts = b.parts;
-  const CpuTarget *t = cpu_target(&f->arena, b.mcpu, &why);
+  const CpuTarget *t = cpu_target(&f->arena, NULL, b.mcpu ? b.mcpu : lowest, &why);
   if (t && cpu_compile(f->p, t, &o, &f->arena, code, &why)) return;
-  fprintf(stderr, "%s -O%d: %s\n", b.mcpu ? b.mcpu : "default", b.opt, why);
+  fprintf(stderr, "%s -O%d: %s\n", b.mcpu ? b.mcpu : lowest, b.opt, why);
   exit(1);
 }
 
@@ -237,7 +243,7 @@ typedef struct Thread {
 static void *thread(void *arg) {
   const Thread *t = arg;
   uint64_t saved = float_mode_set();
-  t->run->model->code[t->run->entry].run(&t->run->frame, t->tid, t->threads);
+  t->run->model->levels->run[t->run->entry](&t->run->frame, t->tid, t->threads);
   float_mode_restore(saved);
   return NULL;
 }
@@ -361,7 +367,7 @@ static void run_entry(Checks *c, Run *r, Build b) {
     run_threads(r, threads);
     if (!check(c, same(r), "compiled = evaluated", __FILE__, __LINE__))
       fprintf(stderr, "  entry %s, %s -O%d, %d threads, %lld of %lld rows\n", en->name,
-              b.mcpu ? b.mcpu : "default", b.opt, threads, (long long)r->rows,
+              b.mcpu ? b.mcpu : lowest, b.opt, threads, (long long)r->rows,
               (long long)en->batch);
   }
 }
@@ -416,7 +422,7 @@ void fixture_run(Checks *c, Fixture *f, Build b) {
   r.frame.arena = bytes(r.arena_bytes);
   r.want_state = bytes(r.state_bytes);
   r.want_arena = bytes(r.arena_bytes);
-  r.frame.scratch_stride = (r.model->scratch_bytes + 63) / 64 * 64;
+  r.frame.scratch_stride = (r.model->levels->scratch_bytes + 63) / 64 * 64;
   r.frame.scratch = bytes(r.frame.scratch_stride * THREADS);
   for (r.entry = 0; r.entry < f->g->entries.len; r.entry++) {
     run_rows(c, &r, b, false);

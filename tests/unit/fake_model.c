@@ -245,13 +245,15 @@ static const uint64_t next_input_at[] = {offsetof(Arena, tokens), offsetof(Arena
 static const uint64_t next_at[] = {offsetof(Arena, next)};
 
 static const mp_entry_code code[] = {
-    {run_init, NULL, hyper_at, NULL, offsetof(Arena, seed), UINT64_MAX},
-    {run_derive, NULL, hyper_at, NULL, UINT64_MAX, UINT64_MAX},
-    {run_step, input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
-    {run_eval, input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
-    {run_eval, input_at, hyper_at, pred_at, UINT64_MAX, UINT64_MAX},
-    {run_next, next_input_at, hyper_at, next_at, UINT64_MAX, offsetof(Arena, draw)},
+    {NULL, hyper_at, NULL, offsetof(Arena, seed), UINT64_MAX},
+    {NULL, hyper_at, NULL, UINT64_MAX, UINT64_MAX},
+    {input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
+    {input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
+    {input_at, hyper_at, pred_at, UINT64_MAX, UINT64_MAX},
+    {next_input_at, hyper_at, next_at, UINT64_MAX, offsetof(Arena, draw)},
 };
+
+static mp_entry_fn *const run[] = {run_init, run_derive, run_step, run_eval, run_eval, run_next};
 
 static int create(const mp_options *o, mp_ctx **ctx, mp_error *error) {
   return mp_create(&fake_model, o, ctx, error);
@@ -276,14 +278,20 @@ static const mp_api api = API(&desc, create), split_api = API(&split_desc, creat
                     loads_api = API(&loads_desc, create_loads);
 
 static const char *const no_features[] = {NULL};
+static const char *const bf16_features[] = {"sse2", "avx512bf16", NULL};
 static const char *const future_features[] = {"sse2", "avx4096", NULL};
+static const char *const other_features[] = {"avx4095", NULL};
 
-const mp_model fake_model = {&desc, &api, code, state_at, 64, "x86-64", "", no_features};
-const mp_model fake_model_split = {&split_desc, &split_api, code, state_at,
-                                   64,          "x86-64",   "",   no_features};
-const mp_model fake_model_loads = {&loads_desc, &loads_api, code, state_at,
-                                   64,          "x86-64",   "",   no_features};
-const mp_model fake_model_for_other_cpu = {
-    &desc, &api, code, state_at, 64, "x86-64-v9", "-mcpu=x86-64-v3", future_features};
+static const mp_level levels[] = {{"x86-64", no_features, run, 64},
+                                  {"x86-64-v4+avx512bf16", bf16_features, run, 64},
+                                  {"x86-64-v9", future_features, run, 64}};
+static const mp_level other_levels[] = {{"x86-64-v8", other_features, run, 64},
+                                        {"x86-64-v9", future_features, run, 64}};
+
+const mp_model fake_model = {&desc, &api, code, state_at, levels, 3, ""};
+const mp_model fake_model_split = {&split_desc, &split_api, code, state_at, levels, 1, ""};
+const mp_model fake_model_loads = {&loads_desc, &loads_api, code, state_at, levels, 1, ""};
+const mp_model fake_model_for_other_cpu = {&desc,        &api, code,            state_at,
+                                           other_levels, 2,    "-mcpu=x86-64-v3"};
 
 const mp_api *fake_get_api(uint32_t max_abi) { return mp_get_api(&fake_model, max_abi); }

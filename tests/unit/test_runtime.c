@@ -38,7 +38,7 @@ static void test_tables(Checks *c) {
 #define PTR(T, f, U) STR(T, f)
 #define TAB(T, f, U, n) STR(T, f)
 #define LIST(T, f) STR(T, f)
-#define FN(T, f) STR(T, f)
+#define FNS(T, f, n) STR(T, f)
 #include "runtime/model.def"
   at = offsetof(mp_api, create);
 #define API(field, symbol) FIELD(mp_api, field, sizeof(char *), sizeof(char *))
@@ -202,8 +202,93 @@ static void test_create(Checks *c) {
   api->destroy(NULL);
 #ifdef __x86_64__
   CHECK(c, mp_create(&fake_model_for_other_cpu, NULL, &ctx, &err) == MP_E_CPU && !ctx);
-  CHECK(c, strstr(err.text, "x86-64-v9") && strstr(err.text, "avx4096"));
+  CHECK(c, strstr(err.text, "x86-64-v8") && strstr(err.text, "avx4095"));
   CHECK(c, strstr(err.text, "-mcpu=x86-64-v3") != NULL);
+#endif
+}
+
+/* ---- levels ---- */
+
+static const mp_level *level_asked(const char *cpu, mp_error *err) {
+  const mp_level *l = NULL;
+  err->text[0] = 0;
+  mp_choose_level(&fake_model, cpu, &l, err);
+  return l;
+}
+
+static void test_levels(Checks *c) {
+  mp_error err;
+  const mp_level *best = level_asked(NULL, &err);
+  CHECK(c, best && best < &fake_model.levels[2]); /* the best that is there, but none of the future */
+  CHECK(c, level_asked("x86-64", &err) == fake_model.levels && !err.text[0]);
+  CHECK(c, !level_asked("x86-64-v9", &err) && strstr(err.text, "lacks avx4096"));
+  CHECK(c, !level_asked("z80", &err) && strstr(err.text, "no code for 'z80'"));
+  mp_ctx *ctx = NULL;
+  mp_options o = {.struct_size = sizeof o, .threads = 1, .cpu = "x86-64"};
+  CHECK(c, mp_create(&fake_model, &o, &ctx, &err) == MP_OK && ctx->level == fake_model.levels);
+  mp_destroy(ctx);
+  o.cpu = "x86-64-v9";
+  CHECK(c, mp_create(&fake_model, &o, &ctx, &err) == MP_E_CPU && !ctx);
+}
+
+/* Ways in which an instruction may round: which half first, one rounding for both, subnormal
+ * numbers kept, products rounded before they are added. */
+static float half(uint32_t bits) {
+  float f;
+  bits <<= 16;
+  memcpy(&f, &bits, sizeof f);
+  return f;
+}
+
+static void dot_right(const uint32_t *x, const uint32_t *y, const float *acc, float *out) {
+  for (int i = 0; i < MP_DOT_LANES; i++) {
+    float high = fmaf(half(x[i] >> 16), half(y[i] >> 16), acc[i]);
+    out[i] = fmaf(half(x[i] & 0xffff), half(y[i] & 0xffff), high);
+  }
+}
+
+static void dot_other_order(const uint32_t *x, const uint32_t *y, const float *acc, float *out) {
+  for (int i = 0; i < MP_DOT_LANES; i++) {
+    float low = fmaf(half(x[i] & 0xffff), half(y[i] & 0xffff), acc[i]);
+    out[i] = fmaf(half(x[i] >> 16), half(y[i] >> 16), low);
+  }
+}
+
+static void dot_one_rounding(const uint32_t *x, const uint32_t *y, const float *acc, float *out) {
+  for (int i = 0; i < MP_DOT_LANES; i++)
+    out[i] = (float)((double)half(x[i] >> 16) * half(y[i] >> 16) +
+                     (double)half(x[i] & 0xffff) * half(y[i] & 0xffff) + acc[i]);
+}
+
+static void dot_rounds_products(const uint32_t *x, const uint32_t *y, const float *acc,
+                                float *out) {
+  for (int i = 0; i < MP_DOT_LANES; i++) {
+    float high = half(x[i] >> 16) * half(y[i] >> 16);
+    float low = half(x[i] & 0xffff) * half(y[i] & 0xffff);
+    out[i] = acc[i] + high + low;
+  }
+}
+
+static void dot_keeps_subnormals(const uint32_t *x, const uint32_t *y, const float *acc,
+                                 float *out) {
+  uint64_t flushing = mp_float_enter();
+  mp_float_leave(0x1f80);
+  dot_right(x, y, acc, out);
+  mp_float_leave(flushing);
+}
+
+static void test_witnesses(Checks *c) {
+  CHECK(c, mp_dot_agrees(dot_right));
+  CHECK(c, !mp_dot_agrees(dot_other_order));
+  CHECK(c, !mp_dot_agrees(dot_one_rounding));
+  CHECK(c, !mp_dot_agrees(dot_rounds_products));
+#ifdef __x86_64__
+  CHECK(c, !mp_dot_agrees(dot_keeps_subnormals));
+  if (mp_cpu_lacks((const char *const[]){"avx512f", "avx512bf16", NULL}))
+    printf("left out: vdpbf16ps against the witnesses (this CPU lacks AVX512-BF16)\n");
+  else CHECK(c, mp_dot_agrees(mp_cpu_dot));
+#else
+  (void)dot_keeps_subnormals;
 #endif
 }
 
@@ -228,7 +313,8 @@ static void test_alloc(Checks *c) {
   const mp_api *api = fake_get_api(MP_ABI);
   for (int n = 0, status = MP_E_MEMORY; status; n++) {
     Failing f = {n, 0};
-    mp_options o = {sizeof o, 2, NULL, failing_alloc, failing_free, &f};
+    mp_options o = {
+        .struct_size = sizeof o, .threads = 2, .alloc = failing_alloc, .free = failing_free, .user = &f};
     mp_ctx *ctx = NULL;
     mp_error err;
     status = api->create(&o, &ctx, &err);
@@ -460,6 +546,8 @@ int main(void) {
   for (int threads = 1; threads <= 4; threads++) test_team(&c, threads);
   test_shuffle(&c);
   test_create(&c);
+  test_levels(&c);
+  test_witnesses(&c);
   test_alloc(&c);
   test_run_errors(&c);
   test_training(&c);
