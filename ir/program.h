@@ -53,12 +53,20 @@ typedef struct ProgramEntry {
   uint64_t arena_bytes;
 } ProgramEntry;
 
+typedef struct ProgramValue { /* of a step, to be looked at when it is over */
+  const char *name;           /* "forward net.0 matmul mlp.mp:9 #0 bf16": passes/values.c */
+  const char *reads;          /* "3 17": which of the others go into it */
+  ValueId value;
+  uint32_t entry;
+} ProgramValue;
+
 typedef struct Program {
   Graph *g;
   Buffer *buffer;        /* by ValueId: arguments of blocks, results of kernels, views, loops */
   ProgramEntry *entries; /* by index of g->entries */
   uint64_t *state_at;    /* by index of g->states */
   uint64_t state_bytes, arena_bytes;
+  VEC(ProgramValue) values; /* --with-values: those that have a place of their own until the end */
 } Program;
 
 /* program.c */

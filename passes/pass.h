@@ -61,6 +61,7 @@ typedef struct PassOptions {
   const char *stop_after;     /* --stop-after=P */
   const char *disable;        /* --disable=a,b */
   bool time, roundtrip;       /* --time-passes, --roundtrip-each */
+  bool keep_values;           /* --with-values: what a step computes is there when it is over */
   bool halves;                /* each step also as NAME.grads and NAME.apply (step_halves.c) */
   PrecisionReport *precision; /* filled in by that pass; NULL: nobody asks */
   bool greedy_precision;      /* --precision-greedy: the baseline in place of the minimum cut */
@@ -103,6 +104,9 @@ void passes_describe(Text *out);
 /* plan.c: what is left is a list of launches over offsets; g belongs to the Program. */
 Program *plan_make(Graph *g, PassCtx *c);
 void plan_print(const Program *p, Text *out);
+
+/* values.c: what the steps of p leave in memory, in p->values. */
+void program_name_values(Program *p, PassCtx *c);
 
 /* ---- grad.c: the frame of reverse mode; vjp.c: the rules of column VJP --------------------- */
 

@@ -40,6 +40,7 @@ typedef struct Planning {
   Graph *g;
   Arena *arena;
   Program *p;
+  bool keep; /* values of steps stay to the end */
   uint32_t entry;
   BlockId block;  /* of the entry */
   uint32_t *ends; /* by node: its position; of a loop, that of its end */
@@ -174,6 +175,10 @@ static Buffer moved(Planning *s, Buffer b, NodeId loop, ValueId slice) {
   return b;
 }
 
+static bool stays(const Planning *s) {
+  return s->keep && s->g->entries.at[s->entry].kind == ENTRY_step;
+}
+
 static void put(Planning *s, ValueId v) {
   Home h = s->home[v];
   if (is_placed(s, v)) return;
@@ -185,7 +190,7 @@ static void put(Planning *s, ValueId v) {
   }
   const char *path = state_written(s, v);
   if (path) put_state(s, v, path);
-  else put_arena(s, v, s->now, s->last[v]);
+  else put_arena(s, v, s->now, stays(s) ? UINT32_MAX : s->last[v]);
 }
 
 /* The first values of the carries lie where the loop's results will. */
@@ -321,13 +326,14 @@ Program *plan_make(Graph *g, PassCtx *ctx) {
   p->g = g;
   p->buffer = NEW_ARRAY(g->arena, Buffer, g->values.len);
   p->entries = NEW_ARRAY(g->arena, ProgramEntry, g->entries.len);
-  Planning s = {.g = g, .arena = ctx->arena, .p = p};
+  Planning s = {.g = g, .arena = ctx->arena, .p = p, .keep = ctx->options->keep_values};
   s.ends = NEW_ARRAY(ctx->arena, uint32_t, g->nodes.len);
   s.last = NEW_ARRAY(ctx->arena, uint32_t, g->values.len);
   s.home = NEW_ARRAY(ctx->arena, Home, g->values.len);
   for (ValueId v = 0; v < g->values.len; v++) s.home[v] = (Home){NO_ID, NO_ID};
   place_states(&s);
   for (s.entry = 0; s.entry < g->entries.len; s.entry++) plan_entry(&s);
+  if (s.keep) program_name_values(p, ctx);
   return p;
 }
 

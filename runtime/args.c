@@ -51,7 +51,13 @@ static const Flag flags[] = {
      "evaluate every N steps, not only at the end"},
     {"--log", "FILE", FLAG_TEXT, AT(log), CLI_TRAIN, "one JSON object a step"},
     {"--plot", "FILE.svg", FLAG_TEXT, AT(plot), CLI_TRAIN, "a picture of the log"},
+    {"--beside", "LOG", FLAG_TEXT, AT(beside), CLI_TRAIN,
+     "of --plot: another run's log in it, too"},
     {"--tensorboard", "DIR", FLAG_TEXT, AT(tensorboard), CLI_TRAIN, "event files for TensorBoard"},
+    {"--values", "FILE.safetensors", FLAG_TEXT, AT(values), CLI_TRAIN,
+     "what a step computed, in f32, unscaled; of a program built --with-values"},
+    {"--values-step", "N", FLAG_COUNT, AT(values_step), CLI_TRAIN,
+     "of step N, not of the first of the run"},
     {"--print-every", "N", FLAG_COUNT, AT(print_every), CLI_TRAIN,
      "a line every N steps (default: every 2 s)"},
     {"--input", "NAME=VALUE", FLAG_PAIR, AT(input), CLI_INFER,
@@ -193,6 +199,7 @@ static int read_command(CliArgs *a, const char *name) {
 
 static int check_together(const CliArgs *a) {
   if (a->steps && a->epochs) return cli_error(a, CLI_USAGE, "--steps or --epochs, not both");
+  if (a->beside && !a->plot) return cli_error(a, CLI_USAGE, "--beside is of --plot FILE.svg");
   if (a->plot && !a->log) return cli_error(a, CLI_USAGE, "--plot draws the log: give --log FILE");
   if (a->every && !a->save) return cli_error(a, CLI_USAGE, "--every needs --save DIR");
   if ((a->only || a->map.len) && !a->load)

@@ -41,7 +41,9 @@ typedef struct CliArgs {
   int64_t steps, epochs, every, eval_every, print_every; /* 0: not given */
   int64_t keep, threads, seed;                           /* seed -1: not given */
   int64_t tokens, draw;                                  /* of infer */
-  const char *save, *resume, *load, *only, *log, *plot, *tensorboard, *cpu;
+  int64_t values_step;
+  const char *save, *resume, *load, *only, *log, *plot, *beside, *tensorboard, *values;
+  const char *cpu;
   const char *entry; /* of infer; of info the checkpoint */
   int quiet, resume_exact, help;
 } CliArgs;
@@ -168,6 +170,11 @@ int cli_write_tensors(const CliArgs *a, const char *path, const mp_st_item *item
 void cli_print_tensor(const mp_tensor *t, const void *data);
 int64_t cli_int_at(int32_t dtype, const void *data, uint64_t i); /* of ints */
 int cli_infer(CliRun *r);
+
+/* ---- values.c: --values -------------------------------------------------------------------- */
+
+int cli_check_values(const CliRun *r);               /* the program can say them */
+int cli_write_values(const CliRun *r, int64_t step); /* of the step that has just run */
 
 /* ---- inspect.c, selftest.c ----------------------------------------------------------------- */
 

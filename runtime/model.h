@@ -44,6 +44,15 @@ typedef struct mp_level {
   uint64_t scratch_bytes;          /* a thread */
 } mp_level;
 
+/* What a step leaves in the arena, in a model built --with-values. */
+typedef struct mp_value {
+  mp_tensor tensor;  /* its name: passes/values.c */
+  const char *reads; /* indexes of the values that go into it, "3 17" */
+  uint64_t at;       /* arena offset */
+  uint32_t entry;
+  uint32_t unit; /* loss scales that are factors of it: Unit of ir/op.h */
+} mp_value;
+
 typedef struct mp_model {
   const mp_desc *desc;
   const mp_api *api; /* constant: the API rows of calls.def; `create` is the model's own thunk */
@@ -51,7 +60,9 @@ typedef struct mp_model {
   const uint64_t *state_at;  /* state offset of each of desc->states */
   const mp_level *levels;    /* the lowest first; a context takes the last that its CPU has */
   uint64_t n_levels;
-  const char *cpu_flag; /* the flag that would build for a lower one, for the error message */
+  const char *cpu_flag;   /* the flag that would build for a lower one, for the error message */
+  const mp_value *values; /* of steps, in the order they are computed */
+  uint64_t n_values;
 } mp_model;
 
 /* The one exported symbol of a model calls this with its table: model->api, or NULL if too new. */

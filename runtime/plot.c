@@ -2,7 +2,8 @@
  *
  * The steps are gathered in a fixed number of columns, whatever their number: a line through the
  * means over a band from the least to the largest.  Evaluations are a second line with points.
- * Steps that the log holds twice, because a run was killed and resumed, count twice.
+ * Steps that the log holds twice, because a run was killed and resumed, count twice.  --beside LOG
+ * draws the log of another run into the same picture, each under the name of its file.
  */
 #include "runtime/cli.h"
 
@@ -22,15 +23,26 @@ typedef struct Point {
   double step, value;
 } Point;
 
+typedef struct Curve { /* of one log */
+  const char *log;
+  Column columns[COLUMNS];
+  Point *evals;
+  size_t n_evals, cap_evals;
+} Curve;
+
+enum { CURVES = 2 };
+
 typedef struct Plot {
   const char *name; /* what is drawn: "loss" */
   double last, low, high;
   int64_t first;
-  Column columns[COLUMNS];
-  Point *evals;
-  size_t n_evals, cap_evals;
+  Curve curves[CURVES], *at; /* at: the one being read or drawn */
+  int n;
   bool failed;
 } Plot;
+
+/* Of its style, behind the first. */
+static const char *other(const Plot *p) { return p->at == p->curves ? "" : " other"; }
 
 /* ---- reading the log ---- */
 
@@ -48,21 +60,22 @@ static bool number_of(const char *line, const char *key, double *out) {
 }
 
 static void add_eval(Plot *p, double step, double value) {
-  if (p->n_evals == p->cap_evals) {
-    size_t cap = p->cap_evals ? 2 * p->cap_evals : 64;
-    Point *more = realloc(p->evals, cap * sizeof *more);
+  Curve *c = p->at;
+  if (c->n_evals == c->cap_evals) {
+    size_t cap = c->cap_evals ? 2 * c->cap_evals : 64;
+    Point *more = realloc(c->evals, cap * sizeof *more);
     if (!more) p->failed = true;
     if (!more) return;
-    p->evals = more;
-    p->cap_evals = cap;
+    c->evals = more;
+    c->cap_evals = cap;
   }
-  p->evals[p->n_evals++] = (Point){step, value};
+  c->evals[c->n_evals++] = (Point){step, value};
 }
 
 static void add_step(Plot *p, double step, double value) {
   int i = (int)((step - (double)p->first) / (p->last - (double)p->first + 1) * COLUMNS);
   if (i < 0 || i >= COLUMNS) return;
-  Column *c = &p->columns[i];
+  Column *c = &p->at->columns[i];
   c->least = c->n ? fmin(c->least, value) : value;
   c->most = c->n ? fmax(c->most, value) : value;
   c->sum += value;
@@ -73,7 +86,7 @@ typedef void Visit(Plot *p, double step, double value, bool eval);
 
 static void find_range(Plot *p, double step, double value, bool eval) {
   (void)value, (void)eval;
-  if (p->first < 0) p->first = (int64_t)step;
+  if (p->first < 0 || step < (double)p->first) p->first = (int64_t)step;
   p->last = fmax(p->last, step);
 }
 
@@ -85,23 +98,34 @@ static void gather(Plot *p, double step, double value, bool eval) {
 static void for_each_line(Plot *p, FILE *f, Visit *visit) {
   char line[4096];
   double step, value;
-  rewind(f);
   while (fgets(line, sizeof line, f))
     if (number_of(line, "step", &step) && number_of(line, p->name, &value))
       visit(p, step, value, strstr(line, "{\"eval\":true") == line);
 }
 
+static int read_logs(Plot *p, const CliArgs *a, Visit *visit) {
+  for (p->at = p->curves; p->at < p->curves + p->n; p->at++) {
+    FILE *f = fopen(p->at->log, "r");
+    if (!f) return cli_error(a, CLI_FAILED, "cannot read '%s': %s", p->at->log, strerror(errno));
+    for_each_line(p, f, visit);
+    fclose(f);
+  }
+  return CLI_OK;
+}
+
+static void widen(Plot *p, double least, double most) {
+  p->low = fmin(p->low, least);
+  p->high = fmax(p->high, most);
+}
+
 /* The heights that the curves need. */
 static void find_heights(Plot *p) {
   p->low = INFINITY, p->high = -INFINITY;
-  for (int i = 0; i < COLUMNS; i++) {
-    if (!p->columns[i].n) continue;
-    p->low = fmin(p->low, p->columns[i].least);
-    p->high = fmax(p->high, p->columns[i].most);
-  }
-  for (size_t i = 0; i < p->n_evals; i++) {
-    p->low = fmin(p->low, p->evals[i].value);
-    p->high = fmax(p->high, p->evals[i].value);
+  for (p->at = p->curves; p->at < p->curves + p->n; p->at++) {
+    for (int i = 0; i < COLUMNS; i++)
+      if (p->at->columns[i].n) widen(p, p->at->columns[i].least, p->at->columns[i].most);
+    for (size_t i = 0; i < p->at->n_evals; i++)
+      widen(p, p->at->evals[i].value, p->at->evals[i].value);
   }
   if (!(p->low <= p->high)) p->low = 0, p->high = 1;
   if (p->low == p->high) p->low -= 0.5, p->high += 0.5;
@@ -151,24 +175,23 @@ static void draw_axes(const Plot *p, mp_text *t) {
 }
 
 static void draw_band(const Plot *p, mp_text *t) {
-  mp_text_add(t, "<path class=\"band\" d=\"");
+  const Column *c = p->at->columns;
+  mp_text_add(t, "<path class=\"band%s\" d=\"", other(p));
   const char *how = "M";
   for (int i = 0; i < COLUMNS; i++)
-    if (p->columns[i].n) {
-      mp_text_add(t, "%s%.1f %.1f", how, x_of(p, step_of_column(p, i)),
-                  y_of(p, p->columns[i].most));
+    if (c[i].n) {
+      mp_text_add(t, "%s%.1f %.1f", how, x_of(p, step_of_column(p, i)), y_of(p, c[i].most));
       how = "L";
     }
   for (int i = COLUMNS; i-- > 0;)
-    if (p->columns[i].n)
-      mp_text_add(t, "L%.1f %.1f", x_of(p, step_of_column(p, i)), y_of(p, p->columns[i].least));
+    if (c[i].n) mp_text_add(t, "L%.1f %.1f", x_of(p, step_of_column(p, i)), y_of(p, c[i].least));
   mp_text_add(t, "\"/>\n");
 }
 
 static void draw_means(const Plot *p, mp_text *t) {
-  mp_text_add(t, "<polyline class=\"train\" points=\"");
+  mp_text_add(t, "<polyline class=\"train%s\" points=\"", other(p));
   for (int i = 0; i < COLUMNS; i++) {
-    const Column *c = &p->columns[i];
+    const Column *c = &p->at->columns[i];
     if (c->n)
       mp_text_add(t, "%.1f,%.1f ", x_of(p, step_of_column(p, i)), y_of(p, c->sum / (double)c->n));
   }
@@ -176,57 +199,77 @@ static void draw_means(const Plot *p, mp_text *t) {
 }
 
 static void draw_evals(const Plot *p, mp_text *t) {
-  if (!p->n_evals) return;
-  mp_text_add(t, "<polyline class=\"eval\" points=\"");
-  for (size_t i = 0; i < p->n_evals; i++)
-    mp_text_add(t, "%.1f,%.1f ", x_of(p, p->evals[i].step), y_of(p, p->evals[i].value));
+  const Curve *c = p->at;
+  if (!c->n_evals) return;
+  mp_text_add(t, "<polyline class=\"eval%s\" points=\"", other(p));
+  for (size_t i = 0; i < c->n_evals; i++)
+    mp_text_add(t, "%.1f,%.1f ", x_of(p, c->evals[i].step), y_of(p, c->evals[i].value));
   mp_text_add(t, "\"/>\n");
-  for (size_t i = 0; i < p->n_evals; i++)
-    mp_text_add(t, "<circle class=\"point\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>\n",
-                x_of(p, p->evals[i].step), y_of(p, p->evals[i].value));
+  for (size_t i = 0; i < c->n_evals; i++)
+    mp_text_add(t, "<circle class=\"point%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>\n", other(p),
+                x_of(p, c->evals[i].step), y_of(p, c->evals[i].value));
 }
 
-static void add_escaped(mp_text *t, const char *s) {
-  for (; *s; s++)
+static void add_escaped(mp_text *t, const char *s, size_t n) {
+  for (; n--; s++)
     if (*s == '<') mp_text_add(t, "&lt;");
     else if (*s == '&') mp_text_add(t, "&amp;");
     else mp_text_add(t, "%c", *s);
 }
 
-static void draw_legend(const Plot *p, const char *model, mp_text *t) {
-  mp_text_add(t, "<text x=\"%d\" y=\"24\" class=\"title\">", LEFT);
-  add_escaped(t, model);
-  mp_text_add(t, ": ");
-  add_escaped(t, p->name);
+/* The name of the log without folders and suffix. */
+static void add_label(mp_text *t, const Curve *c, const char *what) {
+  const char *slash = strrchr(c->log, '/'), *name = slash ? slash + 1 : c->log;
+  const char *dot = strrchr(name, '.');
+  add_escaped(t, name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
+  mp_text_add(t, "%s", what);
+}
+
+/* A line of the legend; alone, a curve needs no name. */
+static void draw_key(const Plot *p, int row, const char *kind, mp_text *t) {
+  int y = 20 + 16 * row;
   mp_text_add(t,
-              "</text>\n<line x1=\"%d\" x2=\"%d\" y1=\"20\" y2=\"20\" class=\"train\"/>"
-              "<text x=\"%d\" y=\"24\">train</text>\n",
-              WIDTH - 180, WIDTH - 156, WIDTH - 150);
-  if (p->n_evals)
-    mp_text_add(t,
-                "<line x1=\"%d\" x2=\"%d\" y1=\"20\" y2=\"20\" class=\"eval\"/>"
-                "<circle class=\"point\" cx=\"%d\" cy=\"20\" r=\"3\"/>"
-                "<text x=\"%d\" y=\"24\">eval</text>\n",
-                WIDTH - 96, WIDTH - 72, WIDTH - 84, WIDTH - 66);
+              "<line x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\" class=\"%s%s\"/>"
+              "<text x=\"%d\" y=\"%d\">",
+              WIDTH - 170, WIDTH - 146, y, y, kind, other(p), WIDTH - 140, y + 4);
+  if (p->n == 1) mp_text_add(t, "%s", kind);
+  else add_label(t, p->at, kind[0] == 'e' ? ", eval" : "");
+  mp_text_add(t, "</text>\n");
+}
+
+static void draw_title(const Plot *p, const char *model, mp_text *t) {
+  mp_text_add(t, "<text x=\"%d\" y=\"24\" class=\"title\">", LEFT);
+  add_escaped(t, model, strlen(model));
+  mp_text_add(t, ": ");
+  add_escaped(t, p->name, strlen(p->name));
+  mp_text_add(t, "</text>\n");
 }
 
 static const char style[] =
     "<style>text{font:12px system-ui,sans-serif;fill:#444}.title{font-weight:600;font-size:14px;"
-    "fill:#222}.grid{stroke:#e6e6e6}.axis,.tick{stroke:#888}.band{fill:#4c78a8;opacity:.18}"
-    ".train{stroke:#4c78a8;stroke-width:1.6;fill:none;stroke-linejoin:round}"
-    ".eval{stroke:#e4572e;stroke-width:1.6;fill:none}.point{fill:#e4572e}</style>";
+    "fill:#222}.grid{stroke:#e6e6e6}.axis,.tick{stroke:#888}.band{opacity:.18}"
+    ".train,.eval{stroke-width:1.6;fill:none;stroke-linejoin:round}.eval{stroke-dasharray:5 3}"
+    ".band{fill:#4c78a8}.train{stroke:#4c78a8}.eval{stroke:#e4572e}.point{fill:#e4572e}"
+    ".band.other{fill:#59a14f}.train.other{stroke:#59a14f}.eval.other{stroke:#b07aa1}"
+    ".point.other{fill:#b07aa1}"
+    "</style>";
 
-static void draw(const Plot *p, const char *model, mp_text *t) {
+static void draw(Plot *p, const char *model, mp_text *t) {
+  int rows = 0;
   mp_text_add(
       t,
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
       "viewBox=\"0 0 %d %d\">\n%s\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
       WIDTH, HEIGHT, WIDTH, HEIGHT, style);
   draw_axes(p, t);
-  draw_band(p, t);
-  draw_means(p, t);
-  draw_evals(p, t);
-  draw_legend(p, model, t);
+  for (p->at = p->curves; p->at < p->curves + p->n; p->at++) {
+    draw_band(p, t);
+    draw_means(p, t);
+    draw_evals(p, t);
+    draw_key(p, rows++, "train", t);
+    if (p->at->n_evals) draw_key(p, rows++, "eval", t);
+  }
+  draw_title(p, model, t);
   mp_text_add(t, "</svg>\n");
 }
 
@@ -238,24 +281,23 @@ static int fill_text(void *user, mp_write_fn write, void *sink, mp_error *err) {
 
 int cli_plot(const CliArgs *a, const char *model, const char *name) {
   Plot *p = calloc(1, sizeof *p);
-  FILE *f = fopen(a->log, "r");
   mp_text t = {0};
-  int status = CLI_OK;
-  if (!f) status = cli_error(a, CLI_FAILED, "cannot read '%s': %s", a->log, strerror(errno));
-  if (!p) status = cli_error(a, CLI_FAILED, "no memory");
+  if (!p) return cli_error(a, CLI_FAILED, "no memory");
+  p->name = name;
+  p->first = -1;
+  p->n = 1 + (a->beside != NULL);
+  p->curves[0].log = a->log;
+  p->curves[1].log = a->beside;
+  int status = read_logs(p, a, find_range);
+  if (!status) status = read_logs(p, a, gather);
   if (!status) {
-    p->name = name;
-    p->first = -1;
-    for_each_line(p, f, find_range);
-    for_each_line(p, f, gather);
     find_heights(p);
     draw(p, model, &t);
     status = t.failed || p->failed ? cli_error(a, CLI_FAILED, "no memory")
                                    : cli_write_file(a, a->plot, fill_text, &t);
   }
   mp_text_free(&t);
-  if (f) fclose(f);
-  if (p) free(p->evals);
+  for (int i = 0; i < CURVES; i++) free(p->curves[i].evals);
   free(p);
   return status;
 }

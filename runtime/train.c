@@ -20,7 +20,8 @@ typedef struct Loop {
   CliRun *run;
   mp_shuffle order; /* of the cursor's epoch */
   int64_t order_epoch;
-  int64_t saved_step; /* -1: none yet */
+  int64_t saved_step;  /* -1: none yet */
+  int64_t values_step; /* whose values are written; -1: of none */
   int skipped_in_a_row;
   int signal; /* that ends the run; 0: none */
   CliStep last;
@@ -182,7 +183,8 @@ static int one_step(Loop *l) {
   if (status) return status;
   move_cursor(&r->train, &r->ctx->cursor, rows);
   l->last = (CliStep){cli_steps_done(r), epoch, rows, l->last.skipped, result.committed};
-  status = count_skips(l, result.committed);
+  if (l->last.step == l->values_step) status = cli_write_values(r, l->last.step);
+  if (!status) status = count_skips(l, result.committed);
   report(l);
   return status;
 }
@@ -242,7 +244,8 @@ static int finish(Loop *l) {
 
 static int loop(Loop *l) {
   CliRun *r = l->run;
-  int64_t done = cli_steps_done(r);
+  int64_t done = cli_steps_done(r), asked = r->args->values_step;
+  l->values_step = !r->args->values ? -1 : asked ? asked : done + 1;
   l->last = (CliStep){.step = done, .skipped = mp_counter(r->ctx, "skipped")};
   int status = cli_open_progress(&r->progress, r->args, done, r->ctx->cursor.total_steps);
   if (status) return status;
@@ -260,7 +263,8 @@ int cli_train(CliRun *r) {
   Loop l = {.run = r, .order_epoch = -1, .saved_step = -1};
   sigset_t ours = our_signals(), old;
   enter_data(r);
-  int status = decide_length(r);
+  int status = cli_check_values(r);
+  if (!status) status = decide_length(r);
   if (!status) status = open_save_dir(&l);
   if (status) return status;
   pthread_sigmask(SIG_BLOCK, &ours, &old);

@@ -1,7 +1,7 @@
 /* mpcc.c: the compiler's command line: which command, and what is to be printed instead.
  *
  *     mpcc [flags] model.mp      compile (compile.c)
- *     mpcc run, new, fmt         commands of their own (run.c, new.c, fmt.c)
+ *     mpcc run, compare, new, fmt    commands of their own, in files of these names
  *
  * Exit status: 0 done, 1 the program is wrong, 2 the command line is, 70 mpcc is (crash.c). */
 #include "tools/tools.h"
@@ -11,7 +11,10 @@
 static const struct {
   const char *word;
   int (*run)(int argc, char **argv, Arena *arena);
-} commands[] = {{"run", command_run}, {"new", command_new}, {"fmt", command_fmt}};
+} commands[] = {{"run", command_run},
+              {"compare", command_compare},
+              {"new", command_new},
+              {"fmt", command_fmt}};
 
 static int show_ops(Arena *arena) {
   Text t = {.arena = arena};
@@ -21,7 +24,7 @@ static int show_ops(Arena *arena) {
 
 static int command_compile(int argc, char **argv, Arena *arena) {
   Options o;
-  if (!options_parse(&o, argc, argv, arena)) return 2;
+  if (!options_parse(&o, "", argc, argv, arena)) return 2;
   if (o.help) options_help(stdout);
   else if (o.version) printf("mpcc %s\n", MPCC_VERSION);
   else if (o.print_ops) return show_ops(arena);

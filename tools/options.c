@@ -79,6 +79,10 @@ static const Flag flags[] = {
      AT(depfile_target)},
     {"--no-halves", NULL, "of a library: leave out STEP.grads and STEP.apply, each step in halves",
      FLAG_BOOL, AT(no_halves)},
+    {"--with-values", NULL,
+     "of an executable: keep what a step computes until it is over; --values of the program writes "
+     "it",
+     FLAG_BOOL, AT(pass.keep_values)},
     {"--linker", "COMMAND", "links executables and .so (default: $CC, else cc)", FLAG_TEXT,
      AT(linker)},
     {"--memory-report", "json", "print what a context will hold instead of compiling",
@@ -87,6 +91,10 @@ static const Flag flags[] = {
      FLAG_OPTIONAL, AT(explain_precision)},
     {"--precision-manifest", "FILE", "write the same without bytes and places, to be compared",
      FLAG_TEXT, AT(manifest)},
+    {"--plot", "FILE.svg", "of mpcc compare: both loss curves in one picture", FLAG_TEXT, AT(plot)},
+    {"--values-step", "N", "of mpcc compare: values of step N, not of the first", FLAG_TEXT,
+     AT(values_step)},
+    {"--json", NULL, "of mpcc compare: JSON instead of a table", FLAG_BOOL, AT(json)},
     {"-W", "WORD",
      "all, NAME or no-NAME of a warning below; error: they are errors; error=NAME: that one is",
      FLAG_WARNING, 0},
@@ -109,6 +117,8 @@ static const char *const spelled[][2] = {
 void options_help(FILE *out) {
   fputs("usage: mpcc [flags] model.mp          compile a model into a training program or library\n"
         "       mpcc run [flags] model.mp -- ARGUMENTS     compile it and run the program\n"
+        "       mpcc compare [flags] --precision=A,B model.mp -- ARGUMENTS     where two "
+        "precisions part\n"
         "       mpcc fmt [--check] FILE.mp …   lay sources out in the standard way\n"
         "       mpcc new DIR                   a folder with a first model\n\n"
         "model.mp may be - (standard input); @FILE stands for the words in FILE.\n\n",
@@ -212,13 +222,27 @@ static const Flag *find_flag(const char *arg, const char **value) {
   return NULL;
 }
 
+/* Flags that mean something to one command alone. */
+static bool check_places(const Options *o, const char *command) {
+  const struct {
+    bool given;
+    const char *flag, *command;
+  } only[] = {{o->plot, "--plot", "compare"},
+              {o->values_step, "--values-step", "compare"},
+              {o->json, "--json", "compare"}};
+  for (size_t i = 0; i < sizeof only / sizeof *only; i++)
+    if (only[i].given && strcmp(only[i].command, command))
+      return wrong("a flag of another command", only[i].flag);
+  return true;
+}
+
 static bool take_input(Options *o, const char *arg) {
   if (o->input) return wrong("one model file at a time; this is a second", arg);
   o->input = arg;
   return true;
 }
 
-bool options_parse(Options *o, int argc, char **argv, Arena *arena) {
+bool options_parse(Options *o, const char *command, int argc, char **argv, Arena *arena) {
   *o = (Options){.opt = 2, .error_limit = 20};
   for (int i = 0; i < argc; i++) {
     const char *arg = argv[i], *value = NULL;
@@ -234,5 +258,5 @@ bool options_parse(Options *o, int argc, char **argv, Arena *arena) {
     if (next && ++i == argc) return wrong("a value is wanted behind", arg);
     if (!set_flag(o, f, next ? argv[i] : value, arena)) return false;
   }
-  return true;
+  return check_places(o, command);
 }

@@ -35,9 +35,10 @@ static void set_signals(void) {
   sigaction(SIGQUIT, &off, NULL);
 }
 
-static int run_program(const char *path, char **argv) {
+int program_run(const char *path, char **argv, bool silent) {
   pid_t child = fork();
   if (child == 0) {
+    if (silent && !freopen("/dev/null", "w", stdout)) _exit(127);
     execv(path, argv);
     _exit(127);
   }
@@ -52,7 +53,7 @@ static int run_program(const char *path, char **argv) {
 }
 
 /* The model's own name, so that the program's help and messages show it. */
-static const char *program_name(Arena *a, const char *input) {
+const char *program_name(Arena *a, const char *input) {
   const char *slash = strrchr(input, '/'), *name = slash ? slash + 1 : input;
   size_t n = strlen(name);
   if (n > 3 && !strcmp(name + n - 3, ".mp")) n -= 3;
@@ -63,7 +64,7 @@ int command_run(int argc, char **argv, Arena *arena) {
   int ours = 0;
   Options o;
   while (ours < argc && strcmp(argv[ours], "--")) ours++;
-  if (!options_parse(&o, ours, argv, arena)) return 2;
+  if (!options_parse(&o, "run", ours, argv, arena)) return 2;
   if (o.help) return options_help(stdout), 0;
   if (!o.input) return fail("a model file is wanted: mpcc run model.mp -- --data …", NULL);
   if (o.output || o.emit)
@@ -79,7 +80,7 @@ int command_run(int argc, char **argv, Arena *arena) {
     char **args = argv + (ours < argc ? ours : argc - 1); /* `--` makes room for the name */
     char *none[] = {(char *)path, NULL};
     if (ours < argc) args[0] = (char *)path;
-    status = run_program(path, ours < argc ? args : none);
+    status = program_run(path, ours < argc ? args : none, false);
   }
   unlink(path);
   rmdir(dir);

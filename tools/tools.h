@@ -15,8 +15,9 @@ typedef struct Options {
   const char *input, *output, *emit, *target, *multiversion, *mcpu, *name, *train, *precision, *passes;
   const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker;
   const char *diagnostics_format, *diagnostics_color;
+  const char *plot, *values_step;
   int opt, error_limit;
-  bool syntax_only, help, version, locs, print_ops, depfile, no_halves;
+  bool json, syntax_only, help, version, locs, print_ops, depfile, no_halves;
   VEC(Define) defines;
   VEC(const char *) folders;  /* of imports */
   VEC(const char *) keeps;    /* patterns of --keep */
@@ -24,9 +25,9 @@ typedef struct Options {
   PassOptions pass;
 } Options;
 
-/* From the first word behind the command.  false: the command line is wrong, which has been said;
- * exit 2. */
-bool options_parse(Options *o, int argc, char **argv, Arena *arena);
+/* From the first word behind the command ("": none).  false: the command line is wrong, which has
+ * been said; exit 2. */
+bool options_parse(Options *o, const char *command, int argc, char **argv, Arena *arena);
 void options_help(FILE *out);
 
 /* ---- response.c: @FILE on the command line; false: it cannot be read, which has been said
@@ -92,8 +93,15 @@ int compile_model(Options *o, Arena *arena); /* the exit status */
 /* ---- the commands: `mpcc WORD …`; argv begins behind the word ---- */
 
 int command_run(int argc, char **argv, Arena *arena);
+int command_compare(int argc, char **argv, Arena *arena);
 int command_new(int argc, char **argv, Arena *arena);
 int command_fmt(int argc, char **argv, Arena *arena);
+
+/* ---- run.c: the program's exit status, or 128 and its signal; signals are handed on to it;
+ * silent: its results go nowhere, its errors do ---- */
+
+int program_run(const char *path, char **argv, bool silent);
+const char *program_name(Arena *a, const char *input); /* "mlp" of examples/mlp.mp */
 
 /* ---- crash.c: an error of mpcc's own leaves what is needed to see it again ---- */
 

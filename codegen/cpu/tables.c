@@ -423,6 +423,16 @@ static void add_functions(Tables *t) {
     forward(t, declare(t, "main", m->i32, 2, main_args, LLVMExternalLinkage), "mp_cli");
 }
 
+static const mp_value *values(const Module *m) {
+  mp_value *v = NEW_ARRAY(m->arena, mp_value, m->p->values.len);
+  for (uint32_t i = 0; i < m->p->values.len; i++) {
+    const ProgramValue *x = &m->p->values.at[i];
+    Type t = value_type(m->g, x->value);
+    v[i] = (mp_value){tensor_of(x->name, t), x->reads, arena_at(m, x->value), x->entry, t.unit};
+  }
+  return v;
+}
+
 /* The description, and where each entry's arguments and results lie. */
 static mp_desc describe(const Module *m, mp_entry_code *code) {
   mp_entry_desc *desc = NEW_ARRAY(m->arena, mp_entry_desc, m->g->entries.len);
@@ -467,7 +477,9 @@ void tables_emit(Module *m, const LevelCode *levels, unsigned n) {
                     .state_at = m->p->state_at,
                     .levels = level_table(m, levels, n, &names),
                     .n_levels = n,
-                    .cpu_flag = lower_flag(m)};
+                    .cpu_flag = lower_flag(m),
+                    .values = values(m),
+                    .n_values = m->p->values.len};
   d.target = names.at;
   t.create = declare(&t, "create", m->i32, 3, args, LLVMInternalLinkage);
   t.global_mp_desc = hidden(&t, "desc", const_mp_desc(&t, &d, NULL));

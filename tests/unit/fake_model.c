@@ -210,10 +210,9 @@ static const mp_formula_desc formulas[] = {
 #define COMMON                                                                                     \
   .abi = MP_ABI, .size = sizeof(mp_desc), .name = "Fake", .source = "fake.mp",                     \
   .source_hash = "0123456789abcdef", .compiler = "none", .target = "cpu", .precision = "f32",      \
-  .policy = "fedcba9876543210",                                                                    \
-  .n_entries = 6, .n_hypers = 2, .entries = entries, .states = states, .hypers = hypers,           \
-  .arena_bytes = sizeof(Arena), .state_bytes = sizeof(State), .default_epochs = 2,                 \
-  .n_formulas = 3, .formulas = formulas
+  .policy = "fedcba9876543210", .n_entries = 6, .n_hypers = 2, .entries = entries,                 \
+  .states = states, .hypers = hypers, .arena_bytes = sizeof(Arena), .state_bytes = sizeof(State),  \
+  .default_epochs = 2, .n_formulas = 3, .formulas = formulas
 
 static const mp_desc desc = {COMMON, .n_states = 8};
 
@@ -288,10 +287,10 @@ static const mp_level levels[] = {{"x86-64", no_features, run, 64},
 static const mp_level other_levels[] = {{"x86-64-v8", other_features, run, 64},
                                         {"x86-64-v9", future_features, run, 64}};
 
-const mp_model fake_model = {&desc, &api, code, state_at, levels, 3, ""};
-const mp_model fake_model_split = {&split_desc, &split_api, code, state_at, levels, 1, ""};
-const mp_model fake_model_loads = {&loads_desc, &loads_api, code, state_at, levels, 1, ""};
-const mp_model fake_model_for_other_cpu = {&desc,        &api, code,            state_at,
-                                           other_levels, 2,    "-mcpu=x86-64-v3"};
+const mp_model fake_model = {&desc, &api, code, state_at, levels, 3, "", NULL, 0};
+const mp_model fake_model_split = {&split_desc, &split_api, code, state_at, levels, 1, "", NULL, 0};
+const mp_model fake_model_loads = {&loads_desc, &loads_api, code, state_at, levels, 1, "", NULL, 0};
+const mp_model fake_model_for_other_cpu = {
+    &desc, &api, code, state_at, other_levels, 2, "-mcpu=x86-64-v3", NULL, 0};
 
 const mp_api *fake_get_api(uint32_t max_abi) { return mp_get_api(&fake_model, max_abi); }

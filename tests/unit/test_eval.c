@@ -439,7 +439,12 @@ static void plan_step(Fixture *f, Plan *plan, uint64_t view_at) {
       vec_push(&f->arena, &plan->entry.steps,
                (ProgramStep){.node = body->nodes.at[i], .barrier = true});
   }
-  plan->p = (Program){f->g, plan->buffer, &plan->entry, plan->state_at, 192, 384};
+  plan->p = (Program){.g = f->g,
+                      .buffer = plan->buffer,
+                      .entries = &plan->entry,
+                      .state_at = plan->state_at,
+                      .state_bytes = 192,
+                      .arena_bytes = 384};
 }
 
 static void set_step(Fixture *f) {

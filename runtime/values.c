@@ -1,0 +1,111 @@
+/* values.c: --values FILE: what a step computed on its way, of a program built --with-values.
+ *
+ * Tensors of the file are in the order they were computed; all are f32, widened exactly, and
+ * without the loss scale.  Notes: `reads`, a line a tensor, which others went into it, by position;
+ * `precision` and `step`. */
+#include "runtime/cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Values {
+  mp_tensor *tensors;
+  mp_st_item *items;
+  uint32_t n;
+  mp_text reads, step;
+  const char *precision;
+} Values;
+
+int cli_check_values(const CliRun *r) {
+  const CliArgs *a = r->args;
+  if (a->values_step && !a->values)
+    return cli_error(a, CLI_USAGE, "--values-step needs --values FILE.safetensors");
+  if (!a->values || r->ctx->model->n_values) return CLI_OK;
+  return cli_error(a, CLI_USAGE, "--values: build the program with mpcc --with-values");
+}
+
+/* The scale of scaler i in this step, an output: they stand in the order of the scalers. */
+static float scale_of(const CliRun *r, int scaler) {
+  const mp_entry_desc *e = r->train.entry;
+  mp_view v;
+  float scale = 1;
+  for (uint32_t i = 0; i < e->n_outputs; i++) {
+    const mp_output_desc *o = &e->outputs[i];
+    if (o->role != MP_OUT_GAUGE || strncmp(o->tensor.name, "scale", 5) || scaler--) continue;
+    if (!r->api->output(r->ctx, r->train.index, i, &v)) memcpy(&scale, v.data, sizeof scale);
+    break;
+  }
+  return scale;
+}
+
+static float wide(int32_t dtype, const char *at, uint64_t i) {
+  uint32_t bits;
+  uint16_t half;
+  float v;
+  if (dtype == MP_F32) memcpy(&bits, at + 4 * i, sizeof bits);
+  else {
+    memcpy(&half, at + 2 * i, sizeof half);
+    bits = dtype == MP_BF16 ? (uint32_t)half << 16 : mp_f32_of_f16(half);
+  }
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+/* What undoes the scales in a value: of each factor of its unit the least scale of a set, to a
+ * power.  All are powers of two, so it is exact. */
+static float unscale(const CliRun *r, uint32_t unit) {
+  float once = 1;
+  for (; unit; unit >>= 16) {
+    int power = (int8_t)(unit >> 8 & 0xff);
+    float least = INFINITY;
+    for (int i = 0; i < 8; i++)
+      if (unit >> i & 1) least = fminf(least, scale_of(r, i));
+    for (; power > 0; power--) once /= least;
+    for (; power < 0; power++) once *= least;
+  }
+  return once;
+}
+
+/* false: no memory */
+static bool add_value(Values *s, const CliRun *r, const mp_value *v) {
+  const char *from = r->ctx->arena + v->at;
+  uint64_t n = mp_tensor_bytes(&v->tensor) / mp_type_of(v->tensor.dtype)->size;
+  float *to = malloc(n * sizeof *to + 1), once = unscale(r, v->unit);
+  if (!to) return false;
+  for (uint64_t i = 0; i < n; i++) to[i] = wide(v->tensor.dtype, from, i) * once;
+  s->tensors[s->n] = v->tensor;
+  s->tensors[s->n].dtype = MP_F32;
+  s->items[s->n] = (mp_st_item){&s->tensors[s->n], to};
+  mp_text_add(&s->reads, "%s\n", v->reads);
+  s->n++;
+  return true;
+}
+
+static int fill(void *user, mp_write_fn write, void *sink, mp_error *err) {
+  const Values *s = user;
+  const mp_st_note notes[] = {{(char *)"precision", (char *)s->precision},
+                              {(char *)"step", s->step.at},
+                              {(char *)"reads", s->reads.at}};
+  return mp_st_write(s->items, s->n, notes, MP_LEN(notes), write, sink, err);
+}
+
+int cli_write_values(const CliRun *r, int64_t step) {
+  const mp_model *m = r->ctx->model;
+  Values s = {.precision = r->desc->precision};
+  s.tensors = calloc(m->n_values, sizeof *s.tensors);
+  s.items = calloc(m->n_values, sizeof *s.items);
+  bool ok = s.tensors && s.items;
+  mp_text_add(&s.step, "%lld", (long long)step);
+  for (uint64_t i = 0; ok && i < m->n_values; i++)
+    if (m->values[i].entry == r->train.index) ok = add_value(&s, r, &m->values[i]);
+  ok = ok && !s.reads.failed && !s.step.failed;
+  int status = ok ? cli_write_file(r->args, r->args->values, fill, &s)
+                  : cli_error(r->args, CLI_FAILED, "no memory");
+  for (uint32_t i = 0; i < s.n; i++) free((void *)s.items[i].data);
+  mp_text_free(&s.reads);
+  mp_text_free(&s.step);
+  free(s.tensors);
+  free(s.items);
+  return status;
+}

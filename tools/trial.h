@@ -1,0 +1,32 @@
+/* trial.h: programs that are made in order to be compared (trial.c). */
+#ifndef TOOLS_TRIAL_H
+#define TOOLS_TRIAL_H
+
+#include "tools/tools.h"
+
+#include <math.h>
+
+typedef struct Trials {
+  Arena *arena;
+  const char *command; /* of mpcc: "compare" */
+  const char *dir;     /* where everything lies; NULL: nothing was begun */
+  Options o;
+  VEC(const char *) args; /* of the programs */
+} Trials;
+
+typedef struct TrialStep {
+  int64_t step;
+  double loss; /* NaN: it was skipped */
+} TrialStep;
+typedef VEC(TrialStep) TrialSteps;
+
+/* argv: behind the command.  Not 0: an exit status; what is wrong was said. */
+int trials_begin(Trials *t, int argc, char **argv);
+void trials_end(Trials *t);
+/* An executable; name: of its folder in t->dir. */
+int trial_compile(Trials *t, const Options *o, const char *name, const char **program);
+/* Ours are the n words in front of the user's. */
+int trial_run(Trials *t, const char *program, uint32_t n, const char *const *words);
+bool trial_read_log(Trials *t, const char *log, TrialSteps *out);
+
+#endif
