@@ -127,6 +127,7 @@ static void add_edges(Grouping *s, uint32_t to, ValueId v, EdgeKind kind) {
 
 static EdgeKind operand_kind(const Node *n, uint32_t i) {
   if (op_form[n->op] == FORM_gemm || n->op == OP_loop) return EDGE_OPERAND;
+  if (is_free(n->op)) return EDGE_OTHER; /* one in memory: reads elements of another index */
   if (n->op == OP_gather && i == 0) return EDGE_GATHER;
   if (n->op == OP_embedding || n->op == OP_scatter_add) return EDGE_OTHER;
   return EDGE_DIRECT;
