@@ -5,7 +5,17 @@
 #   install.sh examples  the data set of examples/
 #   install.sh test      what the tests compare with
 #   install.sh fuzz      libFuzzer and the sanitizers for clang
+# Several groups may be named.
 set -eu
+
+usage() {
+  echo "usage: install.sh [build] [examples] [test] [fuzz]   (Debian packages, by group)" >&2
+  exit 2
+}
+[ $# -gt 0 ] || usage
+for group in "$@"; do
+  case $group in build | examples | test | fuzz) ;; *) usage ;; esac
+done
 
 build="gcc libc6-dev cmake ninja-build llvm-19-dev flex bison zlib1g-dev"
 examples="dataset-fashion-mnist bible-kjv bible-kjv-text"
