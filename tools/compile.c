@@ -147,10 +147,12 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
     return emit_text(s, &t);
   }
   if (!cpu_compile(p, cpu, &o, s->arena, code, &why)) ice(NULL, NO_ID, "code generation: %s", why);
+  LinkFor link = {s->o.linker, cpu_target_foreign(cpu) ? s->o.target : NULL, s->o.sysroot};
   if (s->kind == OUT_ARCHIVE)
-    return !output_archive(s->arena, code, arena_printf(s->arena, "%s_get_api", o.name), s->path);
+    return !output_archive(s->arena, code, arena_printf(s->arena, "%s_get_api", o.name), s->path,
+                           &link);
   bool linked = s->kind == OUT_EXE || s->kind == OUT_SHARED;
-  bool ok = linked ? output_link(s->arena, s->kind, o.parts, code, s->path, s->o.linker)
+  bool ok = linked ? output_link(s->arena, s->kind, o.parts, code, s->path, &link)
                    : output_write(s->path, code->at, code->size);
   return ok ? 0 : 1;
 }

@@ -83,8 +83,11 @@ static const Flag flags[] = {
      "of an executable: keep what a step computes until it is over; --values of the program writes "
      "it",
      FLAG_BOOL, AT(pass.keep_values)},
-    {"--linker", "COMMAND", "links executables and .so (default: $CC, else cc)", FLAG_TEXT,
-     AT(linker)},
+    {"--linker", "COMMAND",
+     "links executables and .so (default: $CC, else cc, or TRIPLE-gcc for another machine)",
+     FLAG_TEXT, AT(linker)},
+    {"--sysroot", "FOLDER", "where the linker finds libraries, and mpcc another machine's runtime",
+     FLAG_TEXT, AT(sysroot)},
     {"--memory-report", "json", "print what a context will hold instead of compiling",
      FLAG_OPTIONAL, AT(memory_report)},
     {"--explain-precision", "json", "print what is stored how, and why, instead of compiling",

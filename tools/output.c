@@ -1,5 +1,6 @@
 /* output.c: files that appear whole or not at all: everything is made under a temporary name beside
- * its place and renamed.  Linking goes through $CC, or cc. */
+ * its place and renamed.  Linking goes through $CC, or cc; for another machine through a compiler
+ * that makes code for it, with a runtime built for it (MPCC_RUNTIME_ONLY of our CMakeLists). */
 #define _POSIX_C_SOURCE 200809L
 #include "tools/tools.h"
 
@@ -36,23 +37,38 @@ bool output_write(const char *path, const char *bytes, size_t n) {
   return ok;
 }
 
-/* The folder with libmpcc_rt.a: beside the compiler's own, in a build tree or an installation. */
-static const char *library_folder(Arena *a) {
-  static const char *const beside[] = {"../lib", "../lib/mpcc"};
+typedef VEC(const char *) Words;
+
+/* The folders where libmpcc_rt.a may be: beside the compiler's own, in a build tree or an
+ * installation; of another machine's in its sysroot, too. */
+static void library_folders(Arena *a, const LinkFor *l, Words *folders) {
+  static const char *const beside[] = {"../lib", "../lib/mpcc"}, *const in[] = {"", "/local"};
   char self[4096];
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (n <= 0) return NULL;
-  self[n] = 0;
+  self[n > 0 ? n : 0] = 0;
   char *slash = strrchr(self, '/');
   if (slash) *slash = 0;
-  for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-    const char *dir = arena_printf(a, "%s/%s", self, beside[i]);
-    if (!access(arena_printf(a, "%s/libmpcc_rt.a", dir), R_OK)) return dir;
-  }
-  return NULL;
+  for (size_t i = 0; slash && !l->triple && i < 2; i++)
+    vec_push(a, folders, arena_printf(a, "%s/%s", self, beside[i]));
+  if (slash && l->triple)
+    vec_push(a, folders, arena_printf(a, "%s/../lib/mpcc/%s", self, l->triple));
+  for (size_t i = 0; l->sysroot && l->triple && i < 2; i++)
+    vec_push(a, folders, arena_printf(a, "%s/usr%s/lib/mpcc", l->sysroot, in[i]));
 }
 
-typedef VEC(const char *) Words;
+static const char *runtime_folder(Arena *a, const LinkFor *l) { /* NULL: said where it is not */
+  Words folders = {0};
+  library_folders(a, l, &folders);
+  for (uint32_t i = 0; i < folders.len; i++)
+    if (!access(arena_printf(a, "%s/libmpcc_rt.a", folders.at[i]), R_OK)) return folders.at[i];
+  fprintf(stderr, "mpcc: libmpcc_rt.a%s%s is not in", l->triple ? " for " : "",
+          l->triple ? l->triple : "");
+  for (uint32_t i = 0; i < folders.len; i++)
+    fprintf(stderr, "%s %s", i ? " or" : "", folders.at[i]);
+  fprintf(stderr, "%s\n", l->triple ? ": build it with MPCC_RUNTIME_ONLY (mpcc(1)), or use -o FILE.o"
+                                    : "");
+  return NULL;
+}
 
 /* $CC may hold a command with arguments. */
 static void add_words(Arena *a, Words *w, const char *text) {
@@ -83,9 +99,10 @@ static bool run_command(Arena *a, Words *w) {
 }
 
 static void link_command(Arena *a, Words *w, OutputKind kind, const char *lib, const Words *objects,
-                         const char *to, const char *linker) {
-  const char *cc = getenv("CC");
-  add_words(a, w, linker && *linker ? linker : cc && *cc ? cc : "cc");
+                         const char *to, const LinkFor *l) {
+  const char *cc = getenv("CC"), *other = l->triple ? arena_printf(a, "%s-gcc", l->triple) : "cc";
+  add_words(a, w, l->linker && *l->linker ? l->linker : cc && *cc ? cc : other);
+  if (l->sysroot) vec_push(a, w, arena_printf(a, "--sysroot=%s", l->sysroot));
   const char *shared[] = {"-shared", "-Wl,-Bsymbolic", "-Wl,--exclude-libs,ALL"};
   for (int i = 0; kind == OUT_SHARED && i < 3; i++) vec_push(a, w, shared[i]);
   vec_push(a, w, "-o");
@@ -109,15 +126,9 @@ static bool write_objects(Arena *a, const char *temp, unsigned n, const CpuCode 
   return true;
 }
 
-static const char *runtime_folder(Arena *a) {
-  const char *lib = library_folder(a);
-  if (!lib)
-    fprintf(stderr, "mpcc: libmpcc_rt.a is not in ../lib or ../lib/mpcc beside mpcc itself\n");
-  return lib;
-}
-
-bool output_archive(Arena *a, const CpuCode *object, const char *symbol, const char *path) {
-  const char *lib = runtime_folder(a), *why = NULL;
+bool output_archive(Arena *a, const CpuCode *object, const char *symbol, const char *path,
+                    const LinkFor *link) {
+  const char *lib = runtime_folder(a, link), *why = NULL;
   if (!lib) return false;
   const char *name = arena_printf(a, "%s/libmpcc_rt.a", lib);
   size_t size;
@@ -131,13 +142,13 @@ bool output_archive(Arena *a, const CpuCode *object, const char *symbol, const c
 }
 
 bool output_link(Arena *a, OutputKind kind, unsigned n, const CpuCode *object, const char *path,
-                 const char *linker) {
-  const char *lib = runtime_folder(a);
+                 const LinkFor *link) {
+  const char *lib = runtime_folder(a, link);
   if (!lib) return false;
   const char *temp = arena_printf(a, "%s.%ld.tmp", path, (long)getpid());
   Words w = {0}, objects = {0};
   bool ok = write_objects(a, temp, n, object, &objects);
-  link_command(a, &w, kind, lib, &objects, temp, linker);
+  link_command(a, &w, kind, lib, &objects, temp, link);
   ok = ok && run_command(a, &w);
   ok = ok && (!rename(temp, path) || failed("write", path));
   for (uint32_t i = 0; i < objects.len; i++) unlink(objects.at[i]);

@@ -69,6 +69,9 @@ int command_run(int argc, char **argv, Arena *arena) {
   if (!o.input) return fail("a model file is wanted: mpcc run model.mp -- --data …", NULL);
   if (o.output || o.emit)
     return fail("the program is run, so -o, --emit, -c and -S have no place", NULL);
+  if (o.target && strcmp(o.target, "cpu"))
+    return fail("the program is run here, so --target has no place", NULL);
+  if (!o.mcpu && !o.multiversion) o.mcpu = "native"; /* no other machine will see it */
   const char *tmp = getenv("TMPDIR");
   char *dir = arena_printf(arena, "%s/mpcc-run.XXXXXX", tmp && *tmp ? tmp : "/tmp");
   if (!mkdtemp(dir)) return fail("cannot make a folder", strerror(errno));

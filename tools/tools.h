@@ -13,7 +13,8 @@
 
 typedef struct Options {
   const char *input, *output, *emit, *target, *multiversion, *mcpu, *name, *train, *precision, *passes;
-  const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker;
+  const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker,
+      *sysroot;
   const char *diagnostics_format, *diagnostics_color;
   const char *plot, *values_step;
   int opt, error_limit;
@@ -55,12 +56,19 @@ typedef enum OutputKind {
 
 /* Bytes to a file (by a temporary beside it and rename) or, for "-", to stdout. */
 bool output_write(const char *path, const char *bytes, size_t n);
-/* Links objects with the runtime into an executable or a shared library; linker: a command, NULL
- * for $CC or cc. */
+/* What the runtime and the linker are looked for by. */
+typedef struct LinkFor {
+  const char *linker;  /* a command; NULL: $CC, else cc, or TRIPLE-gcc for another machine */
+  const char *triple;  /* of another machine, as the user calls it; NULL: this one */
+  const char *sysroot; /* NULL: the linker's own */
+} LinkFor;
+
+/* Links objects with the runtime into an executable or a shared library. */
 bool output_link(Arena *arena, OutputKind kind, unsigned n, const CpuCode *object, const char *path,
-                 const char *linker);
+                 const LinkFor *link);
 /* The object and the runtime as a static library. */
-bool output_archive(Arena *arena, const CpuCode *object, const char *symbol, const char *path);
+bool output_archive(Arena *arena, const CpuCode *object, const char *symbol, const char *path,
+                    const LinkFor *link);
 
 /* ---- archive.c: false: `runtime` is no archive with a symbol table ---- */
 

@@ -246,7 +246,7 @@ const CpuTarget *cpu_target(Arena *a, const char *triple, const char *names, con
 
 const Target *cpu_target_info(const CpuTarget *t) { return &t->base; }
 
-const char *cpu_target_foreign(const CpuTarget *t) { return t->foreign ? t->triple : NULL; }
+bool cpu_target_foreign(const CpuTarget *t) { return t->foreign; }
 
 const char *target_lower(const CpuTarget *t) {
   const char *lower = NULL;
