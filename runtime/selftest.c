@@ -64,6 +64,7 @@ static int start(const Test *t, int threads, mp_ctx **out) {
   mp_error err;
   if (r->api->create(&o, out, &err)) return cli_error(r->args, CLI_FAILED, "%s", err.text);
   if (r->api->init(*out, SEED)) return failed(t, *out);
+  if (mp_find_hyper(*out, "steps") >= 0) r->api->hyper(*out, "steps", 2 * STEPS);
   for (uint32_t i = 0; i < r->desc->n_states; i++) {
     const mp_tensor *s = &r->desc->states[i].tensor;
     if (!(r->desc->states[i].flags & MP_STATE_MUST_LOAD)) continue;

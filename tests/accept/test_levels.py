@@ -1,6 +1,7 @@
 """Several instruction-set levels in one output: which instructions each level's functions use, that
 a context takes the best one that this CPU has, and that all give the same bits."""
 import re
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def check_choice(folder):
             raise AssertionError(f"{level} was taken on a CPU without it")
 
 
+def check_program(folder):
+    """The program beside a model: info says what runs here, selftest keeps its promises."""
+    program = compile_to(folder / "mlp", MLP, "--multiversion=x86-64-v3,v4")
+    info = subprocess.run([program, "info"], check=True, text=True, stdout=subprocess.PIPE).stdout
+    assert re.search(r"target +x86-64-v3,x86-64-v4; here x86-64-v[34]\n", info), info
+    found = subprocess.run([program, "selftest", "--cpu", "x86-64-v3"], text=True,
+                           stdout=subprocess.PIPE).stdout
+    assert found.endswith("passed\n"), found
+
+
 def main():
     check_registers()
     if not cpu_has("avx2", "fma", "f16c", "bmi2"):
@@ -83,6 +94,7 @@ def main():
         return
     with tempfile.TemporaryDirectory() as folder:
         check_choice(Path(folder))
+        check_program(Path(folder))
 
 
 main()
