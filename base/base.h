@@ -112,6 +112,12 @@ typedef enum Warning {
 
 typedef enum WarnLevel { WARN_OFF, WARN_SAY, WARN_ERROR } WarnLevel;
 
+typedef enum Remark {
+#define REMARK(id, meaning) REMARK_##id,
+#include "base/remarks.def"
+  REMARKS
+} Remark;
+
 typedef struct Diag {
   Arena *arena;
   FILE *out; /* NULL: count only */
@@ -122,6 +128,7 @@ typedef struct Diag {
   bool color;         /* escape codes of terminals */
   bool werror;        /* warnings are errors */
   uint8_t level[WARNINGS]; /* WarnLevel of each */
+  uint32_t remarks[2]; /* those wanted of what was done, of what was missed: bits by Remark */
   VEC(uint64_t) said; /* hashes of places and messages */
   bool repeated;      /* the last error or warning was, so its notes are not shown either */
 } Diag;
@@ -133,6 +140,9 @@ uint32_t diag_source(Diag *d, const char *name, const char *text, size_t size);
 void diag_error(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void diag_warning(Diag *d, Warning w, Loc loc, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* What the compiler did, or could not do; said where it is wanted, else free. */
+void diag_remark(Diag *d, Remark r, bool missed, Loc loc, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 void diag_note(Diag *d, Loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* What mends the error just reported, where that is certain: `text` for `length` bytes at loc, a
  * place of the line that was shown.  Printed under the caret. */
@@ -146,5 +156,13 @@ void warnings_default(Diag *d);
  * meant, or NULL. */
 bool warnings_set(Diag *d, const char *word, const char **near);
 void warnings_describe(Text *out);
+
+/* ---- remarks.c ------------------------------------------------------------------------------- */
+
+const char *remark_name(Remark r);
+bool remarks_wanted(const Diag *d, Remark r, bool missed);
+/* Those whose names match; false: none does, or it is no regular expression. */
+bool remarks_set(Diag *d, const char *pattern, bool missed);
+void remarks_describe(Text *out);
 
 #endif

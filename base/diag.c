@@ -1,5 +1,5 @@
-/* diag.c: errors, warnings and notes, as text with the line and a caret or as JSON, an object a
- * line.
+/* diag.c: errors, warnings, notes and remarks, as text with the line and a caret or as JSON, an
+ * object a line.
  *
  * The only place that prints what the user did wrong; callers return NULL or false and go on.
  * Errors are counted and, from a limit on, kept back: the count decides the exit status, so it is
@@ -13,11 +13,14 @@ enum {
   MOST_REMEMBERED = 1000 /* errors that are not said twice */
 };
 
-typedef enum Severity { NOTE, WARNING, ERROR } Severity;
+typedef enum Severity { NOTE, REMARK, WARNING, ERROR } Severity;
 
 static const struct {
   const char *word, *color; /* of a terminal: bold cyan, magenta, red as compilers have it */
-} severities[] = {{"note", "\033[1;36m"}, {"warning", "\033[1;35m"}, {"error", "\033[1;31m"}};
+} severities[] = {{"note", "\033[1;36m"},
+                  {"remark", "\033[1;34m"},
+                  {"warning", "\033[1;35m"},
+                  {"error", "\033[1;31m"}};
 
 void diag_init(Diag *d, Arena *a, FILE *out) {
   *d = (Diag){.arena = a, .out = out, .limit = 20};
@@ -161,6 +164,19 @@ void diag_warning(Diag *d, Warning w, Loc loc, const char *fmt, ...) {
   va_start(ap, fmt);
   report(d, loc, WARNING, &w, fmt, ap);
   va_end(ap);
+}
+
+void diag_remark(Diag *d, Remark r, bool missed, Loc loc, const char *fmt, ...) {
+  Arena scratch = {0};
+  Text message = {.arena = &scratch};
+  va_list ap;
+  if (!remarks_wanted(d, r, missed)) return;
+  va_start(ap, fmt);
+  text_vprintf(&message, fmt, ap);
+  va_end(ap);
+  text_printf(&message, " [-Rpass%s=%s]", missed ? "-missed" : "", remark_name(r));
+  if (!said_before(d, loc, message.at)) say(d, loc, REMARK, message.at);
+  arena_free(&scratch);
 }
 
 void diag_note(Diag *d, Loc loc, const char *fmt, ...) {

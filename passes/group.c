@@ -5,65 +5,21 @@
  *
  * Every node starts as a group of its own; in topological order each one is merged with the groups
  * of its producers where the forms combine (table in `combine`) and no path through a third group
- * would make a cycle.  Constants, iota, broadcast, transpose, slice and pad cost nothing: they belong to no
- * group and are copied into each kernel that reads them; only where one is a matmul's operand, a
- * view's source, a loop's operand or a block's result is it computed for itself.  `reshape` is a
- * view between kernels.  A loop stays what it is; its block is grouped like an entry's.
+ * would make a cycle.  Constants, iota, broadcast, transpose, slice and pad cost nothing: they
+ * belong to no group and are copied into each kernel that reads them; only where one is a matmul's
+ * operand, a view's source, a loop's operand or a block's result is it computed for itself.
+ * `reshape` is a view between kernels.  A loop stays what it is; its block is grouped like an
+ * entry's.
  *
  * Afterwards a block holds kernels, reshapes and loops only, each kernel obeying ir/program.h.
  */
-#include "passes/pass.h"
+#include "passes/group.h"
 
 #include <stdlib.h>
 
-typedef enum EdgeKind {
-  EDGE_DIRECT,
-  EDGE_ROW,     /* a row's value, broadcast along the trailing axes */
-  EDGE_GATHER,  /* read at an index known at run time */
-  EDGE_OPERAND, /* into a matmul */
-  EDGE_OTHER    /* through a transpose or another broadcast */
-} EdgeKind;
+Node *group_node(const Grouping *s, uint32_t p) { return &s->g->nodes.at[s->node[p]]; }
 
-typedef struct Group {
-  uint8_t form;
-  bool trailing; /* of a reduce: along the trailing axes */
-  uint8_t nred;  /* axes it reduces */
-  uint8_t count; /* of reductions in it */
-  Type space;
-} Group;
-
-typedef struct Edge {
-  uint32_t from; /* position of the producer */
-  ValueId value;
-  EdgeKind kind;
-} Edge;
-
-typedef VEC(Edge) Edges;
-typedef VEC(uint32_t) Positions;
-
-typedef struct Grouping {
-  Graph *g;
-  Arena *arena;
-  BlockId block;
-  uint32_t n; /* nodes of the block, addressed by position */
-  NodeId *node;
-  uint32_t *pos; /* by NodeId */
-  bool *inlined, *in_memory;
-  uint32_t *parent; /* union-find */
-  Group *group;     /* of a root */
-  Edges *in;        /* edges into a position, through inlined nodes */
-  Positions *out;   /* positions that read it */
-  Positions *member;
-  /* while kernels are written */
-  BlockId fresh;
-  bool *written, *used_outside; /* by root; by value */
-  ValueId *outer, *inner;       /* by value: in the entry's new block; in the kernel at hand */
-  uint32_t values;
-} Grouping;
-
-static Node *at(const Grouping *s, uint32_t p) { return &s->g->nodes.at[s->node[p]]; }
-
-static uint32_t root(Grouping *s, uint32_t p) {
+uint32_t group_root(Grouping *s, uint32_t p) {
   while (s->parent[p] != p) p = s->parent[p] = s->parent[s->parent[p]];
   return p;
 }
@@ -83,9 +39,9 @@ static bool is_free(Op op) {
 
 /* Free nodes whose value somebody needs in memory get a kernel. */
 static void anchor_free_nodes(Grouping *s) {
-  for (uint32_t p = 0; p < s->n; p++) s->inlined[p] = is_free(at(s, p)->op);
+  for (uint32_t p = 0; p < s->n; p++) s->inlined[p] = is_free(group_node(s, p)->op);
   for (uint32_t p = 0; p < s->n; p++) {
-    Node *n = at(s, p);
+    Node *n = group_node(s, p);
     if (op_form[n->op] != FORM_gemm && n->op != OP_reshape && n->op != OP_loop) continue;
     for (uint32_t i = 0; i < n->nops; i++) {
       Node *d = value_node(s->g, n->ops[i]);
@@ -190,9 +146,9 @@ static bool path_around(Grouping *s, uint32_t p, uint32_t c) {
   Positions todo = {0};
   for (uint32_t i = 0; i < s->member[p].len; i++) vec_push(s->arena, &todo, s->member[p].at[i]);
   while (todo.len) {
-    uint32_t x = todo.at[--todo.len], of = root(s, x);
+    uint32_t x = todo.at[--todo.len], of = group_root(s, x);
     for (uint32_t i = 0; i < s->out[x].len; i++) {
-      uint32_t y = s->out[x].at[i], to = root(s, y);
+      uint32_t y = s->out[x].at[i], to = group_root(s, y);
       if (to == c && of != p) return true;
       if (to == p || to == c || y > last || seen[y]) continue;
       seen[y] = true;
@@ -203,22 +159,39 @@ static bool path_around(Grouping *s, uint32_t p, uint32_t c) {
   return false;
 }
 
-static bool may_merge(Grouping *s, uint32_t p, uint32_t c, Group *out) {
+/* Why the two do not combine over an edge of this kind. */
+static const char *clash(const Group *p, const Group *c, EdgeKind e) {
+  if (e == EDGE_OPERAND) return "a matmul reads its operands from memory";
+  if (e == EDGE_GATHER) return "it is read at indices known at run time";
+  if (e == EDGE_OTHER) return "it is read in another order";
+  if (p->form == FORM_reduce && !p->trailing)
+    return "sums along leading axes are complete only when all threads are done";
+  if (p->form == FORM_gemm) return "what rides on a matmul's store is elementwise, of its shape";
+  if (c->form == FORM_gemm) return "what goes into a matmul is its operand or its accumulator";
+  if (p->form == FORM_scatter || c->form == FORM_scatter) return "a scatter takes and gives memory";
+  return "they go over other axes";
+}
+
+/* Why p does not go into c's kernel; NULL: nothing is in the way, and *out is both together. */
+static const char *obstacle(Grouping *s, uint32_t p, uint32_t c, Group *out) {
   for (uint32_t i = 0; i < s->member[c].len; i++) {
     Edges *in = &s->in[s->member[c].at[i]];
-    for (uint32_t k = 0; k < in->len; k++)
-      if (root(s, in->at[k].from) == p && !combine(&s->group[p], &s->group[c], in->at[k].kind, out))
-        return false;
+    for (uint32_t k = 0; k < in->len; k++) {
+      EdgeKind e = in->at[k].kind;
+      if (group_root(s, in->at[k].from) == p && !combine(&s->group[p], &s->group[c], e, out))
+        return clash(&s->group[p], &s->group[c], e);
+    }
   }
   out->count = s->group[p].count + s->group[c].count;
-  return out->count <= MOST_REDUCTIONS && !path_around(s, p, c);
+  if (out->count > MOST_REDUCTIONS) return "a kernel holds no more reductions";
+  return path_around(s, p, c) ? "a kernel between the two would have to come first" : NULL;
 }
 
 /* Somebody outside wants v besides x. */
 static bool wanted_elsewhere(Grouping *s, uint32_t p, uint32_t x, Edge e) {
   const Positions *readers = &s->out[e.from];
   for (uint32_t i = 0; i < readers->len; i++)
-    if (readers->at[i] != x && root(s, readers->at[i]) != p) return true;
+    if (readers->at[i] != x && group_root(s, readers->at[i]) != p) return true;
   return s->in_memory[e.from];
 }
 
@@ -229,17 +202,24 @@ static bool wanted_elsewhere(Grouping *s, uint32_t p, uint32_t x, Edge e) {
 static bool rides_well(Grouping *s, uint32_t p, uint32_t x) {
   if (s->group[p].form != FORM_gemm || s->in_memory[x]) return true;
   for (uint32_t k = 0; k < s->in[x].len; k++)
-    if (root(s, s->in[x].at[k].from) == p && wanted_elsewhere(s, p, x, s->in[x].at[k]))
+    if (group_root(s, s->in[x].at[k].from) == p && wanted_elsewhere(s, p, x, s->in[x].at[k]))
       return false;
   return true;
 }
 
+const char *group_obstacle(Grouping *s, uint32_t x, Edge e, Group *both) {
+  uint32_t p = group_root(s, e.from), c = group_root(s, x);
+  if (!s->group[p].form || !s->group[c].form) return "a view or a loop stands between kernels";
+  if (e.kind == EDGE_OPERAND) return clash(&s->group[p], &s->group[c], e.kind);
+  if (!rides_well(s, p, x)) return "it goes to memory all the same, for others";
+  return obstacle(s, p, c, both);
+}
+
 static void merge_with_producers(Grouping *s, uint32_t x) {
   for (uint32_t k = 0; k < s->in[x].len; k++) {
-    uint32_t p = root(s, s->in[x].at[k].from), c = root(s, x);
+    uint32_t p = group_root(s, s->in[x].at[k].from), c = group_root(s, x);
     Group both;
-    if (p == c || !s->group[p].form || !s->group[c].form || !rides_well(s, p, x)) continue;
-    if (!may_merge(s, p, c, &both)) continue;
+    if (p == c || group_obstacle(s, x, s->in[x].at[k], &both)) continue;
     s->parent[p] = c;
     s->group[c] = both;
     for (uint32_t i = 0; i < s->member[p].len; i++)
@@ -252,7 +232,8 @@ static void merge_with_producers(Grouping *s, uint32_t x) {
 static void mark_used_outside(Grouping *s) {
   for (uint32_t p = 0; p < s->n; p++)
     for (uint32_t k = 0; k < s->in[p].len; k++)
-      if (root(s, s->in[p].at[k].from) != root(s, p)) s->used_outside[s->in[p].at[k].value] = true;
+      if (group_root(s, s->in[p].at[k].from) != group_root(s, p))
+        s->used_outside[s->in[p].at[k].value] = true;
   Block *b = &s->g->blocks.at[s->block];
   for (uint32_t i = 0; i < b->results.len; i++) s->used_outside[b->results.at[i]] = true;
 }
@@ -275,7 +256,7 @@ static ValueId inside(Grouping *s, KernelText *k, ValueId v) {
   if (s->inner[v] != NO_ID) return s->inner[v];
   Node *d = value_node(s->g, v);
   uint32_t p = d ? s->pos[d - s->g->nodes.at] : NO_ID;
-  if (d && (s->inlined[p] || root(s, p) == k->root)) {
+  if (d && (s->inlined[p] || group_root(s, p) == k->root)) {
     copy_into(s, k, s->node[p]);
     return s->inner[v];
   }
@@ -305,13 +286,13 @@ static int by_position(const void *a, const void *b) {
 static Loc write_anchor(Grouping *s, KernelText *k) {
   const Positions *m = &s->member[k->root];
   for (uint32_t i = 0; i < m->len; i++) {
-    const Node *n = at(s, m->at[i]);
+    const Node *n = group_node(s, m->at[i]);
     Loc loc = n->loc;
     if (op_form[n->op] == FORM_map || op_form[n->op] != s->group[k->root].form) continue;
     if (op_form[n->op] == FORM_gemm) copy_into(s, k, s->node[m->at[i]]);
     return loc;
   }
-  return at(s, m->at[0])->loc;
+  return group_node(s, m->at[0])->loc;
 }
 
 static void write_kernel(Grouping *s, uint32_t r) {
@@ -323,7 +304,7 @@ static void write_kernel(Grouping *s, uint32_t r) {
   ValueIds results = {0};
   Loc loc = write_anchor(s, &k);
   for (uint32_t i = 0; i < m->len; i++) {
-    ValueId res = at(s, m->at[i])->res;
+    ValueId res = group_node(s, m->at[i])->res;
     copy_into(s, &k, s->node[m->at[i]]);
     if (!s->used_outside[res]) continue;
     vec_push(s->arena, &results, res);
@@ -342,7 +323,7 @@ static void write_kernel(Grouping *s, uint32_t r) {
 }
 
 static void write_view(Grouping *s, uint32_t p) {
-  Node n = *at(s, p);
+  Node n = *group_node(s, p);
   ValueId x = s->outer[n.ops[0]];
   Type t = value_type(s->g, n.res);
   NodeId id = graph_add_node(s->g, s->fresh, OP_reshape, n.loc, 1, &x, 1, &t, 0, NULL);
@@ -351,7 +332,7 @@ static void write_view(Grouping *s, uint32_t p) {
 
 /* The node itself, reading what its operands have become. */
 static void write_loop(Grouping *s, uint32_t p) {
-  Node *n = at(s, p);
+  Node *n = group_node(s, p);
   for (uint32_t i = 0; i < n->nops; i++) n->ops[i] = s->outer[n->ops[i]];
   vec_push(s->g->arena, &s->g->blocks.at[s->fresh].nodes, s->node[p]);
 }
@@ -362,10 +343,10 @@ static void write_group(Grouping *s, uint32_t r) {
   s->written[r] = true;
   for (uint32_t i = 0; i < s->member[r].len; i++) {
     Edges *in = &s->in[s->member[r].at[i]];
-    for (uint32_t k = 0; k < in->len; k++) write_group(s, root(s, in->at[k].from));
+    for (uint32_t k = 0; k < in->len; k++) write_group(s, group_root(s, in->at[k].from));
   }
-  if (at(s, r)->op == OP_reshape) write_view(s, r);
-  else if (at(s, r)->op == OP_loop) write_loop(s, r);
+  if (group_node(s, r)->op == OP_reshape) write_view(s, r);
+  else if (group_node(s, r)->op == OP_loop) write_loop(s, r);
   else write_kernel(s, r);
 }
 
@@ -397,7 +378,7 @@ static void set_up(Grouping *s) {
 static void find_in_memory(Grouping *s) {
   for (uint32_t p = 0; p < s->n; p++)
     for (uint32_t k = 0; k < s->in[p].len; k++)
-      if (s->in[p].at[k].kind == EDGE_OPERAND || at(s, p)->op == OP_reshape)
+      if (s->in[p].at[k].kind == EDGE_OPERAND || group_node(s, p)->op == OP_reshape)
         s->in_memory[s->in[p].at[k].from] = true;
   const Block *b = &s->g->blocks.at[s->block];
   for (uint32_t i = 0; i < b->results.len; i++) {
@@ -409,7 +390,7 @@ static void find_in_memory(Grouping *s) {
 static void find_groups(Grouping *s) {
   anchor_free_nodes(s);
   for (uint32_t p = 0; p < s->n; p++) {
-    Node *n = at(s, p);
+    Node *n = group_node(s, p);
     if (n->op == OP_kernel) ice(s->g, s->node[p], "group: an ungrouped graph is wanted");
     if (s->inlined[p]) continue;
     s->group[p] = group_of(s, n);
@@ -421,18 +402,19 @@ static void find_groups(Grouping *s) {
     if (!s->inlined[p]) merge_with_producers(s, p);
 }
 
-static void group_block(Graph *g, BlockId block, Arena *arena) {
+static void group_block(Graph *g, BlockId block, PassCtx *c, const char *entry) {
   for (uint32_t i = 0; i < g->blocks.at[block].nodes.len; i++) {
     const Node *n = &g->nodes.at[g->blocks.at[block].nodes.at[i]];
-    if (n->op == OP_loop) group_block(g, n->blocks[0], arena);
+    if (n->op == OP_loop) group_block(g, n->blocks[0], c, entry);
   }
-  Grouping s = {.g = g, .arena = arena, .block = block};
+  Grouping s = {.g = g, .arena = c->arena, .block = block, .entry = entry};
   set_up(&s);
   find_groups(&s);
   mark_used_outside(&s);
+  group_remarks(&s, c->diag);
   s.fresh = graph_add_block(g, NO_ID);
   for (uint32_t p = 0; p < s.n; p++)
-    if (!s.inlined[p]) write_group(&s, root(&s, p));
+    if (!s.inlined[p]) write_group(&s, group_root(&s, p));
   Block *b = &g->blocks.at[block];
   b->nodes = g->blocks.at[s.fresh].nodes;
   g->blocks.at[s.fresh].nodes.len = 0;
@@ -446,6 +428,7 @@ static void group_block(Graph *g, BlockId block, Arena *arena) {
 
 bool pass_group(Graph *g, PassCtx *ctx) {
   graph_close_loops(g, ctx->arena);
-  for (uint32_t i = 0; i < g->entries.len; i++) group_block(g, g->entries.at[i].body, ctx->arena);
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    group_block(g, g->entries.at[i].body, ctx, g->entries.at[i].name);
   return true;
 }

@@ -46,9 +46,7 @@ static float chain(float acc, uint32_t x, uint32_t y) {
   return link(link(acc, x >> 16, y >> 16), x & 0xffff, y & 0xffff);
 }
 
-static bool same(float a, float b) {
-  return (isnan(a) && isnan(b)) || !memcmp(&a, &b, sizeof a);
-}
+static bool same(float a, float b) { return (isnan(a) && isnan(b)) || !memcmp(&a, &b, sizeof a); }
 
 /* Of every third lane the accumulator all but cancels the first product. */
 static bool round_agrees(mp_dot_fn *dot, uint64_t *seed, int kind) {
@@ -102,8 +100,9 @@ static int choose_asked(const mp_model *m, const char *cpu, const mp_level **out
     if (strcmp(l->cpu, cpu)) continue;
     const char *missing = lacks(l);
     if (!missing) *out = l;
-    return missing ? mp_fail(err, MP_E_CPU, "this CPU (or its operating system) lacks %s, which %s "
-                                            "of %s uses",
+    return missing ? mp_fail(err, MP_E_CPU,
+                             "this CPU (or its operating system) lacks %s, which %s "
+                             "of %s uses",
                              missing, cpu, m->desc->name)
                    : MP_OK;
   }

@@ -224,6 +224,7 @@ static int compile(Session *s, const CpuTarget *cpu) {
   PassCtx c = {.arena = &scratch, .diag = &s->diag, .target = target, .options = &o->pass};
   if (o->emit && passes_know(o->emit)) o->pass.stop_after = o->emit;
   bool ok = passes_run(&g, o->passes ? o->passes : passes_default, &c);
+  precision_remarks(&s->precision, &s->diag);
   int status = ok ? write_manifest(s) : 1;
   if (!status && o->explain_precision) status = explain_precision(s);
   else if (!status && o->pass.stop_after) status = emit_graph(s, g);
@@ -252,6 +253,20 @@ static int choose_diagnostics(Session *s) {
     return fail(near ? arena_printf(s->arena, "no warning `-W%s`; `%s`?", word, near)
                      : arena_printf(s->arena, "no warning `-W%s`: see --help", word),
                 NULL);
+  }
+  return 0;
+}
+
+static int choose_remarks(Session *s) {
+  for (int missed = 0; missed < 2; missed++) {
+    const char *pattern = s->o.remarks[missed];
+    if (!pattern || remarks_set(&s->diag, pattern, missed)) continue;
+    Text names = {.arena = s->arena};
+    for (int i = 0; i < REMARKS; i++)
+      text_printf(&names, "%s%s", i ? ", " : "", remark_name((Remark)i));
+    return fail(arena_printf(s->arena, "%s=%s matches none of", missed ? "-Rpass-missed" : "-Rpass",
+                             pattern),
+                names.at);
   }
   return 0;
 }
@@ -290,6 +305,7 @@ static int session(Session *s) {
   int bad = choose_diagnostics(s);
   if (!bad) bad = choose_output(s);
   if (!bad) bad = choose_report(&s->o);
+  if (!bad) bad = choose_remarks(s);
   if (bad) return bad;
   const CpuTarget *cpu = NULL;
   bad = choose_target(s, &cpu);

@@ -1,6 +1,6 @@
 /* explain.c: what pass `precision` decided and why: --explain-precision, a table or JSON, and
  * --precision-manifest, the policy alone: no bytes, no places, nothing of the machine, so that two
- * of them can be compared with diff. */
+ * of them can be compared with diff; and -Rpass=precision, at the lines themselves. */
 #include "tools/tools.h"
 
 #include <string.h>
@@ -48,6 +48,15 @@ static uint32_t number_of(const PrecisionReport *r, uint32_t row) {
     n += y->entry == x->entry && y->op == x->op && !strcmp(y->path, x->path);
   }
   return n;
+}
+
+void precision_remarks(const PrecisionReport *r, Diag *diag) {
+  for (uint32_t i = 0; i < r->rows.len; i++) {
+    const PrecisionRow *x = &r->rows.at[i];
+    diag_remark(diag, REMARK_precision, false, x->loc,
+                "%s: %s loads %s, computes in %s, stores %s: %s", x->entry, x->op, x->load, x->math,
+                x->store, x->why);
+  }
 }
 
 void precision_manifest(const PrecisionReport *r, Text *out) {

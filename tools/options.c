@@ -38,10 +38,12 @@ static const Flag flags[] = {
      FLAG_TEXT, AT(emit)},
     {"-fsyntax-only", NULL, "check the model and stop", FLAG_BOOL, AT(syntax_only)},
     {"-O", "N", "0 to 3; results do not depend on it", FLAG_LEVEL, AT(opt)},
-    {"--target", "TARGET", "cpu (this machine's, the default), cuda, or a triple: aarch64-linux-gnu",
-     FLAG_TEXT, AT(target)},
+    {"--target", "TARGET",
+     "cpu (this machine's, the default), cuda, or a triple: aarch64-linux-gnu", FLAG_TEXT,
+     AT(target)},
     {"--multiversion", "LEVEL,…",
-     "code for these instruction sets in one output, the lowest first; the best that the CPU has is "
+     "code for these instruction sets in one output, the lowest first; the best that the CPU has "
+     "is "
      "used (default: all: x86-64-v3,v4,v4+avx512bf16, or armv8-a)",
      FLAG_TEXT, AT(multiversion)},
     {"-mcpu", "CPU", "for one: a level of those, native, or a name LLVM knows", FLAG_TEXT,
@@ -101,6 +103,9 @@ static const Flag flags[] = {
     {"-W", "WORD",
      "all, NAME or no-NAME of a warning below; error: they are errors; error=NAME: that one is",
      FLAG_WARNING, 0},
+    {"-Rpass", "REGEX", "say where the passes whose names match, listed below, did their work",
+     FLAG_TEXT, AT(remarks[0])},
+    {"-Rpass-missed", "REGEX", "say where they could not, and why", FLAG_TEXT, AT(remarks[1])},
     {"-ferror-limit", "N", "stop showing errors after N (default 20; 0: never)", FLAG_COUNT,
      AT(error_limit)},
     {"-fdiagnostics-format", "FORMAT", "text, or json: an object a line", FLAG_TEXT,
@@ -140,6 +145,8 @@ void options_help(FILE *out) {
   Arena a = {0};
   Text t = {.arena = &a};
   passes_describe(&t);
+  text_add(&t, "\nremarks:\n");
+  remarks_describe(&t);
   text_add(&t, "\nwarnings:\n");
   warnings_describe(&t);
   fputs(t.at, out);

@@ -65,8 +65,8 @@ static const char *runtime_folder(Arena *a, const LinkFor *l) { /* NULL: said wh
           l->triple ? l->triple : "");
   for (uint32_t i = 0; i < folders.len; i++)
     fprintf(stderr, "%s %s", i ? " or" : "", folders.at[i]);
-  fprintf(stderr, "%s\n", l->triple ? ": build it with MPCC_RUNTIME_ONLY (mpcc(1)), or use -o FILE.o"
-                                    : "");
+  fprintf(stderr, "%s\n",
+          l->triple ? ": build it with MPCC_RUNTIME_ONLY (mpcc(1)), or use -o FILE.o" : "");
   return NULL;
 }
 

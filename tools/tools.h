@@ -12,11 +12,13 @@
 /* ---- options.c ------------------------------------------------------------------------------- */
 
 typedef struct Options {
-  const char *input, *output, *emit, *target, *multiversion, *mcpu, *name, *train, *precision, *passes;
+  const char *input, *output, *emit, *target, *multiversion, *mcpu, *name, *train, *precision,
+      *passes;
   const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker,
       *sysroot;
   const char *diagnostics_format, *diagnostics_color;
   const char *plot, *values_step;
+  const char *remarks[2]; /* patterns of -Rpass, -Rpass-missed */
   int opt, error_limit;
   bool json, syntax_only, help, version, locs, print_ops, depfile, no_halves;
   VEC(Define) defines;
@@ -87,6 +89,7 @@ void memory_report(const Program *p, const Diag *sources, bool json, Text *out);
 /* ---- explain.c ------------------------------------------------------------------------------- */
 
 void precision_explain(const PrecisionReport *r, const Diag *sources, bool json, Text *out);
+void precision_remarks(const PrecisionReport *r, Diag *diag);
 void precision_manifest(const PrecisionReport *r, Text *out);
 const char *precision_policy(const PrecisionReport *r); /* hash of the manifest, 16 hex digits */
 

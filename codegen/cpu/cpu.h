@@ -20,7 +20,7 @@ enum { CPU_MOST_PARTS = 16, CPU_MOST_LEVELS = 8 };
  * processor names (the best level that serves one, tuned for it) or "native", ascending, commas
  * between; NULL: all levels of the architecture.  NULL if it is not known: *why says so. */
 const CpuTarget *cpu_target(Arena *arena, const char *triple, const char *names, const char **why);
-const Target *cpu_target_info(const CpuTarget *t);       /* for the passes */
+const Target *cpu_target_info(const CpuTarget *t); /* for the passes */
 bool cpu_target_foreign(const CpuTarget *t);       /* not the machine that mpcc runs on */
 
 typedef enum CpuOutput { CPU_OBJECT, CPU_ASM, CPU_LL } CpuOutput;

@@ -96,8 +96,8 @@ static const char *kernel_key(Module *m, const Node *n, const Knows *knows, int6
   const Block *b = &g->blocks.at[n->blocks[0]];
   Text t = {.arena = m->arena};
   bool alone = node_int(n, AT_part, 0) < 0;
-  text_printf(&t, "%s %s batch %lld%s", m->level->name, node_text(n, AT_form, ""),
-              (long long)batch, alone ? " alone" : "");
+  text_printf(&t, "%s %s batch %lld%s", m->level->name, node_text(n, AT_form, ""), (long long)batch,
+              alone ? " alone" : "");
   for (uint32_t i = 0; i < n->nops + n->nres; i++)
     text_printf(&t, " %c%u", knows[i].alone ? 'a' : 's', knows[i].align);
   for (uint32_t i = 0; i < b->args.len; i++) key_type(&t, value_type(g, b->args.at[i]));

@@ -33,12 +33,7 @@ static const char *const neon_features[] = {"neon", NULL};
 static const Level levels[] = {
     {"x86_64", "x86-64-v3", "x86-64-v3", NULL, {8, 16, false}, v3_features},
     {"x86_64", "x86-64-v4", "x86-64-v4", NULL, {16, 32, false}, v4_features},
-    {"x86_64",
-     "x86-64-v4+avx512bf16",
-     "x86-64-v4",
-     "+avx512bf16",
-     {16, 32, true},
-     bf16_features},
+    {"x86_64", "x86-64-v4+avx512bf16", "x86-64-v4", "+avx512bf16", {16, 32, true}, bf16_features},
     {"aarch64", "armv8-a", "generic", NULL, {4, 32, false}, neon_features},
 };
 
@@ -223,7 +218,8 @@ static bool knows(const char *arch) {
 }
 
 const CpuTarget *cpu_target(Arena *a, const char *triple, const char *names, const char **why) {
-  char *host = LLVMGetDefaultTargetTriple(), *full = LLVMNormalizeTargetTriple(triple ? triple : host);
+  char *host = LLVMGetDefaultTargetTriple(),
+       *full = LLVMNormalizeTargetTriple(triple ? triple : host);
   CpuTarget *t = NEW(a, CpuTarget);
   t->triple = arena_text(a, full, strlen(full));
   t->arch = arch_of(a, t->triple);
@@ -239,8 +235,8 @@ const CpuTarget *cpu_target(Arena *a, const char *triple, const char *names, con
   if (*why) return NULL;
   Text all = {.arena = a};
   for (unsigned i = 0; i < t->n; i++) text_printf(&all, "%s%s", i ? "," : "", t->level[i].name);
-  t->base = (Target){
-      .name = all.at, .auto_precision = "bf16", .f32_lanes = t->level[0].vec.f32_lanes};
+  t->base =
+      (Target){.name = all.at, .auto_precision = "bf16", .f32_lanes = t->level[0].vec.f32_lanes};
   return t;
 }
 
@@ -292,8 +288,8 @@ LLVMTargetMachineRef target_machine(const CpuTarget *t, int opt, const char **wh
   if (LLVMGetTargetFromTriple(t->triple, &target, &message))
     *why = "this LLVM was built without the target";
   else
-    tm = LLVMCreateTargetMachine(target, t->triple, t->level[0].llvm, "", effort(opt),
-                                 LLVMRelocPIC, LLVMCodeModelDefault);
+    tm = LLVMCreateTargetMachine(target, t->triple, t->level[0].llvm, "", effort(opt), LLVMRelocPIC,
+                                 LLVMCodeModelDefault);
   LLVMDisposeMessage(message);
   return tm;
 }

@@ -367,8 +367,7 @@ static void run_entry(Checks *c, Run *r, Build b) {
     run_threads(r, threads);
     if (!check(c, same(r), "compiled = evaluated", __FILE__, __LINE__))
       fprintf(stderr, "  entry %s, %s -O%d, %d threads, %lld of %lld rows\n", en->name,
-              b.mcpu ? b.mcpu : lowest, b.opt, threads, (long long)r->rows,
-              (long long)en->batch);
+              b.mcpu ? b.mcpu : lowest, b.opt, threads, (long long)r->rows, (long long)en->batch);
   }
 }
 

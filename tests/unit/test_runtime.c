@@ -219,7 +219,8 @@ static const mp_level *level_asked(const char *cpu, mp_error *err) {
 static void test_levels(Checks *c) {
   mp_error err;
   const mp_level *best = level_asked(NULL, &err);
-  CHECK(c, best && best < &fake_model.levels[2]); /* the best that is there, but none of the future */
+  CHECK(c,
+        best && best < &fake_model.levels[2]); /* the best that is there, but none of the future */
   CHECK(c, level_asked("x86-64", &err) == fake_model.levels && !err.text[0]);
   CHECK(c, !level_asked("x86-64-v9", &err) && strstr(err.text, "lacks avx4096"));
   CHECK(c, !level_asked("z80", &err) && strstr(err.text, "no code for 'z80'"));
@@ -313,8 +314,11 @@ static void test_alloc(Checks *c) {
   const mp_api *api = fake_get_api(MP_ABI);
   for (int n = 0, status = MP_E_MEMORY; status; n++) {
     Failing f = {n, 0};
-    mp_options o = {
-        .struct_size = sizeof o, .threads = 2, .alloc = failing_alloc, .free = failing_free, .user = &f};
+    mp_options o = {.struct_size = sizeof o,
+                    .threads = 2,
+                    .alloc = failing_alloc,
+                    .free = failing_free,
+                    .user = &f};
     mp_ctx *ctx = NULL;
     mp_error err;
     status = api->create(&o, &ctx, &err);
