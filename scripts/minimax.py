@@ -4,7 +4,7 @@
 Each fit is a weighted minimax approximation by Lawson's method: least squares on Chebyshev points,
 the weights multiplied by the error again and again until the error is level.  The coefficients
 are rounded to f32 from the lowest power up, each time refitting the higher ones, which then absorb
-what the rounding did.  Values come from mpmath with 60 digits.  Printed: the coefficients, lowest
+what the rounding did.  A quotient n(x) / m(x) is fitted as a(x) m(x) = b(x) n(x), linear in both.  Values come from mpmath with 60 digits.  Printed: the coefficients, lowest
 power first, and the largest weighted error (f32's half ulp is 6e-8 relative); a coefficient that
 ir/scalar.def does not hold is marked.
 
@@ -21,15 +21,16 @@ mp.mp.dps = 60
 POINTS = 800
 
 
-def lawson(A, y):
-    """min over c of max |A c - y|, nearly."""
-    w = np.full(len(y), 1.0 / len(y))
+def lawson(A, y, weight=lambda c: 1.0, rounds=300):
+    """min over c of max |A c - y| weight(c), nearly; the weight may depend on c a little."""
+    w, scaled = np.full(len(y), 1.0 / len(y)), weight(np.zeros(A.shape[1]))
     best, best_error = None, np.inf
-    for _ in range(300):
-        s = np.sqrt(w)
-        scale = np.abs(A).max(axis=0)
-        c = np.linalg.lstsq(A / scale * s[:, None], y * s, rcond=1e-16)[0] / scale
-        e = np.abs(A @ c - y)
+    for _ in range(rounds):
+        s = np.sqrt(w) * scaled
+        scale = np.abs(A * np.reshape(s, (-1, 1))).max(axis=0)
+        c = np.linalg.lstsq(A / scale * np.reshape(s, (-1, 1)), y * s, rcond=1e-17)[0] / scale
+        scaled = weight(c)
+        e = np.abs(A @ c - y) * scaled
         if e.max() < best_error:
             best, best_error = c, e.max()
         w = w * (e + 1e-3 * e.max())
@@ -74,11 +75,6 @@ def erf_small(z):
     return mp.erf(x) / x
 
 
-def cdf_middle(z):
-    x = mp.sqrt(z)
-    return mp.erf(x / mp.sqrt(2)) / 2 / x
-
-
 def quantile_over_x(w):
     """z / x in w = -log(1 - x**2), where x = erf(z / sqrt 2)"""
     if w < mp.mpf("1e-12"):
@@ -100,13 +96,65 @@ def inverse_erf(x, rest):
     return z
 
 
-MILLS = 0.375
+def quotient(a, b, hi, degree_m, degree_n, m, n, weight):
+    """a(x) m(x) ~ b(x) n(x) on [0, hi], places denser near 0; m, n: leading coefficients that are
+    given; weight(x, m(x), n(x)) * error is level."""
+    k = np.arange(POINTS)
+    xs = hi * (0.5 - 0.5 * np.cos(np.pi * (k + 0.5) / POINTS)) ** 2
+    a, b = (np.array([float(f(mp.mpf(x))) for x in xs]) for f in (a, b))
+    powers = np.stack([xs**i for i in range(1 + max(degree_m, degree_n))], axis=1)
+    m, n = ([float(np.float32(c)) for c in given] for given in (m, n))
+    while len(m) <= degree_m or len(n) <= degree_n:
+        more_m, more_n = powers[:, len(m) : degree_m + 1], powers[:, len(n) : degree_n + 1]
+        given_m, given_n, split = powers[:, : len(m)] @ m, powers[:, : len(n)] @ n, more_m.shape[1]
+        A = np.concatenate([a[:, None] * more_m, -b[:, None] * more_n], axis=1)
+        full = lambda c: weight(xs, given_m + more_m @ c[:split], given_n + more_n @ c[split:])
+        c, e = lawson(A, b * given_n - a * given_m, full, 150)
+        if split and (len(m) <= len(n) or len(n) > degree_n):
+            m.append(float(np.float32(c[0])))
+        else:
+            n.append(float(np.float32(c[split])))
+    return m, n, e
 
 
-def mills(t):
-    """Phi(-x) exp(x**2/2) / t in t = 1 / (1 + MILLS x)"""
-    x = (1 / t - 1) / MILLS
-    return mp.erfc(x / mp.sqrt(2)) / 2 * mp.exp(x * x / 2) / t
+TURN = mp.sqrt(2 * mp.pi)
+
+
+def half_erfcx(a):
+    """Phi(-a) exp(a**2/2)"""
+    return mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2)
+
+
+def gelu_slope(a):
+    """the derivative of gelu at -a over phi(a)"""
+    return TURN * half_erfcx(a) - a
+
+
+GELU_ROOT = mp.findroot(gelu_slope, 0.75)
+
+
+def gelu_factor(a):
+    return gelu_slope(a) / (GELU_ROOT - a) - 1
+
+
+def gelu_tanh_slope(a):
+    """the derivative of gelu_tanh at -a"""
+    slope = 2 * mp.sqrt(2 / mp.pi)
+    e = mp.exp(-slope * (a + mp.mpf("0.044715") * a**3))
+    return (e - a * slope * (1 + mp.mpf("0.134145") * a * a) * e / (1 + e)) / (1 + e)
+
+
+GELU_TANH_ROOT = mp.findroot(gelu_tanh_slope, 0.75)
+
+
+def gelu_tanh_near(r):
+    r = r or mp.mpf(10) ** -20
+    return -gelu_tanh_slope(GELU_TANH_ROOT + r) / r
+
+
+def gelu_tanh_near_tail(r):
+    """without the constant term, which comes in two pieces"""
+    return (gelu_tanh_near(r) - gelu_tanh_near(0)) / r
 
 
 ROOT = float(mp.sqrt(2))
@@ -135,12 +183,9 @@ FITS = {
     "erf_far": (
         lambda x: mp.log(mp.erfc(x)), 0.9, 4.0, range(8), lambda x: mp.erfc(x) / mp.erf(x)
     ),
-    # (Phi(x) - 1/2) / x in x^2; the relative error of Phi(-|x|)
-    "cdf_middle": (
-        cdf_middle, 1e-9, 0.6**2, range(5), lambda z: mp.sqrt(z) / mp.ncdf(-mp.sqrt(z))
-    ),
-    "mills": (
-        mills, 1 / (1 + MILLS * 14), 1 / (1 + MILLS * 0.59), range(9), lambda t: 1 / mills(t)
+    # of gelu_tanh's derivative over the distance from its zero; the relative error of that
+    "gelu_tanh_grad": (
+        gelu_tanh_near_tail, -0.3, 0.3, range(6), lambda r: r / gelu_tanh_near(r)
     ),
     # the normal quantile over x: in w - 2.5 near the middle, in sqrt(w) - 3 for the tails
     "quantile_middle": (middle, -2.5, 2.5, range(9), lambda v: 1 / middle(v)),
@@ -148,15 +193,41 @@ FITS = {
 }
 
 
+# name: a, b, end of the interval, degrees of m and n, leading coefficients that are given, weight
+QUOTIENTS = {
+    # Phi(-a) exp(a^2/2) = m / (a sqrt(2 pi) m + n)
+    "gelu": (
+        lambda a: 1 - a * TURN * half_erfcx(a), half_erfcx, 14.5, 5, 4, [0.97],
+        [1.94], lambda a, m, n: 1 / m,
+    ),
+    # derivative of gelu at -a = phi(a) (root - a) (1 + n / m)
+    "gelu_grad": (
+        gelu_factor, lambda a: 1, 14.5, 4, 3, [1.72], [], lambda a, m, n: 1 / (m + n)
+    ),
+}
+
+
+def two_pieces(name, v):
+    high = np.float32(float(v))
+    print(f"{name} =", float(high).hex(), "+", float(np.float32(float(v - mp.mpf(float(high))))).hex())
+
+
 def main():
     text = (pathlib.Path(__file__).parent.parent / "ir" / "scalar.def").read_text()
     literals = re.findall(r"0x1[0-9a-f.]*p[+-]\d+|0\.5", text)
     known = {float.fromhex(t) if "x" in t else float(t) for t in literals}
-    for name in sys.argv[1:] or FITS:
-        c, e = fit(*FITS[name])
+    for name in sys.argv[1:] or [*FITS, *QUOTIENTS]:
+        if name in FITS:
+            c, e = fit(*FITS[name])
+        else:
+            m, n, e = quotient(*QUOTIENTS[name])
+            c = m + n
         print(f"{name}: error {e:.2e}")
         for v in c:
             print("   ", np.float32(v), v.hex(), "" if abs(v) in known else "not in scalar.def")
+    two_pieces("zero of gelu's derivative", GELU_ROOT)
+    two_pieces("zero of gelu_tanh's", GELU_TANH_ROOT)
+    two_pieces("slope there", gelu_tanh_near(0))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #include "ir/float_mode.h"
 #include "tests/unit/oracle.h"
 
+#include <float.h>
 #include <stdlib.h>
 
 enum { BLOCK = 4096, STRIDE = 6007 };
@@ -120,12 +121,24 @@ static void test_values(Test *t) {
       {SC_rsqrt, 4, 0.5f},
       {SC_silu, -INFINITY, -0.0f},
       {SC_silu, INFINITY, INFINITY},
+      {SC_silu, FLT_MAX, FLT_MAX},
+      {SC_silu, -0.0f, -0.0f},
+      {SC_silu, NAN, NAN},
       {SC_gelu, -INFINITY, -0.0f},
       {SC_gelu, INFINITY, INFINITY},
+      {SC_gelu, -0.0f, -0.0f},
       {SC_gelu, NAN, NAN},
-      {SC_gelu_grad, -INFINITY, 0},
+      {SC_gelu_grad, -INFINITY, -0.0f},
       {SC_gelu_grad, INFINITY, 1},
       {SC_gelu_grad, 0, 0.5f},
+      {SC_gelu_grad, NAN, NAN},
+      {SC_gelu_tanh, -INFINITY, -0.0f},
+      {SC_gelu_tanh, INFINITY, INFINITY},
+      {SC_gelu_tanh, NAN, NAN},
+      {SC_gelu_tanh_grad, -INFINITY, -0.0f},
+      {SC_gelu_tanh_grad, INFINITY, 1},
+      {SC_gelu_tanh_grad, 0, 0.5f},
+      {SC_gelu_tanh_grad, NAN, NAN},
       {SC_relu, NAN, NAN},
       {SC_relu, -0.0f, 0},
       {SC_relu, -1, 0},

@@ -1,6 +1,6 @@
 /* test_scalar_emit.c: emitted scalar programs against scalar_run, bit for bit.
  *
- *     test_scalar_emit [--long]
+ *     test_scalar_emit [--long [NAME …]]
  *
  * Every program is compiled with 1, 8, 16 and 32 lanes at O3 for the host and for x86-64-v3, all of
  * one processor in one module: `entry` returns a table of functions over blocks of arguments.
@@ -8,8 +8,8 @@
  * and their negatives, and for selects on a comparison of what they select from: LLVM likes to
  * rewrite these.
  * The two conversions of f16 are there twice, the second time by instruction (scalar_widen_f16).
- * --long also tries the elementary functions and the conversions to bf16 and f16 on all 2^32
- * arguments.
+ * --long also tries the elementary functions (or those named) and the conversions to bf16, f16 and
+ * fp8 on all 2^32 arguments: 16 lanes against an oracle, and against one lane, bit for bit.
  */
 #include "codegen/cpu/scalar_emit.h"
 #include "ir/float_mode.h"
@@ -298,19 +298,32 @@ static void run_block(Test *t, uint32_t id, uint64_t x) {
   float_mode_restore(saved);
 }
 
+/* Of the block that run_block left: those that one lane computes otherwise. */
+static uint32_t differing_from_one_lane(Test *t, uint32_t id) {
+  uint32_t wrong = 0;
+  uint64_t saved = float_mode_set();
+  t->table[id](t->in, t->want);
+  float_mode_restore(saved);
+  if (!memcmp(t->want, t->out, BLOCK * sizeof *t->out)) return 0;
+  for (uint32_t i = 0; i < BLOCK; i++) wrong += !same(S_F32, t->want[i], t->out[i]);
+  return wrong;
+}
+
 static void sweep(Test *t, const Oracle *o) {
   const char *name = t->all.prog[o->id].name;
   double worst = 0;
-  uint32_t at = 0;
+  uint32_t at = 0, differing = 0;
   for (uint64_t x = 0; x <= UINT32_MAX; x += BLOCK) {
     run_block(t, o->id, x);
+    differing += differing_from_one_lane(t, o->id);
     for (uint32_t i = 0; i < BLOCK; i++) {
       double e = ulp_error(o, t->in[i], t->out[i]);
       if (e > worst) worst = e, at = t->in[i];
     }
   }
-  printf("%-12s %.4f ulp at %a\n", name, worst, (double)float_of(at));
+  printf("%-14s %.4f ulp at %a\n", name, worst, (double)float_of(at));
   fflush(stdout);
+  check_that(&t->checks, !differing, "%s: %u of one lane are other bits", name, differing);
   check_that(&t->checks, worst <= o->limit, "%s is off by %g ulp", name, worst);
 }
 
@@ -353,7 +366,22 @@ static void sweep_fp8(Test *t, uint32_t one_of) {
   sweep_narrowing(t, SC_f32_to_e5m2_sat, e5m2_sat_oracle, one_of);
 }
 
-static void test_cpu(Test *t, const char *cpu, bool all) {
+/* All 2^32 arguments. */
+static void sweep_all(Test *t) {
+  sweep_narrowing(t, SC_f32_to_bf16, bf16_oracle, 1);
+  sweep_narrowing(t, SC_f32_to_f16, f16_oracle, 1);
+  sweep_narrowing(t, t->all.narrow, f16_oracle, 1);
+  sweep_fp8(t, 1);
+  for (uint32_t i = 0; i < NORACLES; i++) sweep(t, &ORACLES[i]);
+}
+
+static void sweep_named(Test *t, const char *name) {
+  for (uint32_t i = 0; i < NORACLES; i++)
+    if (!strcmp(t->all.prog[ORACLES[i].id].name, name)) sweep(t, &ORACLES[i]);
+}
+
+/* names: of what is swept whole; NULL: nothing; none: everything. */
+static void test_cpu(Test *t, const char *cpu, char **names) {
   GemmTarget target = {cpu, cpu ? "" : NULL, "default<O3>", getenv("SCALAR_LISTING")};
   Jit jit;
   t->cpu = cpu ? cpu : "host";
@@ -363,13 +391,9 @@ static void test_cpu(Test *t, const char *cpu, bool all) {
   t->table = entry();
   for (uint32_t id = 0; id < t->all.n; id++) compare(t, id);
   sweep_f16(t);
-  sweep_fp8(t, all ? 1 : 257);
-  if (all) {
-    sweep_narrowing(t, SC_f32_to_bf16, bf16_oracle, 1);
-    sweep_narrowing(t, SC_f32_to_f16, f16_oracle, 1);
-    sweep_narrowing(t, t->all.narrow, f16_oracle, 1);
-  }
-  for (uint32_t i = 0; all && i < NORACLES; i++) sweep(t, &ORACLES[i]);
+  sweep_fp8(t, 257);
+  if (names && !*names) sweep_all(t);
+  for (; names && *names; names++) sweep_named(t, *names);
   jit_free(&jit);
 }
 
@@ -377,9 +401,9 @@ int main(int argc, char **argv) {
   static Test t;
   Arena arena = {0};
   add_programs(&arena, &t.all);
-  test_cpu(&t, NULL, argc > 1 && !strcmp(argv[1], "--long"));
+  test_cpu(&t, NULL, argc > 1 && !strcmp(argv[1], "--long") ? argv + 2 : NULL);
 #ifdef __x86_64__
-  test_cpu(&t, "x86-64-v3", false);
+  test_cpu(&t, "x86-64-v3", NULL);
 #endif
   arena_free(&arena);
   return checks_end(&t.checks, "test_scalar_emit");
