@@ -96,7 +96,7 @@ static void test_precision(Count *c, const char *path, const char *precision) {
   expect(c, g != NULL, "compiles", precision, 0);
   if (!g) return;
   const Scalars *s = scalars_parse(&w.arena);
-  PassCtx pc = {.arena = &w.arena, .diag = &w.diag};
+  PassCtx pc = {.arena = &w.arena, .diag = &w.diag, .options = &(PassOptions){0}};
   Program *p = plan_make(g, &pc);
   Eval *graph = eval_new(&w.arena, g, s, EVAL_EXACT),
        *program = eval_new(&w.arena, g, s, EVAL_EXACT);
