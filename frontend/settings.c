@@ -133,11 +133,53 @@ static void set_residual(Sema *s, Scope *sc, const Ast *m, void *into) {
   else diag_error(s->diag, m->loc, "`residual` is residual(f32)");
 }
 
+/* history: 16 of fp8(delayed, …) */
+static void fp8_number(Sema *s, Scope *sc, const Ast *arg) {
+  const char *names[FP8_FIELDS];
+  for (int i = 0; i < FP8_FIELDS; i++) {
+    const Fp8Field *f = &fp8_field[i];
+    int64_t n;
+    names[i] = f->name;
+    if (strcmp(f->name, arg->name)) continue;
+    if (!eval_int(s, sc, arg->kid[ARG_VALUE], arg->name, &n)) return;
+    double x = (double)n;
+    if (!(x >= f->least && x <= f->most))
+      diag_error(s->diag, ast_start(arg->kid[ARG_VALUE]), "`%s` of fp8(delayed) is from %g to %g",
+                 f->name, f->least, f->most);
+    else memcpy((char *)&s->g->train.delayed + f->offset, &x, sizeof x);
+    return;
+  }
+  diag_error(s->diag, arg->loc, "fp8(delayed) has no `%s`%s", arg->name,
+             sema_near(s, arg->name, names, FP8_FIELDS));
+}
+
+static void set_recipe(Sema *s, Scope *sc, Fp8Recipe recipe, const Ast *args) {
+  s->g->train.precision = fp8_recipe_name[recipe];
+  bool delayed = recipe == RECIPE_fp8_delayed;
+  if (delayed) s->g->train.delayed = fp8_delayed_default;
+  for (uint32_t i = 1; args && i < args->len; i++) {
+    const Ast *a = args->kid[i];
+    if (!delayed)
+      diag_error(s->diag, ast_start(a), "%s takes no numbers", fp8_recipe_written[recipe]);
+    else if (a->kind == AST_ARG) fp8_number(s, sc, a);
+    else diag_error(s->diag, ast_start(a), "what fp8(delayed) does is named: history: 1024");
+  }
+}
+
+static void wrong_recipe(Sema *s, Loc loc) {
+  Text all = {.arena = s->arena};
+  for (int i = 0; i < FP8_RECIPES; i++) {
+    if (strncmp(fp8_recipe_written[i], "fp8", 3)) continue;
+    text_printf(&all, "%s%s", all.len ? ", " : "", fp8_recipe_written[i]);
+  }
+  diag_error(s->diag, loc, "`fp8` takes the recipe of its scales: %s", all.at);
+}
+
 /* fp8, fp8(current), …: how the scales are found. */
-static void set_fp8(Sema *s, Loc loc, const Ast *call) {
-  static const char *const later[] = {"delayed", "block"};
+static void set_fp8(Sema *s, Scope *sc, Loc loc, const Ast *call) {
+  static const char *const later[] = {"block"};
   const Ast *args = call->kind == AST_CALL ? call->kid[CALL_ARGS] : NULL;
-  const Ast *arg = args && args->len == 1 ? args->kid[0] : NULL;
+  const Ast *arg = args && args->len ? args->kid[0] : NULL;
   const char *recipe = arg && arg->kind == AST_NAME ? arg->name : "";
   Fp8Recipe known = fp8_recipe(arena_printf(s->arena, "fp8_%s", recipe));
   for (size_t i = 0; i < sizeof later / sizeof *later; i++)
@@ -146,9 +188,8 @@ static void set_fp8(Sema *s, Loc loc, const Ast *call) {
       return;
     }
   if (call->kind != AST_CALL) known = 0;
-  if (known == FP8_RECIPES)
-    diag_error(s->diag, loc, "`fp8` takes the recipe of its scales: %s", fp8_recipe_written[0]);
-  else s->g->train.precision = fp8_recipe_name[known];
+  if (known == FP8_RECIPES) wrong_recipe(s, loc);
+  else set_recipe(s, sc, known, args);
 }
 
 void setting_precision(Sema *s, Scope *sc, const Ast *a) {
@@ -170,7 +211,7 @@ void setting_precision(Sema *s, Scope *sc, const Ast *a) {
       diag_error(s->diag, loc, "f16 without a loss scale: add scale(dynamic)");
     return;
   }
-  if (!strcmp(word, "fp8")) set_fp8(s, loc, v);
+  if (!strcmp(word, "fp8")) set_fp8(s, sc, loc, v);
   else if (!strcmp(word, "mx8")) sema_later(s, loc, "`precision mx8`");
   else diag_error(s->diag, loc, "`precision` is f32, bf16, f16, fp8 or auto");
 }

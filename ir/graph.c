@@ -105,6 +105,12 @@ State *graph_state(const Graph *g, const char *path) {
   return NULL;
 }
 
+const Fp8Slot *graph_slot(const Graph *g, const char *name) {
+  for (uint32_t i = 0; i < g->slots.len; i++)
+    if (!strcmp(g->slots.at[i].name, name)) return &g->slots.at[i];
+  return NULL;
+}
+
 int graph_entry_find(const Graph *g, EntryKind kind) {
   for (uint32_t i = 0; i < g->entries.len; i++)
     if (g->entries.at[i].kind == kind) return (int)i;
@@ -174,6 +180,7 @@ Graph *graph_clone(const Graph *g, Arena *arena) {
   VEC_COPY(arena, &c->formulas);
   VEC_COPY(arena, &c->sources);
   VEC_COPY(arena, &c->loads);
+  VEC_COPY(arena, &c->slots);
   for (uint32_t i = 0; i < c->loads.len; i++) VEC_COPY(arena, &c->loads.at[i].pairs);
   for (uint32_t i = 0; i < c->nodes.len; i++) {
     Node *n = &c->nodes.at[i];

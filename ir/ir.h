@@ -102,9 +102,10 @@ typedef enum ResRole {
   RES_value,     /* result of an infer function */
   RES_hyper,     /* of a step: effective value of a hyperparameter, f32[] */
   RES_finite,    /* of a step, i1[]: what `name` says was finite: "grad:net.0.weight" */
-  RES_gauge      /* of a step, f32[]: a number to look at: "grad_norm", "scale" */
+  RES_gauge,     /* of a step, f32[]: a number to look at: "grad_norm", "scale" */
+  RES_amax       /* between fp8 and optimize, f32[]: largest |x| of the slot of this name */
 } ResRole;
-enum { RES_ROLES = RES_gauge + 1 };
+enum { RES_ROLES = RES_amax + 1 };
 extern const char *const state_kind_name[STATE_KINDS], *const arg_role_name[ARG_ROLES],
                                                            *const res_role_name[RES_ROLES];
 
@@ -124,6 +125,7 @@ typedef enum EntryKind {
   ENTRY_derive,
   ENTRY_grads, /* a step in halves: forward and backward; guard and update */
   ENTRY_apply,
+  ENTRY_calibrate, /* of a step: fills the histories of its slots from a batch, and nothing else */
   ENTRY_update /* one parameter's new value and moments, from its gradient; gone after `optimize`
                 */
 } EntryKind;
@@ -220,11 +222,34 @@ typedef enum Fp8Recipe {
 extern const char *const fp8_recipe_name[FP8_RECIPES], *const fp8_recipe_written[FP8_RECIPES];
 Fp8Recipe fp8_recipe(const char *precision); /* FP8_RECIPES: it is none; NULL is none */
 
+/* fp8(delayed): whole numbers; history 0: another recipe. */
+typedef struct Fp8Delayed {
+  double history; /* L: largest |x| of so many steps */
+  double margin;  /* the scale is 2^-margin of what would fit */
+} Fp8Delayed;
+extern const Fp8Delayed fp8_delayed_default;
+typedef struct Fp8Field { /* in the order they are printed */
+  const char *name;
+  size_t offset;
+  double least, most;
+} Fp8Field;
+enum { FP8_FIELDS = 2 };
+extern const Fp8Field fp8_field[FP8_FIELDS];
+
+/* Of fp8(delayed): an operand of a layer, whose scale follows what it was in past steps: in the
+ * states NAME.history, f32[L], and NAME.scale, f32[] (docs/precision.md). */
+typedef struct Fp8Slot {
+  const char *name; /* "net.1.weight:fp8.x" */
+  DType type;       /* that it scales to */
+  Loc loc;
+} Fp8Slot;
+
 /* What the train block says beyond the computation. */
 typedef struct Train {
   const char *precision; /* "f32", "bf16", "fp8_current" */
   const char *residual;  /* storage type of the residual stream, NULL: as precision says */
   Scale scale;
+  Fp8Delayed delayed;
   int64_t steps, epochs; /* 0: not given */
   int64_t accumulate;    /* micro-batches a step; 0: as 1 */
   double clip;           /* most that the norm of the gradient may be, 0: any */
@@ -244,6 +269,7 @@ typedef struct Graph {
   VEC(TotalFormula) formulas;
   VEC(DataSource) sources;
   VEC(Load) loads;
+  VEC(Fp8Slot) slots;
   DataSplit split;
   Train train;
 } Graph;
@@ -262,8 +288,9 @@ void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *
 ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role,
                         const char *name); /* or NO_ID */
 ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const char *name);
-State *graph_state(const Graph *g, const char *path); /* NULL: none */
-int graph_entry_find(const Graph *g, EntryKind kind); /* first of the kind, -1: none */
+State *graph_state(const Graph *g, const char *path);        /* NULL: none */
+const Fp8Slot *graph_slot(const Graph *g, const char *name); /* NULL: none */
+int graph_entry_find(const Graph *g, EntryKind kind);        /* first of the kind, -1: none */
 
 static inline Type value_type(const Graph *g, ValueId v) { return g->values.at[v].type; }
 static inline Node *value_node(const Graph *g, ValueId v) { /* NULL: an argument */
@@ -313,6 +340,12 @@ bool graph_close_loops(Graph *g, Arena *scratch);
 /* One more operand of a kernel or loop, of the latter an invariant: the argument that v is inside.
  */
 ValueId region_add_operand(Graph *g, NodeId region, ValueId v);
+/* `inside`, of rank 0, is one more result, one element an iteration; the loop's results become
+ * others.
+ */
+ValueId loop_add_result(Graph *g, NodeId loop, ValueId inside);
+/* What the argument v of a loop is outside, where it is an invariant; else NO_ID. */
+ValueId loop_invariant(const Graph *g, ValueId v);
 
 /* ---- build.c: nodes with inferred types; an error in the operands is an internal error ------- */
 

@@ -16,6 +16,31 @@ ValueId region_add_operand(Graph *g, NodeId region, ValueId v) {
   return graph_add_arg(g, n->blocks[0], value_type(g, v));
 }
 
+/* Results of a node are consecutive values. */
+ValueId loop_add_result(Graph *g, NodeId loop, ValueId inside) {
+  Node *n = &g->nodes.at[loop];
+  int64_t trip = node_int(n, AT_trip, 1);
+  ValueId first = g->values.len;
+  vec_push(g->arena, &g->blocks.at[n->blocks[0]].results, inside);
+  for (uint32_t i = 0; i <= n->nres; i++) {
+    Value v = {.node = loop, .block = n->block, .index = i};
+    v.type = i < n->nres ? value_type(g, n->res + i)
+                         : type_make((DType)value_type(g, inside).dtype, 1, &trip);
+    vec_push(g->arena, &g->values, v);
+  }
+  n->res = first;
+  return first + n->nres++;
+}
+
+ValueId loop_invariant(const Graph *g, ValueId v) {
+  Value x = g->values.at[v];
+  NodeId owner = x.node == NO_ID ? g->blocks.at[x.block].owner : NO_ID;
+  const Node *n = owner == NO_ID ? NULL : &g->nodes.at[owner];
+  if (!n || n->op != OP_loop) return NO_ID;
+  int64_t moving = node_int(n, AT_carries, 0) + node_int(n, AT_slices, 0);
+  return x.index > moving && x.index <= n->nops ? n->ops[x.index - 1] : NO_ID;
+}
+
 /* ---- closing --------------------------------------------------------------------------------- */
 
 typedef struct Closing {

@@ -68,9 +68,10 @@ const char *const state_kind_name[STATE_KINDS] = {"param",   "state",   "moment"
 const char *const arg_role_name[ARG_ROLES] = {"input", "state", "hyper", "seed", "grad", "draw"};
 const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric", "weight",
                                               "grad",  "ok",    "fault",  "nonfinite",
-                                              "value", "hyper", "finite", "gauge"};
+                                              "value", "hyper", "finite", "gauge",
+                                              "amax"};
 const char *const entry_kind_name[ENTRY_KINDS] = {"init",   "step",  "eval",  "infer", "fit",
-                                                  "derive", "grads", "apply", "update"};
+                                                  "derive", "grads", "apply", "calibrate", "update"};
 const char *const read_kind_name[READ_KINDS] = {"rows", "windows", "lanes"};
 const char *const split_kind_name[SPLIT_KINDS] = {"none", "last", "random"};
 const char *const scale_kind_name[SCALE_KINDS] = {"none", "static", "dynamic"};
@@ -89,6 +90,12 @@ Fp8Recipe fp8_recipe(const char *precision) {
   while (r < FP8_RECIPES && !(precision && !strcmp(precision, fp8_recipe_name[r]))) r++;
   return r;
 }
+
+const Fp8Delayed fp8_delayed_default = {.history = 1024, .margin = 0};
+const Fp8Field fp8_field[FP8_FIELDS] = {
+    {"history", offsetof(Fp8Delayed, history), 1, 65536},
+    {"margin", offsetof(Fp8Delayed, margin), 0, 16},
+};
 
 const Scale scale_default = {.kind = SCALE_dynamic,
                              .init = 32768,

@@ -432,6 +432,7 @@ static const struct {
             {"split", parse_split, true},
             {"load", parse_load, false},
             {"state", parse_state, false},
+            {"slot", parse_slot, false},
             {"entry", entry, false}};
 
 enum { PARTS = sizeof part / sizeof *part };

@@ -28,7 +28,16 @@ static bool scale(Parser *p, Scale *s) {
   return true;
 }
 
-/* [precision word] [residual type] [scale …] [steps n] [epochs n] [accumulate n]
+/* [history n] [margin n] */
+static bool delayed(Parser *p, Fp8Delayed *d) {
+  for (int i = 0; i < FP8_FIELDS; i++)
+    if (parse_accept_word(p, fp8_field[i].name) &&
+        !parse_number(p, (double *)(void *)((char *)d + fp8_field[i].offset)))
+      return false;
+  return true;
+}
+
+/* [precision word] [history n] [margin n] [residual type] [scale …] [steps n] [epochs n] [accumulate n]
  * [clip x] */
 bool parse_train(Parser *p) {
   Train *t = &p->g->train;
@@ -39,6 +48,7 @@ bool parse_train(Parser *p) {
     if (!parse_word_or_string(p, &t->precision, "a precision") || !parse_loc(p, &t->precision_loc))
       return false;
   }
+  if (!delayed(p, &t->delayed)) return false;
   if (parse_accept_word(p, "residual") && !parse_word_or_string(p, &t->residual, "a type"))
     return false;
   if (parse_accept_word(p, "scale")) {
@@ -158,5 +168,20 @@ bool parse_state(Parser *p) {
   if (parse_accept_word(p, "master") && !parse_string(p, &s.master, "a path")) return false;
   if (!parse_loc(p, &s.loc)) return false;
   vec_push(p->g->arena, &p->g->states, s);
+  return true;
+}
+
+/* "name" : type */
+bool parse_slot(Parser *p) {
+  Fp8Slot s = {0};
+  int type = 0;
+  parse_skip_space(p);
+  s.loc = parse_loc_at(p, p->at);
+  if (!parse_string(p, &s.name, "a name")) return false;
+  if (!parse_expect(p, ':', "and a type")) return false;
+  if (!parse_choice(p, dtype_name, DT_COUNT, "element type", &type)) return false;
+  s.type = (DType)type;
+  if (!parse_loc(p, &s.loc)) return false;
+  vec_push(p->g->arena, &p->g->slots, s);
   return true;
 }

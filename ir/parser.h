@@ -58,5 +58,6 @@ bool parse_data_source(Parser *p);
 bool parse_split(Parser *p);
 bool parse_load(Parser *p);
 bool parse_state(Parser *p);
+bool parse_slot(Parser *p);
 
 #endif

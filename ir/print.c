@@ -296,6 +296,13 @@ static void put_scale(Printer *p, const Scale *s) {
   }
 }
 
+static void put_delayed(Printer *p, const Fp8Delayed *d) {
+  for (int i = 0; i < FP8_FIELDS; i++) {
+    text_printf(p->out, " %s ", fp8_field[i].name);
+    put_double(p, *(const double *)(const void *)((const char *)d + fp8_field[i].offset));
+  }
+}
+
 static bool is_empty(const Train *t) {
   return !t->precision && !t->residual && !t->scale.kind && !t->steps && !t->epochs &&
          !t->accumulate && t->clip == 0;
@@ -310,6 +317,7 @@ static void put_train(Printer *p, const Train *t) {
     put_word(p, t->precision);
     put_loc(p, t->precision_loc);
   }
+  if (t->delayed.history != 0) put_delayed(p, &t->delayed);
   if (t->residual) {
     put(p, " residual ");
     put_word(p, t->residual);
@@ -392,6 +400,13 @@ static void put_state(Printer *p, const State *s) {
   put(p, "\n");
 }
 
+static void put_slot(Printer *p, const Fp8Slot *s) {
+  put_quoted(p, "slot ", s->name);
+  text_printf(p->out, " : %s", dtype_name[s->type]);
+  put_loc(p, s->loc);
+  put(p, "\n");
+}
+
 void graph_print(const Graph *g, Text *out, PrintOptions o) {
   Printer p = printer(g, out, o);
   put(&p, "graph ");
@@ -405,6 +420,7 @@ void graph_print(const Graph *g, Text *out, PrintOptions o) {
   put_split(&p, g->split);
   for (uint32_t i = 0; i < g->loads.len; i++) put_load(&p, &g->loads.at[i]);
   for (uint32_t i = 0; i < g->states.len; i++) put_state(&p, &g->states.at[i]);
+  for (uint32_t i = 0; i < g->slots.len; i++) put_slot(&p, &g->slots.at[i]);
   for (uint32_t i = 0; i < g->entries.len; i++) put_entry(&p, &g->entries.at[i]);
 }
 

@@ -116,6 +116,11 @@ static bool check_result(Verifier *v, const Port *p, Type t) {
   case RES_gauge:
     return type_equal(t, type_scalar(DT_f32)) ||
            verify_report(v, p->loc, NO_ID, "a gauge must be f32[]");
+  case RES_amax:
+    if (!graph_slot(v->g, p->name))
+      return verify_report(v, p->loc, NO_ID, "there is no slot \"%s\"", p->name);
+    return type_equal(t, type_scalar(DT_f32)) ||
+           verify_report(v, p->loc, NO_ID, "amax must be f32[]");
   case RES_metric:
   case RES_weight: break;
   }
@@ -244,7 +249,7 @@ static bool check_shadow(Verifier *v, const Port *p) {
 
 bool verify_transaction(Verifier *v, const Entry *e) {
   const Block *b = &v->g->blocks.at[e->body];
-  bool ok = true, commits = e->kind == ENTRY_step || e->kind == ENTRY_apply;
+  bool ok = true, commits = e->kind == ENTRY_step || e->kind == ENTRY_apply || e->kind == ENTRY_calibrate;
   for (uint32_t i = 0; i < e->results.len; i++) {
     const Port *p = &e->results.at[i];
     if (p->role != RES_state) continue;

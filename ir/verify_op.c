@@ -205,11 +205,15 @@ static bool verify_quantize(const Check *c) {
   return (is_scalar(t[3], DT_i1) && t[3].unit == 0) || refuse(c, "nonfinite must be i1[]");
 }
 
-/* Where v was computed, through views, kernels and their arguments, but no cast. */
+/* Where v was computed, through views, kernels and their arguments, into loops, but no cast. */
 static ValueId source_of(const Graph *g, ValueId v) {
-  for (const Node *n; v = value_origin(g, v, false), (n = value_node(g, v)) != NULL; v = n->ops[0])
-    if (!(op_flags[n->op] & F_VIEW)) break;
-  return v;
+  for (;;) {
+    v = value_origin(g, v, false);
+    const Node *n = value_node(g, v);
+    ValueId from = !n ? loop_invariant(g, v) : op_flags[n->op] & F_VIEW ? n->ops[0] : NO_ID;
+    if (from == NO_ID) return v;
+    v = from;
+  }
 }
 
 static bool is_number(const Graph *g, ValueId v, double *number) {
@@ -219,13 +223,33 @@ static bool is_number(const Graph *g, ValueId v, double *number) {
   return true;
 }
 
-/* Is `inverse` 1 / scale?  Where the scale is a number, simplify has made its inverse one too. */
+/* The same state, or the same function of the same sources: pass `group` may compute it twice. */
+static bool same_value(const Graph *g, ValueId x, ValueId y, int depth) {
+  x = source_of(g, x), y = source_of(g, y);
+  const Node *m = value_node(g, x), *n = value_node(g, y);
+  double p, q;
+  if (x == y) return true;
+  if (!m || !n || m->op != n->op || m->nops != n->nops || m->nblocks || !depth) return false;
+  if (m->op == OP_constant) return is_number(g, x, &p) && is_number(g, y, &q) && p == q;
+  bool same = m->nops > 0 && m->nattrs == 0 && n->nattrs == 0;
+  for (uint32_t i = 0; same && i < m->nops; i++)
+    same = same_value(g, m->ops[i], n->ops[i], depth - 1);
+  return same;
+}
+
+/* Is `inverse` 1 / scale, or that with NaN in its place where something was not finite?  Where the
+ * scale is a number, simplify has made its inverse one too. */
 static bool inverts(const Graph *g, ValueId inverse, ValueId scale) {
+  enum { DEPTH = 8 }; /* of what a scale is computed by */
   const Node *n = value_node(g, source_of(g, inverse));
   double x, y;
+  if (n && n->op == OP_select && is_number(g, n->ops[2], &x) && x != x) {
+    inverse = n->ops[1];
+    n = value_node(g, source_of(g, inverse));
+  }
   if (is_number(g, inverse, &y)) return is_number(g, scale, &x) && (float)y == 1 / (float)x;
   bool divides = n && n->op == OP_div && is_number(g, n->ops[0], &x) && x == 1;
-  return divides && source_of(g, n->ops[1]) == source_of(g, scale);
+  return divides && same_value(g, n->ops[1], scale, DEPTH);
 }
 
 /* The operand's scale is the scale_inv of the very quantize that made it; after `expand`, 1 over
@@ -255,7 +279,7 @@ static bool verify_matmul_scaled(const Check *c) {
 /* An fp8 value means nothing without its scale. */
 static bool reads_fp8_rightly(const Check *c) {
   Op op = c->n->op;
-  bool passes_on = (op_flags[op] & F_VIEW) || op == OP_kernel;
+  bool passes_on = (op_flags[op] & F_VIEW) || op == OP_kernel || op == OP_loop;
   for (uint32_t i = 0; i < c->n->nops && !passes_on; i++)
     if (is_fp8(in(c, i)) && (op != OP_matmul_scaled || i >= 2))
       return refuse(c, "operand %u is fp8, which is for matmul_scaled alone", (unsigned)i);

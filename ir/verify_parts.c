@@ -3,11 +3,13 @@
  *  - Counts are not negative, clip is a number from 0, a scale's numbers are powers of two (growth
  *    above 1, backoff below 1, floor <= init <= cap) and its counts whole.
  *  - A formula has a name of its own, leaves one number, and names losses and metrics.
+ *  - history and margin of fp8(delayed) are whole and in range, and given with it alone.
  *  - A source has a name of its own; windows and lanes have a length and elements of rank 0;
  *    a category is an i32.  An input that it feeds has its type: a row behind the batch, or
  *    length + 1 elements.
  *  - A split takes more than nothing and less than all.
  *  - A load names a file, a glob, and pairs of names.
+ *  - A slot has a name of its own, scales to f8e4m3fn or f8e5m2, and has its two states.
  */
 #include "ir/ir.h"
 
@@ -55,12 +57,26 @@ static bool check_scale(const Checker *c, const Scale *s, Loc at) {
          wrong(c, at, "scale: growth > 1, backoff < 1 and floor <= init <= cap are wanted");
 }
 
+static bool check_delayed(const Checker *c, const Train *t) {
+  Fp8Recipe recipe = fp8_recipe(t->precision);
+  bool delayed = recipe == RECIPE_fp8_delayed;
+  for (int i = 0; i < FP8_FIELDS && delayed; i++) {
+    const Fp8Field *f = &fp8_field[i];
+    double x = *(const double *)(const void *)((const char *)&t->delayed + f->offset);
+    if (!(x >= f->least && x <= f->most && x == floor(x)))
+      return wrong(c, t->precision_loc, "fp8_delayed: %s is no whole number from %g to %g", f->name,
+                   f->least, f->most);
+  }
+  return delayed || (t->delayed.history == 0 && t->delayed.margin == 0) ||
+         wrong(c, t->precision_loc, "history and margin without fp8_delayed");
+}
+
 static bool check_train(const Checker *c, const Train *t) {
   if (t->steps < 0 || t->epochs < 0 || t->accumulate < 0)
     return wrong(c, t->loc, "train: a negative count");
   if (!(t->clip >= 0 && t->clip < INFINITY))
     return wrong(c, t->loc, "train: clip must be a number from 0");
-  return check_scale(c, &t->scale, t->scale_loc);
+  return check_scale(c, &t->scale, t->scale_loc) && check_delayed(c, t);
 }
 
 /* ---- formulas -------------------------------------------------------------------------------- */
@@ -155,11 +171,36 @@ static bool check_load(const Checker *c, const Load *l) {
   return true;
 }
 
+/* ---- slots of fp8(delayed) ------------------------------------------------------------------- */
+
+static bool has_state(const Checker *c, const Fp8Slot *s, const char *what, Type t) {
+  size_t n = strlen(s->name);
+  for (uint32_t i = 0; i < c->g->states.len; i++) {
+    const State *st = &c->g->states.at[i];
+    if (!strncmp(st->path, s->name, n) && !strcmp(st->path + n, what))
+      return type_equal(st->type, t) ||
+             wrong(c, st->loc, "state \"%s\" of a slot has another type", st->path);
+  }
+  return wrong(c, s->loc, "slot \"%s\" has no state \"%s%s\"", s->name, s->name, what);
+}
+
+static bool check_slot(const Checker *c, const Fp8Slot *s) {
+  int64_t length = (int64_t)c->g->train.delayed.history;
+  for (const Fp8Slot *other = c->g->slots.at; other < s; other++)
+    if (!strcmp(other->name, s->name)) return wrong(c, s->loc, "a second slot \"%s\"", s->name);
+  if (!length) return wrong(c, s->loc, "a slot without fp8_delayed");
+  if (s->type != DT_f8e4m3fn && s->type != DT_f8e5m2)
+    return wrong(c, s->loc, "slot \"%s\" scales to f8e4m3fn or f8e5m2", s->name);
+  return has_state(c, s, ".history", type_make(DT_f32, 1, &length)) &&
+         has_state(c, s, ".scale", type_scalar(DT_f32));
+}
+
 bool parts_check(const Graph *g, Loc *at, Text *why) {
   Checker c = {g, at, why};
   bool ok = check_train(&c, &g->train) && check_split(&c, g->split);
   for (uint32_t i = 0; ok && i < g->formulas.len; i++) ok = check_formula(&c, &g->formulas.at[i]);
   for (uint32_t i = 0; ok && i < g->sources.len; i++) ok = check_source(&c, &g->sources.at[i]);
   for (uint32_t i = 0; ok && i < g->loads.len; i++) ok = check_load(&c, &g->loads.at[i]);
+  for (uint32_t i = 0; ok && i < g->slots.len; i++) ok = check_slot(&c, &g->slots.at[i]);
   return ok;
 }

@@ -4,7 +4,7 @@
  * The step's inputs become k·B rows, and what depends on them, on the states it writes or on the
  * number of the draw goes into a `loop` over the micro-batches: iteration j sees rows j·B … of the
  * inputs, of which clamp(rows - j·B, 0, B) are real.  The loop carries sums of losses, metrics,
- * weights and gradients from zero, states from their values, faults by `or`.  A gradient that is
+ * weights and gradients from zero, states from their values, faults by `or`, the largest of amax.  A gradient that is
  * one matmul adds up in its accumulator, which is the order of additions of one matmul over all
  * rows; others by an addition.  Draws are those of number attempt·k + j (docs/language.md, random
  * draws).
@@ -346,9 +346,9 @@ static ValueId add_to(Accumulate *s, ValueId sum, ValueId v) {
                      n->nattrs, n->attrs);
 }
 
-static ValueId either(Accumulate *s, ValueId fault, ValueId v) {
+static ValueId with(Accumulate *s, Op op, ValueId carry, ValueId v) {
   Builder b = {.g = s->g, .block = s->inner, .loc = s->loc};
-  return build2(&b, OP_or, fault, v);
+  return build2(&b, op, carry, v);
 }
 
 /* Carries result i: what the loop begins with, and what an iteration makes of it. */
@@ -360,7 +360,8 @@ static void carry_result(Accumulate *s, Operands *o, uint32_t i) {
   ValueId first = state ? graph_entry_arg(g, s->entry, ARG_state, p.name) : zero_like(s, v);
   if (first == NO_ID) first = zero_like(s, v); /* written, never read */
   ValueId carry = add_operand(s, o, s->inner, first, value_type(g, v));
-  if (p.role == RES_fault) next = either(s, carry, v);
+  if (p.role == RES_fault) next = with(s, OP_or, carry, v);
+  else if (p.role == RES_amax) next = with(s, OP_max, carry, v);
   else if (!state) next = add_to(s, carry, v);
   vec_push(g->arena, &g->blocks.at[s->inner].results, next);
 }
@@ -378,6 +379,7 @@ static bool is_carried(const Accumulate *s, uint32_t i) {
   case RES_metric:
   case RES_weight:
   case RES_grad: return true;
+  case RES_amax:
   case RES_fault: return s->inside[v];
   case RES_state:
     return !is_stacked(s, i) && v != graph_entry_arg(s->g, s->entry, ARG_state, p->name);
@@ -465,7 +467,7 @@ static void widen_inputs(Accumulate *s) {
     if (cut_of(s, i) == ROWS) t->dim[0] *= s->times;
     if (cut_of(s, i) == SLOT) *t = with_slots(s, *t);
   }
-  widen_states(s);
+  if (entry_of(s)->kind == ENTRY_step) widen_states(s);
 }
 
 bool pass_accumulate(Graph *g, PassCtx *c) {
@@ -474,7 +476,8 @@ bool pass_accumulate(Graph *g, PassCtx *c) {
     const Entry *e = &g->entries.at[i];
     Accumulate s = {.g = g, .c = c, .entry = i, .body = e->body, .loc = e->loc};
     s.times = g->train.accumulate;
-    if (e->kind != ENTRY_step || !check_inputs(&s)) continue;
+    bool cuts = e->kind == ENTRY_step || e->kind == ENTRY_calibrate;
+    if (!cuts || !check_inputs(&s)) continue;
     widen_inputs(&s);
     if (!total_weights(&s)) return changed;
     build_loop(&s);

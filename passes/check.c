@@ -64,7 +64,9 @@ static bool check_entry(Check *c, uint32_t entry, const Graph *before, const Gra
   return ok;
 }
 
-static bool is_of_step(EntryKind k) { return k == ENTRY_step || k == ENTRY_update; }
+static bool is_of_step(EntryKind k) {
+  return k == ENTRY_step || k == ENTRY_calibrate || k == ENTRY_update;
+}
 
 bool pass_check_values(void *user, const char *pass, PassKeeps keeps, const Graph *before,
                        const Graph *after) {

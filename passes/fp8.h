@@ -4,25 +4,65 @@
 
 #include "passes/pass.h"
 
-typedef struct Fp8 {
+typedef struct Fp8Layer { /* of the step, in its order; other entries look theirs up */
+  const char *path;       /* of the parameter that it reads */
+  uint32_t use;           /* of that parameter, counted from 0 */
+  bool chosen;            /* it multiplies in fp8 */
+  const char *x, *w;      /* slots of its operands, where the recipe has slots */
+} Fp8Layer;
+typedef VEC(Fp8Layer) Fp8Layers;
+
+typedef struct Fp8Staged { /* the largest |x| of a slot in this entry */
+  const char *slot;
+  ValueId amax;
+} Fp8Staged;
+
+typedef struct Fp8 Fp8;
+/* The product in place of the matmul n, at b. */
+typedef ValueId Fp8Product(Fp8 *s, Builder *b, const Node *n);
+
+struct Fp8 { /* of one entry */
   Graph *g;
   Arena *arena;
-  Fp8Recipe recipe;
-  BlockId block;
+  Fp8Product *product;
+  Fp8Layers *layers;
+  uint32_t entry;
+  ValueId values;       /* there were before: what the tables by value hold */
   bool *forward;        /* by value: a loss, metric or answer depends on it */
   bool *behind, *ahead; /* by value: behind a layer; before one */
   bool *narrow, *wide;  /* by value: operand of a layer of the one kind, of the other */
+  uint32_t *layer;      /* by value: the layer whose product it is, or NO_ID */
+  const char **slot;    /* by value: whose scale it has in a recipe with slots, or NULL */
   ValueId *quantized;   /* by value: y of its quantize, or NO_ID */
+  VEC(Fp8Staged) staged;
   VEC(Replaced) done;
-} Fp8;
+};
 
-/* The product in place of the matmul n, at b. */
-typedef ValueId Fp8Product(Fp8 *s, Builder *b, const Node *n);
 #define RECIPE(name, written, meaning) Fp8Product product_##name;
 #include "ir/fp8.def"
 
+/* v outside of the loops that it comes into as an invariant: tables by value go by that. */
+ValueId fp8_source(const Fp8 *s, ValueId v);
 DType fp8_type(const Fp8 *s, ValueId x); /* that x becomes: e4m3 forward, e5m2 a cotangent */
+/* Where what is made of x stands: once, behind x and before all who read it. */
+Builder fp8_builder(const Fp8 *s, const Builder *b, ValueId x);
+ValueId fp8_amax(Builder *b, ValueId x); /* as quantize's own, so that they are computed once */
 /* A quantize of x by the f32[] scale: its y, the other results behind it; s->quantized knows it. */
 ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale);
+ValueId fp8_multiply(Builder *b, const Node *n, ValueId x,
+                     ValueId y); /* what it made of operands */
+
+/* fp8_delayed.c */
+void fp8_name_slots(Fp8 *s); /* sets s->slot; in a step also the layers' slots */
+ValueId fp8_observe(Fp8 *s, Builder *b, const Node *n); /* the product of a calibration: as it is */
+
+/* fp8_layers.c: sets forward, layer, narrow, wide. */
+void fp8_find_layers(Fp8 *s);
+bool fp8_takes(const Fp8 *s, const Node *n);
+/* Each matmul that fp8_takes, in order. */
+typedef void Fp8Visit(Fp8 *s, const Node *n);
+void fp8_visit(Fp8 *s, Fp8Visit *visit);
+/* The operand that is a parameter, 1 or 0; -1: n is no layer. */
+int fp8_parameter(const Fp8 *s, const Node *n);
 
 #endif

@@ -6,6 +6,7 @@
  *   step_update.c   what the optimizers make of the parameters, committed under ok
  *   step_count.c    step, attempt, skipped
  *   step_scaler.c   the loss scale, and how it moves
+ *   step_amax.c     histories and scales of fp8(delayed); calibrations
  *   step_halves.c   the step in two entries, for hosts that reduce gradients themselves
  *
  * Results of role grad and entries of kind update give way to: state results, each a commit or
@@ -57,13 +58,13 @@ static void commit_written(Step *s) {
   }
 }
 
-/* Gradients are used up.  Losses and weights of the second half are the first one's results. */
+/* Gradients and what slots saw are used up.  Losses and weights of the second half are the first one's results. */
 static bool stays(const Entry *e, const Port *p) {
   if (p->role == RES_loss || p->role == RES_weight) return e->kind != ENTRY_apply;
-  return p->role != RES_grad;
+  return p->role != RES_grad && p->role != RES_amax;
 }
 
-static void remove_used(Step *s) {
+void step_remove_used(Step *s) {
   Entry *e = &s->b.g->entries.at[s->entry];
   Block *body = &s->b.g->blocks.at[e->body];
   uint32_t kept = 0;
@@ -87,12 +88,13 @@ static void optimize_step(Graph *g, uint32_t entry, PassCtx *c) {
   step_factor(&s);
   commit_written(&s);
   for (uint32_t i = 0; i < s.grads.len; i++) step_update(&s, &s.grads.at[i]);
+  step_amax(&s);
   step_count(&s);
   scaler_update(&s);
   step_result(&s, RES_ok, "ok", s.ok);
   step_result(&s, RES_gauge, "grad_norm", s.norm);
   scaler_show(&s);
-  remove_used(&s);
+  step_remove_used(&s);
 }
 
 static bool remove_updates(Graph *g) {
@@ -106,6 +108,7 @@ static bool remove_updates(Graph *g) {
 bool pass_optimize(Graph *g, PassCtx *c) {
   bool changed = false;
   for (uint32_t i = 0; i < g->entries.len; i++) {
+    if (g->entries.at[i].kind == ENTRY_calibrate) step_calibrate(g, i, c);
     if (g->entries.at[i].kind != ENTRY_step) continue;
     if (c->options->halves) optimize_step(g, step_halves(g, i, c), c);
     optimize_step(g, i, c);

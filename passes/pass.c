@@ -12,7 +12,7 @@
 
 /* simplify comes first too: grad then sees matmul's flags where the program transposes weights. */
 const char passes_default[] =
-    "simplify, grad, accumulate, optimize, simplify, cse, dce, fp8, expand, simplify, cse, dce, "
+    "simplify, grad, fp8, accumulate, optimize, simplify, cse, dce, expand, simplify, cse, dce, "
     "group, precision, order, schedule";
 
 typedef enum FactId {
@@ -56,10 +56,12 @@ static bool all_nodes(const Graph *g, NodeTest *test) {
   return true;
 }
 
+static bool is_left(uint8_t role) { return role == RES_grad || role == RES_amax; }
+
 static bool fact_nograd(const Graph *g) {
   for (uint32_t i = 0; i < g->entries.len; i++)
     for (uint32_t k = 0; k < g->entries.at[i].results.len; k++)
-      if (g->entries.at[i].results.at[k].role == RES_grad) return false;
+      if (is_left(g->entries.at[i].results.at[k].role)) return false;
   return true;
 }
 

@@ -174,18 +174,28 @@ void step_factor(Step *s);
 
 /* step_guard.c: sets clean, ok, norm. */
 ValueId step_all_true(Builder *b, ValueId v);
+void step_guard_results(Step *s); /* ok: what the step had given before is sound */
 void step_guard(Step *s);
+void step_remove_used(Step *s); /* optimize.c: results that the next passes do not know */
 
 /* step_update.c, step_count.c */
 void step_update(Step *s, const StepGrad *grad);
 void step_add_counters(Graph *g, Loc loc);
 void step_count(Step *s);
 
+/* step_amax.c: the slots of fp8(delayed); the entry of a calibration. */
+void step_add_slot(Graph *g, const char *name, DType type, Loc loc);
+ValueId step_slot_state(Graph *g, uint32_t entry, const char *slot, const char *what, Loc loc);
+void step_amax(Step *s);
+void step_calibrate(Graph *g, uint32_t entry, PassCtx *c);
+
 /* step_halves.c: adds both halves; gives the second, which is yet to be optimized. */
 uint32_t step_halves(Graph *g, uint32_t step, PassCtx *c);
 
 /* step_scaler.c: S as an argument or constant of the entry, NO_ID: there is no scaler. */
 ValueId scaler_scale(Builder *b, uint32_t entry);
+/* 1 / S for a value that carries the scale once; exact; NO_ID: it carries none. */
+ValueId scaler_inverse(Builder *b, uint32_t entry, Unit unit);
 void scaler_update(Step *s);
 void scaler_show(Step *s);
 

@@ -117,6 +117,9 @@ static ValueId derived_copy(Precision *s, ValueId v, Low low) {
   Port port = g->entries.at[s->entry].args.at[g->values.at[v].index];
   State *master = port.role == ARG_state ? graph_state(g, port.name) : NULL;
   if (!master || master->kind != STATE_param) return NO_ID;
+  /* A calibration runs once: for its sake no step writes a copy. */
+  bool once = g->entries.at[s->entry].kind == ENTRY_calibrate;
+  if (once && !graph_state(g, low_path(s, master->path, low))) return NO_ID;
   declare_copy(s, master, low);
   return graph_add_entry_arg(g, s->entry, ARG_state, low_path(s, port.name, low),
                              type_with(value_type(g, v), low_type[low]), port.loc);

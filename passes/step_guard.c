@@ -9,8 +9,8 @@
  * size: what reads one value becomes one kernel.  Rows first, each by one thread, then the row of
  * rows. The parts are added in the order of the paths.
  *
- * What was tested is a result of its own, `finite`: "loss:NAME", "state:PATH", "hyper:NAME", then
- * "grad:PATH" in the order of the backward pass, "grad_norm".  A run that does not get on can say
+ * What was tested is a result of its own, `finite`: "loss:NAME", "state:PATH", "hyper:NAME",
+ * "amax:SLOT", then "grad:PATH" in the order of the backward pass, "grad_norm".  A run that does not get on can say
  * which tensor was the first.
  */
 #include "passes/pass.h"
@@ -80,17 +80,22 @@ static ValueId result_guard(Step *s, const Port *p, ValueId v) {
   case RES_loss: return is_float ? test(s, "loss", p->name, v) : NO_ID;
   case RES_state: return is_float ? test(s, "state", p->name, v) : NO_ID;
   case RES_hyper: return test(s, "hyper", p->name, v);
+  case RES_amax: return test(s, "amax", p->name, v);
   case RES_fault: return build1(&s->b, OP_not, v);
   default: return NO_ID;
   }
 }
 
-void step_guard(Step *s) {
-  s->ok = s->weighs;
+void step_guard_results(Step *s) {
   for (uint32_t i = 0; i < s->results; i++) {
     Port p = step_port(s, i);
     ValueId good = result_guard(s, &p, step_value(s, i));
     if (good != NO_ID) s->ok = both(s, s->ok, good);
   }
+}
+
+void step_guard(Step *s) {
+  s->ok = s->weighs;
+  step_guard_results(s);
   guard_gradients(s);
 }

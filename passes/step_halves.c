@@ -9,6 +9,7 @@
  *   weight:NAME  the weight of loss NAME; of several losses it is to be set before NAME.grads, to
  *                the sum over all machines, for the losses' seeds depend on it
  *   loss:NAME    the sum of loss NAME, which the guard looks at
+ *   amax:SLOT    the largest |x| of a slot of fp8(delayed); of several machines the largest counts
  *   next:PATH    what the forward pass wrote to state PATH, not committed yet
  *
  * Hyperparameters are computed in NAME.apply, where their schedules stand as they did.
@@ -72,9 +73,10 @@ static void give(Halves *h, const Port *p, ValueId v) {
   h->b.loc = p->loc;
   if (p->role == RES_grad) shadow(h, "grad", p, unscaled(h, v));
   if (p->role == RES_state) shadow(h, "next", p, v);
+  if (p->role == RES_amax) shadow(h, "amax", p, v);
   if (p->role == RES_loss) shadow(h, "loss", p, build_cast(&h->b, v, DT_f32));
   if (handed) shadow(h, "weight", p, build_cast(&h->b, v, DT_f32));
-  if (p->role != RES_grad && p->role != RES_state && p->role != RES_hyper)
+  if (p->role != RES_grad && p->role != RES_state && p->role != RES_hyper && p->role != RES_amax)
     graph_add_entry_result(h->g, h->half, (ResRole)p->role, p->name, v, p->loc);
 }
 
@@ -148,6 +150,7 @@ static ValueId taken(Halves *h, const Port *p, ValueId v) {
   switch ((ResRole)p->role) {
   case RES_grad: return shadow_argument(h, "grad", p);
   case RES_state: return shadow_argument(h, "next", p);
+  case RES_amax: return shadow_argument(h, "amax", p);
   case RES_loss: return shadow_argument(h, "loss", p);
   case RES_weight: return is_loss(h, p->name) ? shadow_argument(h, "weight", p) : NO_ID;
   case RES_hyper: return copy_value(h, v);

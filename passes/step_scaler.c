@@ -50,6 +50,12 @@ ValueId scaler_scale(Builder *b, uint32_t entry) {
   return states_argument(g, entry, "scale", b->loc);
 }
 
+ValueId scaler_inverse(Builder *b, uint32_t entry, Unit unit) {
+  if (!unit_scales(unit)) return NO_ID;
+  ValueId one = build_constant(b, type_scalar(DT_f32), 1);
+  return build2(b, OP_div, one, scaler_scale(b, entry));
+}
+
 static ValueId times(Builder *b, ValueId scale, double factor) {
   return build2(b, OP_mul, scale, build_constant(b, type_scalar(DT_f32), factor));
 }

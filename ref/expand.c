@@ -6,6 +6,8 @@
  */
 #include "ref/expand.h"
 
+#include <math.h>
+
 typedef ValueId ExpandRule(Builder *b, const Node *n, Type result);
 
 static ValueId exp_shifted(Builder *b, ValueId x, ValueId max) {
@@ -224,13 +226,15 @@ static ValueId reduce_rows(Builder *b, Op op, ValueId x) {
 
 /* Rows first, so that threads share them. */
 static ValueId expand_quantize(Builder *b, const Node *n, Type result) {
-  ValueId x = n->ops[0], scale = n->ops[1];
-  switch (b->g->values.at[n->res].index) {
-  case 0: return build_typed(b, OP_saturate, result, 2, n->ops, 0, NULL);
-  case 1: return build2(b, OP_div, build_constant(b, type_scalar(DT_f32), 1), scale);
-  case 2: return reduce_rows(b, OP_reduce_max, build1(b, OP_abs, build_cast(b, x, DT_f32)));
-  default: return build1(b, OP_not, reduce_rows(b, OP_reduce_and, build1(b, OP_isfinite, x)));
-  }
+  ValueId x = n->ops[0], scale = n->ops[1], inverse;
+  uint32_t index = b->g->values.at[n->res].index;
+  if (index == 0) return build_typed(b, OP_saturate, result, 2, n->ops, 0, NULL);
+  ValueId amax = reduce_rows(b, OP_reduce_max, build1(b, OP_abs, build_cast(b, x, DT_f32)));
+  ValueId finite = build1(b, OP_isfinite, amax);
+  if (index == 2) return amax;
+  if (index == 3) return build1(b, OP_not, finite);
+  inverse = build2(b, OP_div, build_constant(b, type_scalar(DT_f32), 1), scale);
+  return build_select(b, finite, inverse, build_like(b, inverse, NAN));
 }
 
 static ValueId expand_first(Builder *b, const Node *n, Type result) {

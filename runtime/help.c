@@ -9,8 +9,9 @@
 #include <string.h>
 
 static const char *const entry_kinds[] = {
-    [MP_INIT] = "init", [MP_STEP] = "step",     [MP_EVAL] = "eval",   [MP_INFER] = "infer",
-    [MP_FIT] = "fit",   [MP_DERIVE] = "derive", [MP_GRADS] = "grads", [MP_APPLY] = "apply"};
+    [MP_INIT] = "init",   [MP_STEP] = "step",   [MP_EVAL] = "eval",
+    [MP_INFER] = "infer", [MP_FIT] = "fit",     [MP_DERIVE] = "derive",
+    [MP_GRADS] = "grads", [MP_APPLY] = "apply", [MP_CALIBRATE] = "calibrate"};
 
 /* "u8[rows, 28, 28]" */
 static void input_text(const mp_tensor *t, char *out, size_t size) {

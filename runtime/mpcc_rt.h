@@ -76,7 +76,7 @@ typedef enum mp_state_kind {
   MP_PARAM,   /* f32 master weight */
   MP_STATE,   /* state of a module */
   MP_MOMENT,  /* state of an optimizer: "net.0.weight:m" */
-  MP_COUNTER, /* step, attempt, skipped */
+  MP_COUNTER, /* step, attempt, skipped; loss scale; histories and scales of fp8(delayed) */
   MP_DERIVED, /* low or packed copy of a parameter; rebuilt by `derive`, never saved */
   MP_SHADOW   /* what STEP.grads hands to STEP.apply: "grad:PATH", "weight:LOSS"; never saved */
 } mp_state_kind;
@@ -124,7 +124,9 @@ typedef enum mp_entry_kind {
   MP_FIT,    /* reserved */
   MP_DERIVE, /* derived copies, behind whatever wrote a parameter; run by the library itself */
   MP_GRADS,  /* STEP.grads: forward and backward; results in states of kind MP_SHADOW */
-  MP_APPLY   /* STEP.apply: guard, update, commit from those */
+  MP_APPLY,  /* STEP.apply: guard, update, commit from those */
+  MP_CALIBRATE /* STEP.calibrate, of fp8(delayed): first scales, from a batch; the library runs it
+                  itself, on the batch of the first STEP or STEP.grads after init */
 } mp_entry_kind;
 
 enum { MP_ENTRY_FULL = 1 }; /* flag of an entry: only full batches make sense, tail(drop) */

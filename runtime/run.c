@@ -247,6 +247,32 @@ static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result
   return status;
 }
 
+/* ---- calibration ---- */
+
+/* STEP.calibrate of the entry STEP or STEP.grads, or -1. */
+static int calibration_of(const mp_desc *d, uint32_t entry) {
+  const char *step = d->entries[entry].name;
+  int32_t kind = d->entries[entry].kind;
+  size_t n = kind == MP_GRADS ? (size_t)(strrchr(step, '.') - step) : strlen(step);
+  for (uint32_t i = 0; (kind == MP_STEP || kind == MP_GRADS) && i < d->n_entries; i++) {
+    const mp_entry_desc *e = &d->entries[i];
+    if (e->kind == MP_CALIBRATE && !strncmp(e->name, step, n) && e->name[n] == '.') return (int)i;
+  }
+  return -1;
+}
+
+/* Its inputs are the step's.  Whatever it finds wrong with the batch the step finds, too. */
+static void calibrate(mp_ctx *ctx, uint32_t step, const mp_run *run) {
+  int entry = calibration_of(ctx->model->desc, step);
+  if (entry < 0 || mp_counter(ctx, "calibrated")) return;
+  mp_binding *inputs = ctx->entries[entry].inputs;
+  size_t bytes = ctx->model->desc->entries[step].n_inputs * sizeof *inputs;
+  mp_result found;
+  memcpy(inputs, ctx->entries[step].inputs, bytes);
+  (void)run_checked(ctx, (uint32_t)entry, run, &found);
+  memset(inputs, 0, bytes);
+}
+
 int mp_run_entry(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result *result) {
   const mp_entry_desc *d = find_entry(ctx, entry);
   if (!d) return MP_E_ARG;
@@ -254,6 +280,7 @@ int mp_run_entry(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result *resu
   if (run) memcpy(&r, run, run->struct_size < sizeof r ? run->struct_size : sizeof r);
   mp_result found = {.loss = NAN};
   int status = check_run(ctx, entry, &r);
+  if (!status) calibrate(ctx, entry, &r);
   if (!status) status = run_checked(ctx, entry, &r, &found);
   give_result(result, found);
   return status;

@@ -185,6 +185,9 @@ static int choose_precision(Session *s, Graph *g, const Target *target) {
       fp8_recipe(word) == FP8_RECIPES)
     return fail("--precision wants f32, bf16, f16, fp8 or auto, not", word);
   g->train.precision = word ? word : "f32";
+  bool delayed = fp8_recipe(g->train.precision) == RECIPE_fp8_delayed;
+  if (!delayed) g->train.delayed = (Fp8Delayed){0};
+  else if (g->train.delayed.history == 0) g->train.delayed = fp8_delayed_default;
   if (!strcmp(g->train.precision, "f16") && !g->train.scale.kind) g->train.scale = scale_default;
   return 0;
 }

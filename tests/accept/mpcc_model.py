@@ -16,7 +16,7 @@ ABI, NEW_TOTAL = 1, 1
 OK, E_ARG, E_MEMORY, E_CPU, E_IO, E_FORMAT, E_INDEX, E_NONFINITE, E_CANCELLED = range(0, -9, -1)
 PARAM, STATE, MOMENT, COUNTER, DERIVED, SHADOW = range(6)
 VALUE, SUM, WEIGHT, IS_OK, FAULT_INDEX, FAULT_NONFINITE, HYPER, FINITE, GAUGE = range(9)
-INIT, STEP, EVAL, INFER, FIT, DERIVE, GRADS, APPLY = range(8)
+INIT, STEP, EVAL, INFER, FIT, DERIVE, GRADS, APPLY, CALIBRATE = range(9)
 
 # In the order of mp_dtype; the second of each: as NumPy sees it.
 DTYPES = [("f32", "f4"), ("bf16", "u2"), ("f16", "f2"), ("f8e4m3fn", "u1"), ("f8e5m2", "u1"),

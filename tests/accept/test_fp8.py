@@ -1,8 +1,9 @@
 """Layers in fp8, compiled against the evaluator, bit for bit.
 
 Five layers: the first and the head stay bf16, and so do the embedding and a layer that asks for it;
-the two others multiply in fp8 forward and backward.  Without and with a loss scale, on 1 to 3
-threads, for the lowest level of instructions and the highest.  Saturation hides no infinity and no
+the two others multiply in fp8 forward and backward, by each recipe.  Without and with a loss scale,
+whole and in micro-batches, on 1 to 3 threads, for the lowest level of instructions and the highest.
+Saturation hides no infinity and no
 NaN from the guard.
 """
 import re
@@ -36,11 +37,14 @@ train M {
   data { x: i32[B, 5]; y: i32[B, 5] }
   loss mean(cross_entropy(f(x), y), axis: 1)
   optimizer adamw(lr: 0.01)
+  accumulate ACCUMULATE
   precision WORD
 }
 """
 
-CASES = ["fp8(current)", "fp8 scale(2^8)", "fp8(current) scale(dynamic) residual(f32)"]
+# the recipe, micro-batches a step
+CASES = [("fp8", 1), ("fp8(delayed, history: 3) scale(dynamic) residual(f32)", 2), ("fp8(current)", 2),
+         ("fp8(current) scale(2^8)", 1)]
 
 
 def products(text, op):
@@ -49,18 +53,18 @@ def products(text, op):
     return re.findall(rf" = {op} .* : (\S+)", step)
 
 
-def check_guard(library):
+def check_guard(library, rows):
     for bad in np.inf, -np.inf, np.nan:
         m = Model(library)
         m.init(1)
         m.hyper("steps", 4)
         for path in "u", "v":
             good = m.get(path).copy()
-            assert m.run("train_step", rows=B, **next(batches(B))).committed, path
+            assert m.run("train_step", rows=rows, **next(batches(rows))).committed, path
             wrong = good.copy()
             wrong[3, 4] = bad
             m.set(path, wrong)
-            assert not m.run("train_step", rows=B, **next(batches(B))).committed, (path, bad)
+            assert not m.run("train_step", rows=rows, **next(batches(rows))).committed, (path, bad)
             m.set(path, good)
         m.close()
 
@@ -68,9 +72,10 @@ def check_guard(library):
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for i, word in enumerate(CASES):
+        for i, (word, times) in enumerate(CASES):
             model = folder / f"model{i}.mp"
-            model.write_text(MODEL.replace("WORD", word))
+            model.write_text(MODEL.replace("WORD", word).replace("ACCUMULATE", str(times)))
+            rows = B * times - 1
             text = emit("fp8", model)
             scaled, plain = products(text, "matmul_scaled"), products(text, "matmul")
             assert len(scaled) == 6 and len(plain) == 9, (scaled, plain)
@@ -78,12 +83,12 @@ def main():
             assert {"f8e4m3fn", "f8e5m2"} == set(quantized), quantized
             for level in levels()[0], levels()[-1]:
                 flag = f"-mcpu={level}"
-                wanted = list(evaluated(emit("schedule", model, flag), B - 1))
+                wanted = list(evaluated(emit("schedule", model, flag), rows))
                 library = compile_to(folder / f"lib{i}_{level[-1]}.so", model, flag)
                 for threads in 1, 2, 3:
-                    check(library, threads, wanted, B - 1, f"{word}, {level}")
-            check_guard(library)
-            print(f"{word}: equal", flush=True)
+                    check(library, threads, wanted, rows, f"{word}, {level}")
+            check_guard(library, rows)
+            print(f"{word}, {times} micro-batches: equal", flush=True)
 
 
 if __name__ == "__main__":

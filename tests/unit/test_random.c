@@ -105,8 +105,9 @@ static const char *const losses[] = {
 static const char *const optimizers[] = {
     "sgd(lr: 0.1)", "sgd(lr: linear(0.1, to: 0), momentum: 0.9, weight_decay: 0.01)",
     "adamw(lr: 0.01, weight_decay: 0.1)", "adam(lr: 0.01)"};
-static const char *const precisions[] = {"f32", "bf16", "f16 scale(dynamic)", "fp8",
-                                         "fp8 scale(2^8)"};
+static const char *const precisions[] = {
+    "f32",           "bf16", "f16 scale(dynamic)", "fp8(current)", "fp8(delayed, history: 3)",
+    "fp8 scale(2^8)"};
 
 typedef struct Line {
   int op, a, b, width; /* a, b: 0 is x, i + 1 is line i */
@@ -157,7 +158,6 @@ static Random make(uint64_t seed) {
   r.loss = (int)next(&s, COUNT(losses));
   r.optimizer = (int)next(&s, COUNT(optimizers));
   r.precision = (int)next(&s, COUNT(precisions));
-  if (!strncmp(precisions[r.precision], "fp8", 3)) r.times = 1;
   r.infer = (int)next(&s, COUNT(infer));
   r.clip = next(&s, 2);
   int wanted = 1 + (int)next(&s, MOST_LINES);
