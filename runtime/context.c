@@ -72,6 +72,9 @@ static bool alloc_all(mp_ctx *ctx, int threads) {
   ctx->hypers = mp_alloc(&ctx->memory, d->n_hypers * sizeof *ctx->hypers);
   ctx->entries = mp_alloc(&ctx->memory, d->n_entries * sizeof *ctx->entries);
   ctx->missing = mp_alloc(&ctx->memory, d->n_states);
+  ctx->counters = mp_alloc(&ctx->memory, 2 * mp_counter_bytes(d));
+  ctx->findings = mp_alloc(&ctx->memory, mp_finding_bytes(ctx->model));
+  if (!ctx->counters || !ctx->findings) return false;
   if (!ctx->state || !ctx->arena || !ctx->scratch || !ctx->hypers || !ctx->entries || !ctx->missing)
     return false;
   mark_missing(ctx);
@@ -137,7 +140,7 @@ void mp_destroy(mp_ctx *ctx) {
   mp_team_free(&memory, ctx->team);
   for (uint32_t i = 0; ctx->entries && i < d->n_entries; i++)
     free_entry(ctx, &ctx->entries[i], &d->entries[i]);
-  void *blocks[] = {ctx->missing, ctx->entries, ctx->hypers, ctx->scratch,
+  void *blocks[] = {ctx->counters, ctx->findings, ctx->missing, ctx->entries, ctx->hypers, ctx->scratch,
                     ctx->arena,   ctx->state,   ctx};
   for (size_t i = 0; i < MP_LEN(blocks); i++) mp_free(&memory, blocks[i]);
 }
@@ -146,7 +149,7 @@ void mp_destroy(mp_ctx *ctx) {
 
 static void call_kind(mp_ctx *ctx, mp_entry_kind kind) {
   int entry = mp_find_entry(ctx->model->desc, kind);
-  if (entry >= 0) mp_call_entry(ctx, (uint32_t)entry, 1);
+  if (entry >= 0) mp_call_entry(ctx, (uint32_t)entry, 1, NULL);
 }
 
 void mp_derive(mp_ctx *ctx) { call_kind(ctx, MP_DERIVE); }
@@ -168,6 +171,7 @@ int mp_hyper(mp_ctx *ctx, const char *name, double value) {
   int i = mp_find_hyper(ctx, name);
   if (i >= 0) {
     ctx->hypers[i] = value;
+    ctx->skipped_rows = 0;
     return MP_OK;
   }
   char hint[96];

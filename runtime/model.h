@@ -14,6 +14,7 @@
 #include "runtime/mpcc_rt.h"
 
 typedef struct mp_team mp_team;
+typedef struct mp_replay mp_replay;
 
 /* Generated code reads these fields by position: keep the order in step with calls.def. */
 typedef struct mp_frame {
@@ -23,9 +24,27 @@ typedef struct mp_frame {
   uint64_t scratch_stride;
   int64_t rows; /* real rows of this batch, 1 … batch */
   mp_team *team;
+  mp_replay *replay; /* looks at what kernels write (origin.c); NULL: an ordinary run */
 } mp_frame;
 
 typedef void mp_entry_fn(const mp_frame *frame, int32_t tid, int32_t threads);
+
+/* Flags of a site. */
+enum {
+  MP_SITE_GUARDED = 1,     /* a step asks whether it is finite */
+  MP_SITE_INF = 2,         /* +inf is lawful there, */
+  MP_SITE_NEGATIVE_INF = 4, /* -inf: constants of the program */
+  MP_SITE_WRITTEN = 8       /* a state's new value */
+};
+
+/* A float tensor of a step that may become not finite: an argument, or what a kernel writes. */
+typedef struct mp_site {
+  mp_tensor tensor; /* its name: "model.mp:12:8: exp of net.0" */
+  uint32_t flags;
+  int32_t state;        /* index of the state that it is, -1: none */
+  const uint64_t *from; /* sites that it is computed of */
+  uint64_t n_from;
+} mp_site;
 
 /* Where in the arena or state an entry's arguments and results live. */
 typedef struct mp_entry_code {
@@ -34,6 +53,8 @@ typedef struct mp_entry_code {
   const uint64_t *output_at; /* arena offset of each output */
   uint64_t seed_at;          /* arena offset of u32[2], the run's seed; UINT64_MAX: unused */
   uint64_t draw_at;          /* arena offset of the i32 that counts draws; UINT64_MAX: unused */
+  const mp_site *sites;      /* of a step */
+  uint64_t n_sites;
 } mp_entry_code;
 
 /* The same Program compiled for one instruction-set level: other code, the same memory and bits. */
@@ -84,11 +105,13 @@ int mp_load_path(mp_ctx *ctx, const char *path, const mp_load *how);
 int mp_save_to(mp_ctx *ctx, mp_write_fn write, void *user);
 int mp_load_from(mp_ctx *ctx, mp_read_fn read, void *user);
 void mp_cancel(mp_ctx *ctx);
+int mp_find_origin(mp_ctx *ctx, uint32_t entry, mp_origin *origin);
 const char *mp_error_text(const mp_ctx *ctx);
 void mp_destroy(mp_ctx *ctx);
 
 /* Called by generated code inside an entry. */
 void mp_barrier(mp_team *team);
+void mp_probe(mp_replay *replay, int32_t tid, int32_t site, const void *at); /* thread 0 looks */
 
 /* `main` of an executable is this; it lives in libmpcc_cli.a, which libraries do not link. */
 int mp_cli(const mp_model *model, int argc, char **argv);

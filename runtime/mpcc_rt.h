@@ -225,6 +225,15 @@ typedef struct mp_result {
   double loss, weight; /* of this run: the entry's first sum / its weight, and that weight */
 } mp_result;
 
+/* Where a step that did not commit was first not finite. */
+typedef struct mp_origin {
+  size_t struct_size;
+  const char *where; /* "model.mp:12:8: exp of net.0"; NULL: nothing was, the batch had no weight */
+  double value;      /* inf, -inf or NaN */
+  int32_t ndim;
+  int64_t at[MP_MAX_RANK]; /* the first element that is */
+} mp_origin;
+
 typedef struct mp_load {
   size_t struct_size;
   const char *glob; /* NULL and no map: a whole checkpoint; else parameters and module states that
@@ -294,6 +303,10 @@ typedef struct mp_api {
 
   const char *(*error)(const mp_ctx *); /* of the last call that failed */
   void (*destroy)(mp_ctx *);            /* NULL is fine */
+
+  /* Of the entry's last run, a step that returned with committed = 0: runs it again, kernel by
+   * kernel, and changes nothing.  Only as long as no other function ran or changed a state. */
+  int (*origin)(mp_ctx *, uint32_t entry, mp_origin *);
 } mp_api;
 
 #ifdef __cplusplus

@@ -7,6 +7,7 @@
 #include "runtime/cli.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -48,12 +49,27 @@ static void write_line(FILE *f, mp_text *t) {
   mp_text_free(t);
 }
 
+void cli_origin_text(const mp_origin *o, mp_text *t) {
+  char at[128];
+  mp_text_add(t, "%s is %s", o->where, isnan(o->value) ? "NaN" : o->value > 0 ? "inf" : "-inf");
+  if (o->ndim) mp_text_add(t, " at %s", mp_dims_text(o->at, o->ndim, at, sizeof at));
+}
+
+static void origin_json(const mp_origin *o, mp_text *t) {
+  mp_text text = {0};
+  cli_origin_text(o, &text);
+  mp_text_add(t, ",\"nonfinite\":");
+  mp_json_quote(t, text.failed ? "" : text.at);
+  mp_text_free(&text);
+}
+
 void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step) {
   cli_write_events(&p->events, "train", s->step, of_step);
   if (!p->log) return;
   mp_text t = {0};
   mp_text_add(&t, "{\"step\":%lld,\"epoch\":%lld", (long long)s->step, (long long)s->epoch);
   cli_meter_json(of_step, &t);
+  if (s->origin.where) origin_json(&s->origin, &t);
   mp_text_add(&t, ",\"skipped\":%s,\"seconds\":%.6f}", s->committed ? "false" : "true",
               cli_seconds() - p->start);
   write_line(p->log, &t);

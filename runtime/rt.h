@@ -126,6 +126,8 @@ typedef struct mp_entry_memory { /* of one entry in one context */
   bool ran;
 } mp_entry_memory;
 
+typedef struct mp_finding mp_finding;
+
 struct mp_ctx {
   const mp_model *model;
   const mp_level *level; /* whose code runs */
@@ -141,7 +143,12 @@ struct mp_ctx {
   bool other_policy;            /* a checkpoint of another precision policy was loaded whole */
   bool ready;                   /* init or load has happened */
   uint8_t *missing;             /* of each state: has no initializer and was not loaded yet */
+  char *counters;               /* as the last step found them; as many bytes behind that */
+  mp_finding *findings;         /* of each site of a step */
+  uint32_t skipped;             /* the step that the last call ran, if it did not commit, */
+  int64_t skipped_rows;         /* and its rows; 0: it was no such call */
   const mp_output_desc *poison; /* the update that became non-finite: no more steps, no saving */
+  const mp_site *poisoned;      /* what of it was first, where that is known */
   atomic_bool cancelled;
   mp_error error;
 };
@@ -153,7 +160,15 @@ void mp_derive(mp_ctx *ctx); /* rebuilds the derived copies from their masters *
 /* ---- run.c: bind, run, output -------------------------------------------------------------- */
 
 int mp_check_poison(mp_ctx *ctx); /* MP_E_NONFINITE, with the error that says which update it was */
-void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows); /* inputs already in the arena */
+/* Inputs are in the arena already; replay: NULL, or what looks at each kernel's results. */
+void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows, mp_replay *replay);
+
+/* ---- origin.c: where a skipped step was first not finite ----------------------------------- */
+
+uint64_t mp_counter_bytes(const mp_desc *d);
+void mp_copy_counters(const mp_ctx *ctx, char *copy, bool back); /* of the state; back: into it */
+uint64_t mp_finding_bytes(const mp_model *m);
+const mp_site *mp_first_bad_state(const mp_ctx *ctx, uint32_t entry); /* written by it; or NULL */
 
 /* ---- state.c: get, set --------------------------------------------------------------------- */
 

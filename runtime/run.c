@@ -50,7 +50,7 @@ static void place_draw(mp_ctx *ctx, uint32_t entry, const mp_run *run) {
   if (at != UINT64_MAX) memcpy(ctx->arena + at, &draw, sizeof draw);
 }
 
-void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows) {
+void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows, mp_replay *replay) {
   const mp_entry_code *code = &ctx->model->code[entry];
   place_hypers(ctx, code);
   place_seed(ctx, code);
@@ -60,7 +60,9 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows) {
                 .scratch = ctx->scratch,
                 .scratch_stride = ctx->scratch_stride,
                 .rows = rows,
-                .team = ctx->team}};
+                .team = ctx->team,
+                .replay = replay}};
+  if (!replay) ctx->skipped_rows = 0;
   mp_team_run(ctx->team, call_on_thread, &call);
 }
 
@@ -81,9 +83,13 @@ static void place_input(mp_ctx *ctx, uint32_t entry, uint32_t input, int64_t row
 int mp_check_poison(mp_ctx *ctx) {
   const mp_output_desc *o = ctx->poison;
   if (!o) return MP_OK;
+  const mp_site *first = ctx->poisoned;
+  const char *state = first ? ctx->model->desc->states[first->state].tensor.name : NULL;
   return mp_fail(&ctx->error, MP_E_NONFINITE,
-                 "%s: the update of '%s' became non-finite; load a checkpoint to go on",
-                 o->where ? o->where : ctx->model->desc->name, o->tensor.name);
+                 "%s: the update of '%s' became non-finite%s%s%s%s%s; load a checkpoint to go on",
+                 o->where ? o->where : ctx->model->desc->name, o->tensor.name,
+                 first ? ", first '" : "", first ? state : "", first ? "' (" : "",
+                 first ? first->tensor.name : "", first ? ")" : "");
 }
 
 static const mp_entry_desc *find_entry(mp_ctx *ctx, uint32_t entry) {
@@ -161,6 +167,7 @@ static int check_faults(mp_ctx *ctx, uint32_t entry) {
                      "%s: a run-time index is out of range; nothing changed", where);
     if (o->role == MP_OUT_FAULT_NONFINITE && *raw_output(ctx, entry, i)) {
       ctx->poison = o;
+      ctx->poisoned = mp_first_bad_state(ctx, entry);
       return mp_check_poison(ctx);
     }
   }
@@ -238,9 +245,11 @@ static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result
   }
   place_draw(ctx, entry, run);
   e->batches++;
-  mp_call_entry(ctx, entry, run->rows);
+  if (ctx->model->code[entry].n_sites) mp_copy_counters(ctx, ctx->counters, false);
+  mp_call_entry(ctx, entry, run->rows, NULL);
   int status = check_faults(ctx, entry);
   r->committed = !status && has_committed(ctx, entry);
+  if (!status && !r->committed) ctx->skipped = entry, ctx->skipped_rows = run->rows;
   take_outputs(ctx, entry, r->committed);
   take_loss(ctx, entry, r);
   e->ran = true;

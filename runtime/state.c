@@ -107,6 +107,7 @@ int mp_set(mp_ctx *ctx, const char *path, const mp_view *view) {
   if (status) return status;
   void *at = mp_state_data(ctx, (uint32_t)i);
   uint64_t bytes = mp_tensor_bytes(&s->tensor);
+  ctx->skipped_rows = 0;
   memcpy(at, (const char *)view->data + view->byte_offset, bytes);
   mp_clean_values(s->tensor.dtype, at, bytes);
   ctx->missing[i] = 0;

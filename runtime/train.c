@@ -140,7 +140,7 @@ static int run_batch(Loop *l, int64_t rows, mp_result *result) {
   return status ? cli_ctx_error(r) : CLI_OK;
 }
 
-/* The first thing that the last step found not finite; NULL: it does not say. */
+/* The first thing that the last step found not finite, by name; NULL: it does not say. */
 static const mp_output_desc *first_not_finite(const CliRun *r) {
   const mp_entry_desc *e = r->train.entry;
   for (uint32_t i = 0; i < e->n_outputs; i++) {
@@ -152,18 +152,33 @@ static const mp_output_desc *first_not_finite(const CliRun *r) {
   return NULL;
 }
 
+/* What went wrong in the last step, which was skipped. */
+static void describe_skip(const Loop *l, mp_text *t) {
+  const mp_output_desc *o = first_not_finite(l->run);
+  if (l->last.origin.where) cli_origin_text(&l->last.origin, t);
+  else
+    mp_text_add(t, "%s is not finite",
+                !o         ? "loss or gradient"
+                : o->where ? o->where
+                           : o->tensor.name);
+}
+
 static int count_skips(Loop *l, bool committed) {
+  const CliRun *r = l->run;
   l->skipped_in_a_row = committed ? 0 : l->skipped_in_a_row + 1;
   l->last.skipped += !committed;
+  if (committed) return CLI_OK;
+  l->last.origin.struct_size = sizeof l->last.origin;
+  if (r->api->origin(r->ctx, r->train.index, &l->last.origin)) return cli_ctx_error(r);
   if (l->skipped_in_a_row < MAX_SKIPPED) return CLI_OK;
-  const mp_output_desc *o = first_not_finite(l->run);
-  return cli_error(l->run->args, CLI_FAILED,
-                   "%d steps in a row were skipped, the last at step %lld: %s is not finite; try a "
-                   "lower learning rate, or look at the data",
-                   MAX_SKIPPED, (long long)l->last.step,
-                   !o         ? "loss or gradient"
-                   : o->where ? o->where
-                              : o->tensor.name);
+  mp_text t = {0};
+  describe_skip(l, &t);
+  int status = cli_error(r->args, CLI_FAILED,
+                         "%d steps in a row were skipped, the last at step %lld: %s; try a lower "
+                         "learning rate, or look at the data",
+                         MAX_SKIPPED, (long long)l->last.step, t.failed ? "" : t.at);
+  mp_text_free(&t);
+  return status;
 }
 
 static void report(Loop *l) {
@@ -182,7 +197,11 @@ static int one_step(Loop *l) {
   int status = run_batch(l, rows, &result);
   if (status) return status;
   move_cursor(&r->train, &r->ctx->cursor, rows);
-  l->last = (CliStep){cli_steps_done(r), epoch, rows, l->last.skipped, result.committed};
+  l->last = (CliStep){.step = cli_steps_done(r),
+                      .epoch = epoch,
+                      .rows = rows,
+                      .skipped = l->last.skipped,
+                      .committed = result.committed};
   if (l->last.step == l->values_step) status = cli_write_values(r, l->last.step);
   if (!status) status = count_skips(l, result.committed);
   report(l);

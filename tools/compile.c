@@ -135,7 +135,8 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
                   .with_main = s->kind == OUT_EXE,
                   .compiler = "mpcc " MPCC_VERSION,
                   .sources = &s->diag,
-                  .parts = parts_of(s->kind)};
+                  .parts = parts_of(s->kind),
+                  .no_origin = s->o.no_origin};
   const char *name = s->o.name ? s->o.name : base_name(s->arena, s->o.input);
   o.name = symbol_prefix(s->arena, name);
   o.source_hash = source_hash(s);

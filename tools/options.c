@@ -85,6 +85,8 @@ static const Flag flags[] = {
      "of an executable: keep what a step computes until it is over; --values of the program writes "
      "it",
      FLAG_BOOL, AT(pass.keep_values)},
+    {"--no-origin", NULL, "leave out what names the first value of a step that is not finite",
+     FLAG_BOOL, AT(no_origin)},
     {"--linker", "COMMAND",
      "links executables and .so (default: $CC, else cc, or TRIPLE-gcc for another machine)",
      FLAG_TEXT, AT(linker)},

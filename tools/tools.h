@@ -20,7 +20,7 @@ typedef struct Options {
   const char *plot, *values_step;
   const char *remarks[2]; /* patterns of -Rpass, -Rpass-missed */
   int opt, error_limit;
-  bool json, syntax_only, help, version, locs, print_ops, depfile, no_halves;
+  bool json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin;
   VEC(Define) defines;
   VEC(const char *) folders;  /* of imports */
   VEC(const char *) keeps;    /* patterns of --keep */

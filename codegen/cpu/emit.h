@@ -7,7 +7,7 @@
  *   index.c   loop axes: which axes of a space fold into one, and where in memory an index lies
  *   expr.c    the value of a node at an index, by recursion
  *   flow.c    loops, branches, scopes; memory.c  loads and stores of vectors
- *   tables.c  the constants of runtime/model.h
+ *   tables.c  the constants of runtime/model.h; sites.c  those that say where floats come from
  */
 #ifndef CODEGEN_CPU_EMIT_H
 #define CODEGEN_CPU_EMIT_H
@@ -16,6 +16,7 @@
 #include "codegen/cpu/gemm.h"
 #include "ir/program.h"
 #include "ir/scalar.h"
+#include "runtime/model.h"
 
 #include <llvm-c/Core.h>
 #include <llvm-c/TargetMachine.h>
@@ -73,6 +74,7 @@ typedef struct Module {
 /* module.c */
 void module_init(Module *m, LLVMTargetMachineRef tm);
 LLVMValueRef module_int(const Module *m, int64_t v);      /* an i64 */
+const char *module_place(const Module *m, Loc loc);       /* "model.mp:12:8" */
 void module_attributes(const Module *m, LLVMValueRef fn); /* target, float mode, no unwinding */
 /* An attribute of LLVM's own by its name; at: LLVMAttributeFunctionIndex, or parameter + 1. */
 void module_add_attribute(const Module *m, LLVMValueRef fn, unsigned at, const char *name,
@@ -170,6 +172,7 @@ int64_t entry_batch(const Entry *e);
 const char *level_suffix(const Module *m); /* of names of what there is once a level */
 KernelFn kernel_function(Module *m, NodeId launch, int64_t batch); /* batch: the entry's */
 LLVMValueRef entry_function(Module *m, uint32_t index);
+mp_tensor describe_tensor(const char *name, Type type);
 /* What the tables say of a level. */
 typedef struct LevelCode {
   const CpuLevel *level;
@@ -178,6 +181,15 @@ typedef struct LevelCode {
 } LevelCode;
 
 void tables_emit(Module *m, const LevelCode *levels, unsigned n); /* and the functions around */
+
+/* sites.c: where a step's floats can first be not finite; of other entries none. */
+typedef struct Sites {
+  uint32_t *of; /* by value: its site, or NO_ID */
+  VEC(mp_site) list;
+  uint32_t arguments; /* come first */
+} Sites;
+
+Sites sites_of(const Module *m, uint32_t entry);
 
 /* map.c, reduce.c, product.c, scatter.c */
 void fit_lanes(Kernel *k, int64_t extent); /* vectors no wider than it takes */

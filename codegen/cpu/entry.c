@@ -10,7 +10,6 @@
  * meetings inside that keep them together.
  */
 #include "codegen/cpu/emit.h"
-#include "runtime/model.h"
 
 #include <stddef.h>
 
@@ -25,6 +24,8 @@ typedef struct EntryFn {
   Module *m;
   LLVMBuilderRef b;
   LLVMValueRef fn, tid, threads, state, arena, scratch, shared, rows, team;
+  LLVMValueRef replaying, replay; /* i1; a pointer */
+  Sites sites;
   uint64_t slots; /* offset of the next launch's place in `shared` */
   VEC(Turn) open; /* loops, innermost last */
 } EntryFn;
@@ -46,6 +47,8 @@ static void load_frame(EntryFn *e) {
   e->arena = field(e, m->ptr, offsetof(mp_frame, arena));
   e->rows = field(e, m->i64, offsetof(mp_frame, rows));
   e->team = field(e, m->ptr, offsetof(mp_frame, team));
+  e->replay = field(e, m->ptr, offsetof(mp_frame, replay));
+  e->replaying = LLVMBuildICmp(e->b, LLVMIntNE, e->replay, LLVMConstNull(m->ptr), "replaying");
   LLVMValueRef stride = field(e, m->i64, offsetof(mp_frame, scratch_stride));
   LLVMValueRef mine = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, e->tid, m->i64, ""), stride, "");
   e->shared = field(e, m->ptr, offsetof(mp_frame, scratch));
@@ -87,6 +90,57 @@ static LLVMBasicBlockRef block(EntryFn *e) {
   return LLVMAppendBasicBlockInContext(e->m->ctx, e->fn, "");
 }
 
+static void meet(EntryFn *e) { module_call(e->m, e->b, "mp_barrier", 1, &e->team); }
+
+/* ---- replays: all threads have met where others' parts are looked at ------------------------- */
+
+static void probe(EntryFn *e, ValueId v) {
+  Module *m = e->m;
+  if (e->sites.of[v] == NO_ID) return;
+  LLVMValueRef site = LLVMConstInt(m->i32, e->sites.of[v], false);
+  module_call(m, e->b, "mp_probe", 4, (LLVMValueRef[]){e->replay, e->tid, site, buffer(e, v)});
+}
+
+/* From here to probes_close the code is a replay's. */
+static LLVMBasicBlockRef probes_open(EntryFn *e) {
+  LLVMBasicBlockRef look = block(e), next = block(e);
+  LLVMBuildCondBr(e->b, e->replaying, look, next);
+  LLVMPositionBuilderAtEnd(e->b, look);
+  return next;
+}
+
+static void probes_close(EntryFn *e, LLVMBasicBlockRef next) {
+  LLVMBuildBr(e->b, next);
+  LLVMPositionBuilderAtEnd(e->b, next);
+}
+
+/* In the order of the sites: what is computed of another comes behind it. */
+static void probe_results(EntryFn *e, const Node *n, bool alone) {
+  uint32_t first = NO_ID, end = 0;
+  for (uint32_t i = 0; i < n->nres; i++) {
+    uint32_t site = e->sites.of[n->res + i];
+    if (site == NO_ID) continue;
+    if (site < first) first = site;
+    if (site >= end) end = site + 1;
+  }
+  if (first == NO_ID) return;
+  LLVMBasicBlockRef next = probes_open(e);
+  if (!alone) meet(e);
+  for (uint32_t site = first; site < end; site++)
+    for (uint32_t i = 0; i < n->nres; i++)
+      if (e->sites.of[n->res + i] == site) probe(e, n->res + i);
+  if (!alone) meet(e);
+  probes_close(e, next);
+}
+
+static void probe_arguments(EntryFn *e, const Block *body) {
+  if (!e->sites.arguments) return;
+  LLVMBasicBlockRef next = probes_open(e);
+  for (uint32_t i = 0; i < body->args.len; i++) probe(e, body->args.at[i]);
+  meet(e);
+  probes_close(e, next);
+}
+
 static bool is_alone(const Module *m, ProgramStep s) {
   return s.kind == STEP_kernel && node_int(&m->g->nodes.at[s.node], AT_part, 0) < 0;
 }
@@ -114,12 +168,11 @@ static uint32_t run_alone(EntryFn *e, const ProgramEntry *p, uint32_t i, int64_t
     if (i > first && p->steps.at[i].barrier) break;
     NodeId id = p->steps.at[i].node;
     call(e, kernel_function(e->m, id, batch).fn, &m->g->nodes.at[id], e->scratch, true);
+    probe_results(e, &m->g->nodes.at[id], true);
   }
   alone_close(e, next);
   return i;
 }
-
-static void meet(EntryFn *e) { module_call(e->m, e->b, "mp_barrier", 1, &e->team); }
 
 /* Threads that are an iteration ahead must not write the slots that thread 0 still reads. */
 static void run_shared(EntryFn *e, ProgramStep step, int64_t batch) {
@@ -128,6 +181,7 @@ static void run_shared(EntryFn *e, ProgramStep step, int64_t batch) {
   KernelFn f = kernel_function(m, step.node, batch);
   if (!f.finish) {
     call(e, f.fn, n, e->scratch, false);
+    probe_results(e, n, false);
     return;
   }
   LLVMValueRef slots = at(e, e->shared, e->slots);
@@ -138,6 +192,7 @@ static void run_shared(EntryFn *e, ProgramStep step, int64_t batch) {
   LLVMBasicBlockRef next = alone_open(e);
   call(e, f.finish, n, slots, true);
   alone_close(e, next);
+  probe_results(e, n, false);
 }
 
 /* In the function's first block, so that it is one place on the stack. */
@@ -219,6 +274,8 @@ LLVMValueRef entry_function(Module *m, uint32_t index) {
   module_attributes(m, e.fn);
   LLVMPositionBuilderAtEnd(e.b, block(&e));
   load_frame(&e);
+  e.sites = sites_of(m, index);
+  probe_arguments(&e, &m->g->blocks.at[entry->body]);
   steps(&e, &m->p->entries[index], entry_batch(entry));
   LLVMBuildRetVoid(e.b);
   LLVMDisposeBuilder(e.b);

@@ -37,6 +37,13 @@ LLVMValueRef module_int(const Module *m, int64_t v) {
   return LLVMConstInt(m->i64, (uint64_t)v, true);
 }
 
+const char *module_place(const Module *m, Loc loc) {
+  const Diag *d = m->o->sources;
+  const char *file = d && loc.source < d->sources.len ? d->sources.at[loc.source].name : m->g->source;
+  if (!file || !loc.line) return m->g->name;
+  return arena_printf(m->arena, "%s:%u:%u", file, (unsigned)loc.line, (unsigned)loc.col);
+}
+
 /* ---- attributes ------------------------------------------------------------------------------ */
 
 void module_add_attribute(const Module *m, LLVMValueRef fn, unsigned at, const char *name,

@@ -6,7 +6,6 @@
  * a field that model.def forgets does not go unnoticed.  A pointer becomes a private constant.
  */
 #include "codegen/cpu/emit.h"
-#include "runtime/model.h"
 
 #include <llvm-c/Target.h>
 
@@ -146,7 +145,7 @@ SAME(STATE_derived, MP_DERIVED);
 SAME(STATE_shadow, MP_SHADOW);
 #undef SAME
 
-static mp_tensor tensor_of(const char *name, Type type) {
+mp_tensor describe_tensor(const char *name, Type type) {
   mp_tensor t = {.name = name, .dtype = type.dtype, .ndim = type.rank, .rows = type.rows};
   for (int i = 0; i < type.rank; i++) t.dims[i] = type.dim[i];
   return t;
@@ -158,7 +157,7 @@ static const mp_state_desc *states(const Module *m) {
   for (uint32_t i = 0; i < g->states.len; i++) {
     const State *s = &g->states.at[i], *master = s->master ? graph_state(g, s->master) : NULL;
     d[i] = (mp_state_desc){
-        .tensor = tensor_of(s->path, s->type), .kind = (int32_t)s->kind, .master = -1};
+        .tensor = describe_tensor(s->path, s->type), .kind = (int32_t)s->kind, .master = -1};
     if (master && s->kind == STATE_derived) d[i].master = (int32_t)(master - g->states.at);
     d[i].flags = (s->must_load ? MP_STATE_MUST_LOAD : 0) | (s->frozen ? MP_STATE_FROZEN : 0) |
                  (s->unsaved ? MP_STATE_UNSAVED : 0) | (s->phased ? MP_STATE_PHASED : 0) |
@@ -223,12 +222,8 @@ static const mp_load_desc *loads(const Module *m) {
 }
 
 static const char *where_of(const Module *m, const Port *p) {
-  const Diag *s = m->o->sources;
-  const char *file =
-      s && p->loc.source < s->sources.len ? s->sources.at[p->loc.source].name : m->g->source;
   if (!p->loc.line) return p->name;
-  return arena_printf(m->arena, "%s:%u:%u: %s", file ? file : m->g->name, (unsigned)p->loc.line,
-                      (unsigned)p->loc.col, p->name);
+  return arena_printf(m->arena, "%s: %s", module_place(m, p->loc), p->name);
 }
 
 /* What of an entry the host sees, in parallel: descriptions and arena offsets. */
@@ -251,7 +246,7 @@ static void add_inputs(const Module *m, Faces *f) {
     const Port *p = &f->entry->args.at[i];
     ValueId v = f->body->args.at[i];
     if (p->role != ARG_input) continue;
-    vec_push(m->arena, &f->inputs, tensor_of(p->name, value_type(m->g, v)));
+    vec_push(m->arena, &f->inputs, describe_tensor(p->name, value_type(m->g, v)));
     vec_push(m->arena, &f->input_at, arena_at(m, v));
   }
 }
@@ -275,7 +270,7 @@ static const int output_role[] = {
 static void add_output(const Module *m, Faces *f, uint32_t i) {
   const Port *p = &f->entry->results.at[i];
   ValueId v = f->body->results.at[i];
-  mp_output_desc o = {.tensor = tensor_of(p->name, value_type(m->g, v)),
+  mp_output_desc o = {.tensor = describe_tensor(p->name, value_type(m->g, v)),
                       .role = output_role[p->role]};
   if (p->role == RES_fault || p->role == RES_nonfinite || p->role == RES_finite)
     o.where = where_of(m, p);
@@ -324,6 +319,7 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
   const Entry *e = &g->entries.at[i];
   Faces f = {.entry = e, .body = &g->blocks.at[e->body]};
   uint64_t *hyper = NEW_ARRAY(m->arena, uint64_t, g->hypers.len);
+  Sites sites = sites_of(m, i);
   add_inputs(m, &f);
   add_outputs(m, &f);
   for (uint32_t h = 0; h < g->hypers.len; h++)
@@ -336,7 +332,13 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
                        .n_outputs = f.outputs.len,
                        .inputs = f.inputs.at,
                        .outputs = f.outputs.at};
-  *c = (mp_entry_code){f.input_at.at, hyper, f.output_at.at, seed_at(m, &f), draw_at(m, &f)};
+  *c = (mp_entry_code){.input_at = f.input_at.at,
+                       .hyper_at = hyper,
+                       .output_at = f.output_at.at,
+                       .seed_at = seed_at(m, &f),
+                       .draw_at = draw_at(m, &f),
+                       .sites = sites.list.at,
+                       .n_sites = sites.list.len};
 }
 
 static mp_desc description(const Module *m, const mp_entry_desc *entries) {
@@ -429,7 +431,7 @@ static const mp_value *values(const Module *m) {
   for (uint32_t i = 0; i < m->p->values.len; i++) {
     const ProgramValue *x = &m->p->values.at[i];
     Type t = value_type(m->g, x->value);
-    v[i] = (mp_value){tensor_of(x->name, t), x->reads, arena_at(m, x->value), x->entry, t.unit};
+    v[i] = (mp_value){describe_tensor(x->name, t), x->reads, arena_at(m, x->value), x->entry, t.unit};
   }
   return v;
 }

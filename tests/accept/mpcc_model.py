@@ -58,6 +58,8 @@ Options = struct("Options", struct_size=C.c_size_t, threads=C.c_int, log=P, allo
 Run = struct("Run", struct_size=C.c_size_t, rows=I64, draw=U64, flags=U32)
 Result = struct("Result", struct_size=C.c_size_t, committed=C.c_int, loss=C.c_double,
                 weight=C.c_double)
+Origin = struct("Origin", struct_size=C.c_size_t, where=C.c_char_p, value=C.c_double, ndim=I32,
+                at=I64 * 8)
 Error = struct("Error", text=C.c_char * 512)
 
 F = C.CFUNCTYPE
@@ -72,7 +74,8 @@ Api = struct("Api", abi=U32, size=U32, desc=C.POINTER(Desc),
              hyper=F(C.c_int, P, C.c_char_p, C.c_double),
              save=F(C.c_int, P, C.c_char_p), load=F(C.c_int, P, C.c_char_p, P),
              save_to=F(C.c_int, P, P, P), load_from=F(C.c_int, P, P, P),
-             cancel=F(None, P), error=F(C.c_char_p, P), destroy=F(None, P))
+             cancel=F(None, P), error=F(C.c_char_p, P), destroy=F(None, P),
+             origin=F(C.c_int, P, U32, C.POINTER(Origin)))
 
 
 class ModelError(Exception):
@@ -173,6 +176,12 @@ class Model:
             self.check(self.api.output(self.ctx, e.index, i, C.byref(view)))
             found[key] = array_of(view)
         return found
+
+    def origin(self, entry):
+        """(where, value, element) of the step that was just skipped; where None: nothing."""
+        o = Origin(struct_size=C.sizeof(Origin))
+        self.check(self.api.origin(self.ctx, self.entries[entry].index, C.byref(o)))
+        return o.where and o.where.decode(), o.value, tuple(o.at[:o.ndim])
 
     def hyper(self, name, value):
         self.check(self.api.hyper(self.ctx, name.encode(), value))

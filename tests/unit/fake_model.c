@@ -244,12 +244,12 @@ static const uint64_t next_input_at[] = {offsetof(Arena, tokens), offsetof(Arena
 static const uint64_t next_at[] = {offsetof(Arena, next)};
 
 static const mp_entry_code code[] = {
-    {NULL, hyper_at, NULL, offsetof(Arena, seed), UINT64_MAX},
-    {NULL, hyper_at, NULL, UINT64_MAX, UINT64_MAX},
-    {input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
-    {input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX},
-    {input_at, hyper_at, pred_at, UINT64_MAX, UINT64_MAX},
-    {next_input_at, hyper_at, next_at, UINT64_MAX, offsetof(Arena, draw)},
+    {NULL, hyper_at, NULL, offsetof(Arena, seed), UINT64_MAX, NULL, 0},
+    {NULL, hyper_at, NULL, UINT64_MAX, UINT64_MAX, NULL, 0},
+    {input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX, NULL, 0},
+    {input_at, hyper_at, output_at, UINT64_MAX, UINT64_MAX, NULL, 0},
+    {input_at, hyper_at, pred_at, UINT64_MAX, UINT64_MAX, NULL, 0},
+    {next_input_at, hyper_at, next_at, UINT64_MAX, offsetof(Arena, draw), NULL, 0},
 };
 
 static mp_entry_fn *const run[] = {run_init, run_derive, run_step, run_eval, run_eval, run_next};
@@ -270,7 +270,7 @@ static int create_loads(const mp_options *o, mp_ctx **ctx, mp_error *error) {
   {                                                                                                \
     MP_ABI, sizeof(mp_api), d, create, mp_init, mp_bind, mp_run_entry, mp_get, mp_set, mp_output,  \
         mp_hyper, mp_save, mp_load_path, mp_save_to, mp_load_from, mp_cancel, mp_error_text,       \
-        mp_destroy                                                                                 \
+        mp_destroy, mp_find_origin                                                                 \
   }
 
 static const mp_api api = API(&desc, create), split_api = API(&split_desc, create_split),
