@@ -50,6 +50,8 @@ typedef struct PrecisionEntry {
 
 typedef struct PrecisionReport {
   Arena *arena;
+  const char *recipe; /* "fp8(delayed, history: 1024, margin: 0)"; NULL: no fp8 */
+  VEC(Fp8Slot) slots; /* of it */
   VEC(PrecisionRow) rows;
   VEC(PrecisionEntry) entries;
 } PrecisionReport;

@@ -106,7 +106,6 @@ static const char *why_not_asked(const Rows *r, const Node *k) {
     const Node *n = made_by(g, k->res + i);
     DType d = (DType)value_type(g, k->res + i).dtype;
     if (dtype_kind[d] != 'f') continue;
-    if (dtype_bytes[d] == 1) return "user: fp8";
     if (n && n->op == OP_cast_policy && !value_node(g, n->ops[0]))
       return "cast: once, for all who read it";
     if (n && node_attr(n, AT_prec) && precision_of(r->s, n) == DT_f32)
@@ -116,10 +115,71 @@ static const char *why_not_asked(const Rows *r, const Node *k) {
   return "rule: no floats";
 }
 
+/* ---- fp8 ------------------------------------------------------------------------------------- */
+
+/* The slot whose scale v is made of, or NULL. */
+static const Fp8Slot *slot_of(const Rows *r, ValueId v, int depth) {
+  const Graph *g = r->s->g;
+  for (ValueId from = v; from != NO_ID; from = loop_invariant(g, v))
+    v = value_origin(g, from, false);
+  const Node *n = value_node(g, v);
+  const Entry *e = &g->entries.at[r->entry];
+  bool argument = !n && g->values.at[v].block == e->body;
+  const char *path = argument ? e->args.at[g->values.at[v].index].name : "";
+  for (uint32_t i = 0; i < g->slots.len; i++) {
+    const Fp8Slot *s = &g->slots.at[i];
+    size_t length = strlen(s->name);
+    if (!strncmp(path, s->name, length) && !strcmp(path + length, ".scale")) return s;
+  }
+  const Fp8Slot *found = NULL;
+  for (uint32_t i = 0; n && depth && i < n->nops && !found; i++)
+    found = slot_of(r, n->ops[i], depth - 1);
+  return found;
+}
+
+/* Why a result is fp8: the recipe, and the slot where it has one; "": it is not. */
+static const char *why_fp8(const Rows *r, ValueId v) {
+  enum { DEPTH = 4 }; /* between a scale and its state stands the loss scale at most */
+  const Graph *g = r->s->g;
+  const Node *n = made_by(g, v);
+  if (dtype_bytes[value_type(g, v).dtype] != 1 || !n || n->op != OP_saturate) return "";
+  Fp8Recipe recipe = fp8_recipe(g->train.precision);
+  const Fp8Slot *slot = slot_of(r, n->ops[1], DEPTH);
+  return arena_printf(r->report->arena, "user: %s%s%s",
+                      recipe == FP8_RECIPES ? "fp8" : fp8_recipe_written[recipe],
+                      slot ? ", slot " : "", slot ? slot->name : "");
+}
+
+static const char *with_fp8(const Rows *r, const Node *k, const char *why) {
+  for (uint32_t i = 0; i < k->nres; i++) {
+    const char *more = why_fp8(r, k->res + i);
+    if (!*more) continue;
+    why = why ? arena_printf(r->report->arena, "%s; %s", why, more) : more;
+  }
+  return why;
+}
+
+static const char *recipe_of(const Graph *g, Arena *arena) {
+  Text t = {.arena = arena};
+  Fp8Recipe recipe = fp8_recipe(g->train.precision);
+  if (recipe == FP8_RECIPES) return NULL;
+  const char *written = fp8_recipe_written[recipe];
+  if (!g->slots.len) return written;
+  text_add_n(&t, written, strlen(written) - 1); /* numbers go in front of the `)` */
+  for (int i = 0; i < FP8_FIELDS; i++) {
+    const char *at = (const char *)&g->train.delayed + fp8_field[i].offset;
+    text_printf(&t, ", %s: %g", fp8_field[i].name, *(const double *)(const void *)at);
+  }
+  text_add(&t, ")");
+  return t.at;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
 static void add_row(Rows *r, NodeId id, int64_t trips) {
   const Graph *g = r->s->g;
   const Node *k = &g->nodes.at[id];
-  const char *why = id < r->s->nodes ? r->s->node_why[id] : NULL;
+  const char *why = with_fp8(r, k, id < r->s->nodes ? r->s->node_why[id] : NULL);
   if (!why) why = why_not_asked(r, k);
   PrecisionRow row = {.entry = g->entries.at[r->entry].name,
                       .path = path_of(r, k),
@@ -145,6 +205,9 @@ static void add_rows(Rows *r, BlockId block, int64_t trips) {
 }
 
 void precision_report(const Precision *s, PrecisionReport *report) {
+  report->recipe = recipe_of(s->g, report->arena);
+  for (uint32_t i = 0; i < s->g->slots.len; i++)
+    vec_push(report->arena, &report->slots, s->g->slots.at[i]);
   for (uint32_t e = 0; e < s->g->entries.len; e++) {
     EntryKind kind = s->g->entries.at[e].kind;
     if (kind == ENTRY_init || kind == ENTRY_derive) continue;

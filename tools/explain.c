@@ -59,7 +59,15 @@ void precision_remarks(const PrecisionReport *r, Diag *diag) {
   }
 }
 
+static void add_slots(const PrecisionReport *r, Text *out) {
+  if (r->recipe) text_printf(out, "recipe %s\n", r->recipe);
+  for (uint32_t i = 0; i < r->slots.len; i++)
+    text_printf(out, "slot %s: %s, scale in %s.scale, from %s.history\n", r->slots.at[i].name,
+                dtype_name[r->slots.at[i].type], r->slots.at[i].name, r->slots.at[i].name);
+}
+
 void precision_manifest(const PrecisionReport *r, Text *out) {
+  add_slots(r, out);
   for (uint32_t i = 0; i < r->rows.len; i++) {
     const PrecisionRow *x = &r->rows.at[i];
     text_printf(out, "%s %s %s#%u: load %s, math %s, store %s: %s\n", x->entry,
@@ -86,6 +94,7 @@ static void explain_text(Explain *e) {
     add_text_moves(e, "this", x->chosen, x->f32);
     text_add(e->out, "\n");
   }
+  add_slots(e->r, e->out);
   text_printf(e->out, "policy %s\n", precision_policy(e->r));
 }
 
@@ -115,8 +124,20 @@ static void add_json_row(Explain *e, const PrecisionRow *row, bool first) {
   text_printf(e->out, "\"casts\":%u,\"bytes\":%lld}", (unsigned)row->casts, (long long)row->bytes);
 }
 
+static void add_json_slots(Explain *e) {
+  if (e->r->recipe) add_json(e, "recipe", e->r->recipe);
+  text_add(e->out, "\"slots\":[");
+  for (uint32_t i = 0; i < e->r->slots.len; i++) {
+    text_add(e->out, i ? ",\n{" : "\n{");
+    add_json(e, "name", e->r->slots.at[i].name);
+    text_printf(e->out, "\"type\":\"%s\"}", dtype_name[e->r->slots.at[i].type]);
+  }
+  text_add(e->out, "],\n");
+}
+
 static void explain_json(Explain *e) {
   text_add(e->out, "{");
+  add_json_slots(e);
   add_json(e, "policy", precision_policy(e->r));
   text_add(e->out, "\"ops\":[");
   for (uint32_t i = 0; i < e->r->rows.len; i++) add_json_row(e, &e->r->rows.at[i], !i);

@@ -263,8 +263,16 @@ def fields_of(checkpoint):
                 yield name, field
 
 
-def check_resume(folder, program, flags):
-    save, again = folder / "whole", folder / "again"
+# Layers enough for one in fp8: its slots and a scaler's counters are fields, too.
+DEEP = (MODEL.replace("  fn f", "  u: param[d, d] = normal(0, 0.3)\n  t: param[d, d] = normal(0, 0.3)\n  fn f")
+        .replace("tanh(x @ w)", "tanh(tanh(tanh(x @ w) @ u) @ t)").replace(" SPLIT", "")
+        .replace("  optimizer", "  precision fp8(delayed, history: 4) scale(dynamic, interval: 3)\n  optimizer"))
+
+
+def check_resume(folder, flags):
+    save, again, model = folder / "whole", folder / "again", folder / "deep.mp"
+    model.write_text(DEEP)
+    program = compile_to(folder / "deep", model)
     run(program, *flags, "--quiet", "--save", save, "--every", 1, "--keep", 99, "--seed", 5,
         "--set", "lr=0.015")
     end = last_checkpoint(save)
@@ -275,6 +283,7 @@ def check_resume(folder, program, flags):
             "--threads", 1 + step % 3)
         assert same(last_checkpoint(again), end), f"resumed from step {step}: other bits"
     fields, refused = list(fields_of(save / "step-000020")), 0
+    assert {"u:fp8.dy.history", "calibrated", "scale"} <= {field for _, field in fields}
     for name, field in fields:
         shutil.rmtree(again, ignore_errors=True)
         spoiled = folder / "spoiled"
@@ -460,7 +469,7 @@ def main():
         flags = check_formats(folder, program)
         check_split(folder, flags)
         check_windows(folder)
-        check_resume(folder, program, flags)
+        check_resume(folder, flags)
         check_policy(folder, program, flags)
         check_weights(folder, program, flags)
         check_infer(folder, program)
