@@ -142,6 +142,7 @@ typedef struct Total {
   Loc loc; /* of the name */
   ResRole role;
   const Ast *weight; /* W, or NULL */
+  const Ast *scale;  /* the modifier, or NULL */
 } Total;
 
 static void take_weight(Sema *s, Scope *sc, const Ast *m, void *into) {
@@ -150,6 +151,13 @@ static void take_weight(Sema *s, Scope *sc, const Ast *m, void *into) {
   if (args && args->len == 1 && args->kid[0]->kind != AST_ARG)
     ((Total *)into)->weight = args->kid[0];
   else diag_error(s->diag, m->loc, "`weight` wants a value for each example: weight(w)");
+}
+
+static void take_scale(Sema *s, Scope *sc, const Ast *m, void *into) {
+  Total *t = into;
+  (void)sc;
+  if (t->role == RES_loss) t->scale = m;
+  else diag_error(s->diag, m->loc, "a metric has no gradient to scale");
 }
 
 /* v is computed from data: one number of several rows mixes them. */
@@ -234,6 +242,7 @@ static void add_total(Sema *s, Scope *sc, const Total *t) {
   Each e;
   if (v.kind == VAL_BAD || !fresh) return;
   if (t->role == RES_loss) add_to_loss(s, sc, t);
+  if (t->scale && s->phase->kind == ENTRY_step) scale_of_loss(s, sc, t->name, t->scale);
   if (!each_value(s, t, v, &e) || (t->weight && !weigh(s, t->weight, sc, &e))) return;
   add_sums(s, t->role, t->name, e, t->weight != NULL, ast_start(t->value));
 }
@@ -248,11 +257,13 @@ static void add_metric_of_totals(Sema *s, Scope *sc, const Total *t) {
 }
 
 static void set_total(Sema *s, Scope *sc, const Ast *a, ResRole role) {
-  static const ModifierRule rules[] = {{"weight", take_weight}, {"scale", NULL}};
+  static const ModifierRule rules[] = {{"weight", take_weight}, {"scale", take_scale}};
   const Ast *bound = a->kid[SETTING_BOUND];
-  Total t = {
-      a,   a->kid[SETTING_VALUE], bound ? bound->name : a->name, bound ? bound->loc : a->loc, role,
-      NULL};
+  Total t = {.setting = a,
+             .value = a->kid[SETTING_VALUE],
+             .name = bound ? bound->name : a->name,
+             .loc = bound ? bound->loc : a->loc,
+             .role = role};
   if (!t.value) {
     diag_error(s->diag, a->loc, "`%s` wants a value for each example", a->name);
     return;

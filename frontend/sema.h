@@ -360,6 +360,11 @@ void hyper_add_steps(Sema *s);
 /* ---- optimizer.c ---- */
 void optimizer_entries(Sema *s); /* an entry `update` for each trained parameter */
 
+/* ---- scale.c ---- */
+void scale_of_modifier(Sema *s, Scope *sc, const Ast *scale, Scale *into); /* scale(dynamic, …) */
+void scale_of_loss(Sema *s, Scope *sc, const char *loss, const Ast *scale);
+void scales_check(Sema *s); /* behind the step's losses */
+
 /* ---- settings.c, loss.c, data.c, schedule.c, optimizer.c, weights.c: settings of `train` ---- */
 typedef void SetFn(Sema *s, Scope *sc, const Ast *setting);
 SetFn setting_batch, setting_tail, setting_steps, setting_epochs, setting_accumulate, setting_clip,

@@ -1,12 +1,11 @@
 /* settings.c: settings of `train` that are a number or a word: batch, tail, steps, epochs,
- * accumulate, clip, precision and its loss scale.
+ * accumulate, clip, precision.
  *
  * Each is checked where it stands, with the range and the words that are allowed, and written into
  * Graph.train; what it means is for passes and the runtime to say. */
 #include "frontend/sema.h"
 
 #include <float.h>
-#include <math.h>
 #include <string.h>
 
 static bool positive(Sema *s, Scope *sc, const Ast *a, int64_t *n) {
@@ -69,59 +68,9 @@ void setting_clip(Sema *s, Scope *sc, const Ast *a) {
 
 /* ---- precision ------------------------------------------------------------------------------- */
 
-static bool power_of_two(double x) {
-  int exponent;
-  return x > 0 && frexp(x, &exponent) == 0.5;
-}
-
-static void wrong_scale(Sema *s, Loc loc, const ScaleField *f) {
-  if (f->power) diag_error(s->diag, loc, "`%s` of a scale must be a power of two", f->name);
-  else diag_error(s->diag, loc, "`%s` of a scale must be a count from 1", f->name);
-}
-
-/* name: value */
-static void scale_number(Sema *s, Scope *sc, const Ast *arg) {
-  const char *names[SCALE_FIELDS];
-  for (int i = 0; i < SCALE_FIELDS; i++) {
-    const ScaleField *f = &scale_field[i];
-    double x;
-    names[i] = f->name;
-    if (strcmp(f->name, arg->name)) continue;
-    if (!eval_float(s, sc, arg->kid[ARG_VALUE], arg->name, &x)) return;
-    bool fits = f->power ? power_of_two(x) : x >= 1 && x == floor(x) && x <= INT32_MAX;
-    if (!fits) wrong_scale(s, ast_start(arg->kid[ARG_VALUE]), f);
-    else memcpy((char *)&s->g->train.scale + f->offset, &x, sizeof x);
-    return;
-  }
-  diag_error(s->diag, arg->loc, "a scale has no `%s`%s", arg->name,
-             sema_near(s, arg->name, names, SCALE_FIELDS));
-}
-
-/* scale(dynamic, init: 2^15, …) or scale(2^12) */
 static void set_scale(Sema *s, Scope *sc, const Ast *m, void *into) {
-  const Ast *args = m->kid[MODIFIER_ARGS], *first = args && args->len ? args->kid[0] : NULL;
-  Scale *scale = into;
   s->g->train.scale_loc = m->loc;
-  if (!first || first->kind == AST_ARG) {
-    diag_error(s->diag, m->loc, "`scale` wants `dynamic` or a power of two: scale(2^12)");
-    return;
-  }
-  uint32_t errors = s->diag->errors;
-  *scale = scale_default;
-  if (first->kind != AST_NAME || strcmp(first->name, "dynamic")) {
-    scale->kind = SCALE_static;
-    if (!eval_float(s, sc, first, "a scale", &scale->init)) return;
-    if (!power_of_two(scale->init)) wrong_scale(s, ast_start(first), &scale_field[0]);
-    if (args->len > 1)
-      diag_error(s->diag, ast_start(args->kid[1]), "a scale that stays takes one number");
-    return;
-  }
-  for (uint32_t i = 1; i < args->len; i++)
-    if (args->kid[i]->kind == AST_ARG) scale_number(s, sc, args->kid[i]);
-    else diag_error(s->diag, ast_start(args->kid[i]), "what a scale does is named: init: 2^15");
-  if (s->diag->errors == errors && !(scale->growth > 1 && scale->backoff < 1 &&
-                                     scale->floor <= scale->init && scale->init <= scale->cap))
-    diag_error(s->diag, m->loc, "a scale wants growth > 1, backoff < 1, floor <= init <= cap");
+  scale_of_modifier(s, sc, m, into);
 }
 
 static void set_residual(Sema *s, Scope *sc, const Ast *m, void *into) {
@@ -207,8 +156,6 @@ void setting_precision(Sema *s, Scope *sc, const Ast *a) {
   for (size_t i = 0; head == v && i < sizeof known / sizeof *known; i++) {
     if (strcmp(word, known[i][0])) continue;
     t->precision = known[i][1];
-    if (!strcmp(t->precision, "f16") && !a->kid[SETTING_MODS])
-      diag_error(s->diag, loc, "f16 without a loss scale: add scale(dynamic)");
     return;
   }
   if (!strcmp(word, "fp8")) set_fp8(s, sc, loc, v);

@@ -368,6 +368,7 @@ void train_entries(Sema *s) {
   if (!s->train) return;
   build_entry(s, ENTRY_step);
   if (!s->diag->errors) check_branches(s);
+  if (!s->diag->errors) scales_check(s);
   if (!s->diag->errors) check_trained(s);
   if (!s->diag->errors) optimizer_entries(s);
   if (!s->diag->errors) build_entry(s, ENTRY_eval);

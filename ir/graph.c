@@ -181,6 +181,7 @@ Graph *graph_clone(const Graph *g, Arena *arena) {
   VEC_COPY(arena, &c->sources);
   VEC_COPY(arena, &c->loads);
   VEC_COPY(arena, &c->slots);
+  VEC_COPY(arena, &c->scales);
   for (uint32_t i = 0; i < c->loads.len; i++) VEC_COPY(arena, &c->loads.at[i].pairs);
   for (uint32_t i = 0; i < c->nodes.len; i++) {
     Node *n = &c->nodes.at[i];

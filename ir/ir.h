@@ -204,6 +204,9 @@ typedef struct Scale {
   double hysteresis;            /* non-finite steps in a row before it shrinks; 1: at once */
   double floor, cap;            /* powers of two */
 } Scale;
+/* S and what moves it: any two of them have a quotient that f32 holds. */
+#define SCALE_LEAST 0x1p-62
+#define SCALE_MOST 0x1p62
 extern const Scale scale_default; /* what `scale(dynamic)` means */
 typedef struct ScaleField {       /* in the order they are printed; power: of two, else a count */
   const char *name;
@@ -244,11 +247,17 @@ typedef struct Fp8Slot {
   Loc loc;
 } Fp8Slot;
 
+typedef struct LossScale { /* of a loss that has one of its own */
+  const char *loss;
+  Scale scale;
+  Loc loc;
+} LossScale;
+
 /* What the train block says beyond the computation. */
 typedef struct Train {
   const char *precision; /* "f32", "bf16", "fp8_current" */
   const char *residual;  /* storage type of the residual stream, NULL: as precision says */
-  Scale scale;
+  Scale scale;           /* of the losses without one of their own */
   Fp8Delayed delayed;
   int64_t steps, epochs; /* 0: not given */
   int64_t accumulate;    /* micro-batches a step; 0: as 1 */
@@ -270,6 +279,7 @@ typedef struct Graph {
   VEC(DataSource) sources;
   VEC(Load) loads;
   VEC(Fp8Slot) slots;
+  VEC(LossScale) scales;
   DataSplit split;
   Train train;
 } Graph;
@@ -352,9 +362,9 @@ ValueId loop_invariant(const Graph *g, ValueId v);
 typedef struct Builder {
   Graph *g;
   BlockId block;
-  Loc loc;          /* of what is built */
+  Loc loc;            /* of what is built */
   const char *module; /* in which, where loc does not say; NULL: in none */
-  const char *prec; /* attributes of what is built; NULL: none */
+  const char *prec;   /* attributes of what is built; NULL: none */
   bool recompute;
 } Builder;
 
@@ -420,6 +430,20 @@ uint32_t graph_verify_diag(const Graph *g, Diag *diag); /* each as an error at i
 bool node_check(const Graph *g, NodeId n, Text *why);
 /* verify_parts.c: what stands around the entries: train, formulas, sources, split, loads. */
 bool parts_check(const Graph *g, Loc *at, Text *why);
+
+/* ---- scaler.c: the loss scalers; 0 is the program's, the others are those of g->scales ---------
+ */
+
+uint32_t graph_scalers(const Graph *g);
+bool graph_is_scaled(const Graph *g); /* any loss is */
+const Scale *graph_scale(const Graph *g, uint32_t scaler);
+Loc graph_scale_loc(const Graph *g, uint32_t scaler);
+uint32_t graph_scaler_of(const Graph *g, const char *loss);
+/* Path of its counter `what`: scale, clean, hysteresis; and whether s is such a counter. */
+const char *scaler_counter(const Graph *g, const char *what, uint32_t scaler);
+bool scaler_counts(const Graph *g, const State *s, const char *what, uint32_t *scaler);
+bool state_is_scale(const Graph *g, const State *s); /* it carries what it is the measure of */
+bool value_is_scale(const Graph *g, ValueId v); /* a loss scale itself, or the least of several */
 
 /* ---- print.c, parse.c: print(parse(print(g))) = print(g) ------------------------------------- */
 

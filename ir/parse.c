@@ -426,6 +426,7 @@ static const struct {
   bool once;
 } part[] = {{"graph", parse_header, true},
             {"train", parse_train, true},
+            {"loss", parse_loss_scale, false},
             {"hyper", parse_hyper, false},
             {"formula", parse_formula, false},
             {"source", parse_data_source, false},

@@ -65,6 +65,18 @@ bool parse_train(Parser *p) {
   return !parse_accept_word(p, "clip") || parse_number(p, &t->clip);
 }
 
+/* "loss" scale …, which the loss has of its own */
+bool parse_loss_scale(Parser *p) {
+  LossScale s = {0};
+  parse_skip_space(p);
+  s.loc = parse_loc_at(p, p->at);
+  if (!parse_string(p, &s.loss, "the name of a loss")) return false;
+  if (!parse_accept_word(p, "scale")) return parse_fail(p, p->at, "`scale` is wanted here");
+  if (!scale(p, &s.scale) || !parse_loc(p, &s.loc)) return false;
+  vec_push(p->g->arena, &p->g->scales, s);
+  return true;
+}
+
 /* ---- hyperparameters and formulas ------------------------------------------------------------ */
 
 /* "name" = number [shown "text"] */

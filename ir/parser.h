@@ -55,6 +55,7 @@ bool parse_train(Parser *p);
 bool parse_hyper(Parser *p);
 bool parse_formula(Parser *p);
 bool parse_data_source(Parser *p);
+bool parse_loss_scale(Parser *p);
 bool parse_split(Parser *p);
 bool parse_load(Parser *p);
 bool parse_state(Parser *p);

@@ -303,6 +303,13 @@ static void put_delayed(Printer *p, const Fp8Delayed *d) {
   }
 }
 
+static void put_loss_scale(Printer *p, const LossScale *s) {
+  put_name(p, "loss ", s->loss);
+  put_scale(p, &s->scale);
+  put_loc(p, s->loc);
+  put(p, "\n");
+}
+
 static bool is_empty(const Train *t) {
   return !t->precision && !t->residual && !t->scale.kind && !t->steps && !t->epochs &&
          !t->accumulate && t->clip == 0;
@@ -414,6 +421,7 @@ void graph_print(const Graph *g, Text *out, PrintOptions o) {
   put_name(&p, " from ", g->source);
   put(&p, "\n");
   put_train(&p, &g->train);
+  for (uint32_t i = 0; i < g->scales.len; i++) put_loss_scale(&p, &g->scales.at[i]);
   for (uint32_t i = 0; i < g->hypers.len; i++) put_hyper(&p, &g->hypers.at[i]);
   for (uint32_t i = 0; i < g->formulas.len; i++) put_formula(&p, &g->formulas.at[i]);
   for (uint32_t i = 0; i < g->sources.len; i++) put_data_source(&p, &g->sources.at[i]);

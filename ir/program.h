@@ -16,7 +16,8 @@
  *           (softmax: max, then sum of exp).  Results have the dims of the space or of a reduction.
  *   gemm    exactly one matmul, on block arguments directly (the accumulator too), and map nodes on
  *           its result; all results have its dims
- *   scatter one scatter_add, whose result is the kernel's only one, and map nodes before it
+ *   scatter one scatter_add, whose result is the kernel's only one and whose accumulator is a block
+ *           argument, and map nodes before it
  */
 #ifndef IR_PROGRAM_H
 #define IR_PROGRAM_H

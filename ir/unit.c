@@ -13,6 +13,8 @@
  *   compare   operands of one exponent, result without scale             drop  result without scale
  *   select    as `same` over x and y   matmul    product, the accumulator has it too
  *   matmul_scaled  that of the scales: what they belong to carries none
+ *   least     of two scales the lesser's, a symbol of its own
+ *   rescale   product, of a cotangent by (the least of a set with its scale / its scale)
  *   seed      the last operand's: S, or a weight where there is no scaler; the others carry none
  *   custom_grad  that of y; dy and what is made of it carry S once
  *   scatter   the first operand's, the accumulator has it too
@@ -141,6 +143,20 @@ static bool unit_first(const Units *u) {
   for (uint32_t i = 1; i < u->nops; i++)
     if (unit_of(u, i) != 0) return refuse(u, "index must not carry the loss scale");
   return true;
+}
+
+static bool unit_least(const Units *u) {
+  unsigned x = unit_scales(unit_of(u, 0)), y = unit_scales(unit_of(u, 1));
+  *u->unit = unit_of_scales(x | y, 1);
+  return (x && y) || refuse(u, "operands must be loss scales");
+}
+
+static bool unit_rescale(const Units *u) {
+  unsigned own = unit_scales(unit_of(u, 0));
+  if (!own) return refuse(u, "x must carry its loss scale once");
+  bool fits = unit_times(unit_of(u, 0), unit_of(u, 1), 1, u->unit);
+  return (fits && (own & unit_scales(*u->unit)) == own) ||
+         refuse(u, "the new scale must be the least of a set with the old one");
 }
 
 static bool unit_seed(const Units *u) {

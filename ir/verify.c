@@ -18,8 +18,8 @@
  *  9. The loss scale of results is that of unit_infer; a literal zero may state any.
  * 10. What column VERIFY says of the op: verify_op.c; for kernels the rules of their form.
  * States (from here to 20: verify_entry.c)
- * 11. Paths are unique; types carry no rows, and no loss scale but for the counter `scale`:
- * f32[]*S.
+ * 11. Paths are unique; types carry no rows, and no loss scale but for the counters `scale` and
+ *     `scale:LOSS`, each f32[] of its own.
  * 12. A moment or derived copy names a parameter as its master.
  * Entries
  * 13. Names are unique.  Each argument and each result has a port; of a role and name there is one.
@@ -27,7 +27,7 @@
  *     `seed` is an integer of rank 0.
  * 15. loss, metric and weight are numbers of rank 0, and a loss has its weight; ok, fault,
  *     nonfinite, finite are i1[], a gauge f32[]; amax names a slot, f32[]; grad names a parameter and has its dims, in f32.
- * 16. Only a gradient, and the state `scale`, leave an entry with the loss scale.
+ * 16. Only a gradient, once, and the states `scale` leave an entry with a loss scale.
  * 17. An entry `update` takes one gradient and gives the parameter of that path, and besides only
  *     moments of it; no other entry takes a gradient.
  * Transaction (docs/precision.md)

@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-static const char *const exempt[] = {"attempt", "skipped",    "cursor",    "scale",
-                                     "clean",   "hysteresis", "saturated", "watched"};
+static const char *const exempt[] = {"attempt", "skipped", "cursor", "saturated", "watched"};
+static const char *const of_scaler[] = {"scale", "clean", "hysteresis"};
 
 /* ---- states: 11, 12 ------------------------------------------------------------------------- */
 
@@ -17,19 +17,12 @@ static const State *find_state(const Graph *g, const char *path) {
   return path ? graph_state(g, path) : NULL;
 }
 
-/* The one state that carries what it is the measure of. */
-static bool is_loss_scale(const State *s) {
-  Type t = type_scalar(DT_f32);
-  t.unit = UNIT_S;
-  return s->kind == STATE_counter && !strcmp(s->path, "scale") && type_equal(s->type, t);
-}
-
 bool verify_state(Verifier *v, const State *s) {
   if (!s->path || !*s->path) return verify_report(v, s->loc, NO_ID, "a state without a path");
   if (graph_state(v->g, s->path) != s)
     return verify_report(v, s->loc, NO_ID, "a second state \"%s\"", s->path);
   if (!verify_type(v, s->type, s->loc, NO_ID)) return false;
-  if (s->type.unit && !is_loss_scale(s))
+  if (s->type.unit && !state_is_scale(v->g, s))
     return verify_report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
   if (s->kind != STATE_moment && s->kind != STATE_derived) return true;
   const State *master = find_state(v->g, s->master);
@@ -63,6 +56,9 @@ static bool check_grad(Verifier *v, const Port *p, Type t) {
   const State *s = find_state(v->g, p->name);
   if (!s || s->kind != STATE_param)
     return verify_report(v, p->loc, NO_ID, "there is no parameter \"%s\"", p->name);
+  if (t.unit && !unit_scales(t.unit))
+    return verify_report(v, p->loc, NO_ID, "the gradient of \"%s\" must carry one loss scale, once",
+                         p->name);
   return (t.dtype == DT_f32 && t.rows < 0 && type_same_dims(t, s->type)) ||
          verify_report(v, p->loc, NO_ID, "the gradient of \"%s\" must have its dims, in f32",
                        p->name);
@@ -92,7 +88,7 @@ static bool has_result(const Entry *e, ResRole role, const char *name) {
 
 static bool check_result(Verifier *v, const Port *p, Type t) {
   const State *s = p->role == RES_state ? find_state(v->g, p->name) : NULL;
-  if (t.unit && p->role != RES_grad && !(s && is_loss_scale(s)))
+  if (t.unit && p->role != RES_grad && !(s && state_is_scale(v->g, s)))
     return verify_report(v, p->loc, NO_ID, "%s \"%s\" leaves the entry with the loss scale",
                          res_role_name[p->role], p->name);
   switch ((ResRole)p->role) {
@@ -185,9 +181,12 @@ bool verify_ports(Verifier *v, const Entry *e) {
 
 /* ---- transaction: 18 to 20 ------------------------------------------------------------------- */
 
-static bool is_exempt(const State *s) {
+static bool is_exempt(const Graph *g, const State *s) {
+  uint32_t scaler;
   for (size_t i = 0; s->kind == STATE_counter && i < sizeof exempt / sizeof *exempt; i++)
     if (!strcmp(s->path, exempt[i])) return true;
+  for (size_t i = 0; i < sizeof of_scaler / sizeof *of_scaler; i++)
+    if (scaler_counts(g, s, of_scaler[i], &scaler)) return true;
   return false;
 }
 
@@ -205,7 +204,7 @@ static bool check_committed(Verifier *v, const Port *p, ValueId result) {
   const Node *n = find_commit(v, s, result);
   ValueId old = graph_entry_arg(g, entry_index(v), ARG_state, p->name);
   ValueId ok = graph_entry_result(g, entry_index(v), RES_ok, NULL);
-  if (is_exempt(s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
+  if (is_exempt(g, s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
   if (!n && ok == NO_ID && s->kind == STATE_state) return true;
   if (!n) return verify_report(v, p->loc, NO_ID, "state \"%s\" changes without a commit", p->name);
   if (ok != NO_ID && value_origin(g, n->ops[0], false) != value_origin(g, ok, false))

@@ -156,8 +156,22 @@ static bool verify_loss_seed(const Check *c) {
          refuse(c, "index %lld of %lld losses", (long long)index, (long long)losses);
 }
 
+static bool verify_scale_min(const Check *c) {
+  for (uint32_t i = 0; i < c->n->nops; i++)
+    if (in(c, i).rank || in(c, i).dtype != DT_f32 || !value_is_scale(c->g, c->n->ops[i]))
+      return refuse(c, "operands must be loss scales, f32[]");
+  return true;
+}
+
+/* The ratio is a quotient of two scales, whatever path it takes. */
+static bool verify_rescale(const Check *c) {
+  return all_of_kind(c, 'f', "floats") &&
+         (out(c).dtype == in(c, 0).dtype || refuse(c, "keeps x's type"));
+}
+
 static bool verify_cotangent(const Check *c) {
-  return (kind(out(c)) == 'f' && out(c).unit == UNIT_S) || refuse(c, "must be floats that carry S once");
+  return (kind(out(c)) == 'f' && out(c).unit == UNIT_S) ||
+         refuse(c, "must be floats that carry S once");
 }
 
 static bool verify_custom_grad(const Check *c) {
@@ -506,7 +520,8 @@ static bool kernel_gemm(const Kernel *k) {
 static bool kernel_scatter(const Kernel *k) {
   if (k->body->results.len != 1 || k->body->results.at[0] != k->anchor->res)
     return refuse(&k->c, "a scatter gives its sums alone");
-  return true;
+  return k->anchor->nops < 3 || k->c.g->values.at[k->anchor->ops[2]].node == NO_ID ||
+         refuse(&k->c, "a scatter's accumulator must be an argument of the block");
 }
 
 static bool verify_kernel(const Check *c) {

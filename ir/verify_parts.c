@@ -1,5 +1,6 @@
 /* verify_parts.c: what must hold of the parts of a graph around its entries.
  *
+ *  - A scale of its own belongs to a loss of a step; at most 7 losses have one.
  *  - Counts are not negative, clip is a number from 0, a scale's numbers are powers of two (growth
  *    above 1, backoff below 1, floor <= init <= cap) and its counts whole.
  *  - A formula has a name of its own, leaves one number, and names losses and metrics.
@@ -38,7 +39,7 @@ static bool wrong(const Checker *c, Loc at, const char *fmt, ...) {
 
 static bool power_of_two(double x) {
   int exponent;
-  return x > 0 && x < INFINITY && frexp(x, &exponent) == 0.5;
+  return x >= SCALE_LEAST && x <= SCALE_MOST && frexp(x, &exponent) == 0.5;
 }
 
 static bool scale_fits(const Scale *s) {
@@ -49,7 +50,8 @@ static bool check_scale(const Checker *c, const Scale *s, Loc at) {
   for (int i = 0; i < SCALE_FIELDS && s->kind; i++) {
     const ScaleField *f = &scale_field[i];
     double x = *(const double *)(const void *)((const char *)s + f->offset);
-    if (f->power && !power_of_two(x)) return wrong(c, at, "scale: %s is no power of two", f->name);
+    if (f->power && !power_of_two(x))
+      return wrong(c, at, "scale: %s is no power of two from 2^-62 to 2^62", f->name);
     if (!f->power && !(x >= 1 && x == floor(x)))
       return wrong(c, at, "scale: %s is no count from 1", f->name);
   }
@@ -77,6 +79,23 @@ static bool check_train(const Checker *c, const Train *t) {
   if (!(t->clip >= 0 && t->clip < INFINITY))
     return wrong(c, t->loc, "train: clip must be a number from 0");
   return check_scale(c, &t->scale, t->scale_loc) && check_delayed(c, t);
+}
+
+static bool has_loss(const Graph *g, const char *name) {
+  for (uint32_t i = 0; i < g->entries.len; i++)
+    if (g->entries.at[i].kind == ENTRY_step && graph_entry_result(g, i, RES_loss, name) != NO_ID)
+      return true;
+  return false;
+}
+
+static bool check_loss_scale(const Checker *c, const LossScale *s) {
+  if (graph_scalers(c->g) > MAX_SCALERS)
+    return wrong(c, s->loc, "more than %d losses with a scale of their own", MAX_SCALERS - 1);
+  if (!has_loss(c->g, s->loss)) return wrong(c, s->loc, "no step has a loss \"%s\"", s->loss);
+  if (graph_scale(c->g, graph_scaler_of(c->g, s->loss)) != &s->scale)
+    return wrong(c, s->loc, "a second scale of \"%s\"", s->loss);
+  return s->scale.kind ? check_scale(c, &s->scale, s->loc)
+                       : wrong(c, s->loc, "a scale that is none");
 }
 
 /* ---- formulas -------------------------------------------------------------------------------- */
@@ -198,6 +217,7 @@ static bool check_slot(const Checker *c, const Fp8Slot *s) {
 bool parts_check(const Graph *g, Loc *at, Text *why) {
   Checker c = {g, at, why};
   bool ok = check_train(&c, &g->train) && check_split(&c, g->split);
+  for (uint32_t i = 0; ok && i < g->scales.len; i++) ok = check_loss_scale(&c, &g->scales.at[i]);
   for (uint32_t i = 0; ok && i < g->formulas.len; i++) ok = check_formula(&c, &g->formulas.at[i]);
   for (uint32_t i = 0; ok && i < g->sources.len; i++) ok = check_source(&c, &g->sources.at[i]);
   for (uint32_t i = 0; ok && i < g->loads.len; i++) ok = check_load(&c, &g->loads.at[i]);

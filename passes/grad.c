@@ -31,11 +31,38 @@ static bool lies_along_batch(Grad *r, const Node *n, ValueId x, ValueId cot) {
   return true;
 }
 
+/* The loss scales that x carries; a literal zero carries any. */
+static unsigned scales_of(const Grad *r, ValueId x) {
+  return unit_is_any(r->b.g, x) ? 0 : unit_scales(value_type(r->b.g, x).unit);
+}
+
+/* The cotangent x as one of the least scale of `set`. */
+static ValueId rescale(Grad *r, ValueId x, unsigned set) {
+  unsigned own = scales_of(r, x);
+  if (!own || own == set) return x;
+  ValueId to = scaler_least(&r->b, r->entry, set);
+  ValueId ratio = build2(&r->b, OP_div, to, scaler_least(&r->b, r->entry, own));
+  Type t = type_with(value_type(r->b.g, x), DT_f32);
+  ratio = build_cast(&r->b, build_splat(&r->b, ratio, t), (DType)value_type(r->b.g, x).dtype);
+  return build2(&r->b, OP_rescale, x, ratio);
+}
+
+void grad_meet(Grad *r, ValueId *x, ValueId *y) {
+  unsigned set = scales_of(r, *x) | scales_of(r, *y);
+  *x = rescale(r, *x, set);
+  *y = rescale(r, *y, set);
+}
+
+static void add_to(Grad *r, ValueId x, ValueId cot) {
+  ValueId sum = r->cot[x];
+  if (sum != NO_ID) grad_meet(r, &sum, &cot);
+  r->cot[x] = sum == NO_ID ? cot : build2(&r->b, OP_add, sum, cot);
+}
+
 void grad_give(Grad *r, uint32_t i, ValueId cot) {
   const Node *n = &r->b.g->nodes.at[r->node];
   ValueId x = n->ops[i];
-  if (lies_along_batch(r, n, x, cot)) return;
-  r->cot[x] = r->cot[x] == NO_ID ? cot : build2(&r->b, OP_add, r->cot[x], cot);
+  if (!lies_along_batch(r, n, x, cot)) add_to(r, x, cot);
 }
 
 void vjp_stop(Grad *r) {
@@ -74,9 +101,10 @@ static bool *find_reached(const Graph *g, const Entry *e, Arena *scratch) {
   return reached;
 }
 
-/* The weights of the losses, f32[] each, then the loss scale where there is one. */
-static ValueIds seed_operands(Grad *r, uint32_t entry, bool *scaled) {
+/* The weights of the losses, f32[] each. */
+static ValueIds seed_weights(Grad *r) {
   Graph *g = r->b.g;
+  uint32_t entry = r->entry;
   ValueIds ops = {0};
   for (uint32_t i = 0; i < g->entries.at[entry].results.len; i++) {
     Port p = g->entries.at[entry].results.at[i];
@@ -84,33 +112,36 @@ static ValueIds seed_operands(Grad *r, uint32_t entry, bool *scaled) {
     ValueId weight = graph_entry_result(g, entry, RES_weight, p.name);
     vec_push(r->c->arena, &ops, build_cast(&r->b, weight, DT_f32));
   }
-  ValueId scale = scaler_scale(&r->b, entry);
-  *scaled = scale != NO_ID;
-  if (*scaled) vec_push(r->c->arena, &ops, scale);
   return ops;
 }
 
-/* Loss i starts with S·(N_r / N_i) (docs/precision.md, section 4): with 1 where it is the only one
- * and there is no scaler.  A scalar, which the rule of the loss's sum broadcasts. */
-static void seed_loss(Grad *r, ValueId loss, uint32_t index, const ValueIds *ops, bool scaled) {
+/* Loss i starts with S·(N_r / N_i) (docs/precision.md, section 4), S of its own scaler: with 1
+ * where it is the only one and there is none.  A scalar, which the rule of the loss's sum
+ * broadcasts. */
+static void seed_loss(Grad *r, ValueId loss, uint32_t index, const char *name, ValueIds weights) {
+  unsigned scaler = graph_scaler_of(r->b.g, name);
+  ValueId scale = scaler_least(&r->b, r->entry, 1u << scaler);
+  bool scaled = scale != NO_ID;
+  ValueId *ops = NEW_ARRAY(r->c->arena, ValueId, weights.len + 1);
+  memcpy(ops, weights.at, weights.len * sizeof *ops);
+  ops[weights.len] = scale;
   Attr attrs[] = {attr_int(AT_index, index), attr_bool(AT_scaled, true)};
-  ValueId seed = ops->len == 1
+  ValueId seed = weights.len == 1 && !scaled
                      ? build_constant(&r->b, type_scalar(DT_f32), 1)
-                     : build(&r->b, OP_loss_seed, ops->len, ops->at, scaled ? 2 : 1, attrs);
-  r->cot[loss] = r->cot[loss] == NO_ID ? seed : build2(&r->b, OP_add, r->cot[loss], seed);
+                     : build(&r->b, OP_loss_seed, weights.len + scaled, ops, 1 + scaled, attrs);
+  add_to(r, loss, seed);
 }
 
-static uint32_t seed_losses(Grad *r, uint32_t entry) {
+static uint32_t seed_losses(Grad *r) {
   Graph *g = r->b.g;
-  bool scaled;
-  uint32_t losses = 0;
-  ValueIds ops = seed_operands(r, entry, &scaled);
+  uint32_t entry = r->entry, losses = 0;
+  ValueIds weights = seed_weights(r);
   for (uint32_t i = 0; i < g->entries.at[entry].results.len; i++) {
     Port p = g->entries.at[entry].results.at[i];
     ValueId loss = g->blocks.at[g->entries.at[entry].body].results.at[i];
     if (p.role != RES_loss) continue;
     r->b.loc = p.loc;
-    if (r->reached[loss]) seed_loss(r, loss, losses, &ops, scaled);
+    if (r->reached[loss]) seed_loss(r, loss, losses, p.name, weights);
     losses++;
   }
   return losses;
@@ -167,8 +198,9 @@ static void report_unreached(Grad *r, const Entry *e, uint32_t nodes, const char
   diag_note(r->c->diag, end->loc, "here: `%s` has no gradient", op_name[end->op]);
 }
 
-static void add_results(Grad *r, uint32_t entry, uint32_t nodes) {
+static void add_results(Grad *r, uint32_t nodes) {
   Graph *g = r->b.g;
+  uint32_t entry = r->entry;
   for (uint32_t i = 0; i < g->entries.at[entry].args.len; i++) {
     const Entry *e = &g->entries.at[entry];
     Port p = e->args.at[i];
@@ -183,28 +215,34 @@ static void add_results(Grad *r, uint32_t entry, uint32_t nodes) {
 }
 
 /* Cotangents below 2^-24 would be zeros. */
-static bool scale_is_given(const Graph *g, Diag *diag) {
+static bool scale_is_given(const Graph *g, uint32_t entry, Diag *diag) {
   const Train *t = &g->train;
-  if (!t->precision || strcmp(t->precision, "f16") || t->scale.kind != SCALE_none) return true;
-  diag_error(diag, t->precision_loc,
-             "gradients do not survive f16 without a loss scale: `precision f16 scale(dynamic)`");
-  return false;
+  bool given = true;
+  if (!t->precision || strcmp(t->precision, "f16")) return true;
+  for (uint32_t i = 0; i < g->entries.at[entry].results.len; i++) {
+    Port p = g->entries.at[entry].results.at[i];
+    given = given && (p.role != RES_loss || graph_scale(g, graph_scaler_of(g, p.name))->kind);
+  }
+  if (!given)
+    diag_error(diag, t->precision_loc,
+               "gradients do not survive f16 without a loss scale: `precision f16 scale(dynamic)`");
+  return given;
 }
 
 static void differentiate(Graph *g, uint32_t entry, PassCtx *c) {
   const Entry *e = &g->entries.at[entry];
-  Grad r = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c};
+  Grad r = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c, .entry = entry};
   r.reached = find_reached(g, e, c->arena);
   r.cot = NEW_ARRAY(c->arena, ValueId, g->values.len);
   for (uint32_t i = 0; i < g->values.len; i++) r.cot[i] = NO_ID;
   uint32_t nodes = g->blocks.at[e->body].nodes.len;
-  if (!seed_losses(&r, entry)) {
+  if (!seed_losses(&r)) {
     diag_error(c->diag, e->loc, "step `%s` has no loss to train for", e->name);
     return;
   }
   uint32_t errors = c->diag->errors;
   for (uint32_t i = nodes; i-- > 0;) visit(&r, g->blocks.at[e->body].nodes.at[i]);
-  if (c->diag->errors == errors) add_results(&r, entry, nodes);
+  if (c->diag->errors == errors) add_results(&r, nodes);
   custom_grads_drop(g, g->entries.at[entry].body, c->arena);
 }
 
@@ -212,7 +250,7 @@ bool pass_grad(Graph *g, PassCtx *c) {
   bool changed = false;
   for (uint32_t i = 0; i < g->entries.len; i++) {
     if (g->entries.at[i].kind != ENTRY_step) continue;
-    if (!scale_is_given(g, c->diag)) return false;
+    if (!scale_is_given(g, i, c->diag)) return false;
     differentiate(g, i, c);
     changed = true;
   }

@@ -5,11 +5,11 @@
  *
  * Every node starts as a group of its own; in topological order each one is merged with the groups
  * of its producers where the forms combine (table in `combine`) and no path through a third group
- * would make a cycle.  Constants, iota, broadcast, transpose, slice and pad cost nothing: they
- * belong to no group and are copied into each kernel that reads them; only where one is a matmul's
- * operand, a view's source, a loop's operand or a block's result is it computed for itself.
- * `reshape` is a view between kernels.  A loop stays what it is; its block is grouped like an
- * entry's.
+ * would make a cycle.  Constants, iota, broadcast, transpose, slice, pad and rescale cost nothing:
+ * they belong to no group and are copied into each kernel that reads them; only where one is a
+ * matmul's operand, a view's source, a loop's operand or a block's result is it computed for
+ * itself.  So a cotangent is in memory at its own loss scale, never at a lesser one.  `reshape` is
+ * a view between kernels.  A loop stays what it is; its block is grouped like an entry's.
  *
  * Afterwards a block holds kernels, reshapes and loops only, each kernel obeying ir/program.h.
  */
@@ -34,7 +34,13 @@ static Type rows_of(const Group *c) { /* dims of a trailing reduce's results */
 
 static bool is_free(Op op) {
   return op == OP_constant || op == OP_iota || op == OP_broadcast || op == OP_transpose ||
-         op == OP_slice || op == OP_pad;
+         op == OP_slice || op == OP_pad || op == OP_rescale;
+}
+
+/* From which operand on the node reads what is in memory. */
+static uint32_t first_in_memory(const Node *n) {
+  if (n->op == OP_scatter_add) return 2; /* where its sums begin */
+  return op_form[n->op] == FORM_gemm || n->op == OP_reshape || n->op == OP_loop ? 0 : n->nops;
 }
 
 /* Free nodes whose value somebody needs in memory get a kernel. */
@@ -42,8 +48,7 @@ static void anchor_free_nodes(Grouping *s) {
   for (uint32_t p = 0; p < s->n; p++) s->inlined[p] = is_free(group_node(s, p)->op);
   for (uint32_t p = 0; p < s->n; p++) {
     Node *n = group_node(s, p);
-    if (op_form[n->op] != FORM_gemm && n->op != OP_reshape && n->op != OP_loop) continue;
-    for (uint32_t i = 0; i < n->nops; i++) {
+    for (uint32_t i = first_in_memory(n); i < n->nops; i++) {
       Node *d = value_node(s->g, n->ops[i]);
       if (d) s->inlined[s->pos[d - s->g->nodes.at]] = false;
     }
@@ -65,6 +70,7 @@ static bool repeats_rows(const Graph *g, const Node *n) {
 }
 
 static EdgeKind through(const Grouping *s, const Node *n, EdgeKind outer) {
+  if (n->op == OP_rescale) return outer;
   if (outer != EDGE_DIRECT || n->op != OP_broadcast) return EDGE_OTHER;
   return repeats_rows(s->g, n) ? EDGE_ROW : EDGE_OTHER;
 }
@@ -83,6 +89,7 @@ static void add_edges(Grouping *s, uint32_t to, ValueId v, EdgeKind kind) {
 
 static EdgeKind operand_kind(const Node *n, uint32_t i) {
   if (op_form[n->op] == FORM_gemm || n->op == OP_loop) return EDGE_OPERAND;
+  if (n->op == OP_rescale) return EDGE_DIRECT;
   if (is_free(n->op)) return EDGE_OTHER; /* one in memory: reads elements of another index */
   if (n->op == OP_gather && i == 0) return EDGE_GATHER;
   if (n->op == OP_embedding || n->op == OP_scatter_add) return EDGE_OTHER;

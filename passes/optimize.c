@@ -38,12 +38,25 @@ ValueId step_commit(Step *s, ValueId new, ValueId old) {
 
 /* ---- the order ----------------------------------------------------------------------------- */
 
-static void find_gradients(Step *s) {
+static uint32_t find_unit(Step *s, unsigned scales) {
+  uint32_t i = 0;
+  while (i < s->units.len && s->units.at[i].scales != scales) i++;
+  if (i == s->units.len) vec_push(s->c->arena, &s->units, (StepUnit){.scales = scales});
+  return i;
+}
+
+/* What the second half gets is unscaled; which losses reached it the whole step says. */
+static void find_gradients(Step *s, uint32_t whole) {
+  const Graph *g = s->b.g;
   for (uint32_t i = 0; i < s->results; i++) {
     Port p = step_port(s, i);
-    if (p.role == RES_grad)
-      vec_push(s->c->arena, &s->grads, (StepGrad){p.name, step_value(s, i), NO_ID, p.loc});
+    if (p.role != RES_grad) continue;
+    StepGrad grad = {.path = p.name, .value = step_value(s, i), .loc = p.loc};
+    grad.scales = unit_scales(value_type(g, graph_entry_result(g, whole, RES_grad, p.name)).unit);
+    grad.unit = find_unit(s, unit_scales(value_type(g, grad.value).unit));
+    vec_push(s->c->arena, &s->grads, grad);
   }
+  if (!s->units.len) find_unit(s, 0);
 }
 
 /* State that the forward pass wrote commits with the rest. */
@@ -76,13 +89,12 @@ void step_remove_used(Step *s) {
   e->results.len = body->results.len = kept;
 }
 
-static void optimize_step(Graph *g, uint32_t entry, PassCtx *c) {
+static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) {
   const Entry *e = &g->entries.at[entry];
   Step s = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c, .entry = entry, .loc = e->loc};
   step_add_counters(g, s.loc);
   s.results = g->entries.at[entry].results.len;
-  find_gradients(&s);
-  s.scale = g->entries.at[entry].kind == ENTRY_apply ? NO_ID : scaler_scale(&s.b, entry);
+  find_gradients(&s, whole);
   step_weigh(&s);
   step_guard(&s);
   step_factor(&s);
@@ -110,8 +122,8 @@ bool pass_optimize(Graph *g, PassCtx *c) {
   for (uint32_t i = 0; i < g->entries.len; i++) {
     if (g->entries.at[i].kind == ENTRY_calibrate) step_calibrate(g, i, c);
     if (g->entries.at[i].kind != ENTRY_step) continue;
-    if (c->options->halves) optimize_step(g, step_halves(g, i, c), c);
-    optimize_step(g, i, c);
+    if (c->options->halves) optimize_step(g, step_halves(g, i, c), i, c);
+    optimize_step(g, i, i, c);
     changed = true;
   }
   return remove_updates(g) || changed;

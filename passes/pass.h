@@ -115,6 +115,7 @@ void program_name_values(Program *p, PassCtx *c);
 typedef struct Grad {
   Builder b; /* appends to the entry's body, at the place of the node in hand */
   PassCtx *c;
+  uint32_t entry;
   const bool *reached; /* by forward value: a float path leads from a parameter to it */
   ValueId *cot;        /* by forward value: its cotangent so far, or NO_ID */
   NodeId node;         /* the node in hand */
@@ -124,6 +125,8 @@ typedef struct Grad {
 /* Whether operand i of the node in hand has a use for a cotangent; grad_give adds one. */
 bool grad_wants(const Grad *r, uint32_t i);
 void grad_give(Grad *r, uint32_t i, ValueId cot);
+/* Cotangents that are to be added: both become ones of the least of their loss scales. */
+void grad_meet(Grad *r, ValueId *x, ValueId *y);
 
 typedef void Vjp(Grad *r);
 extern Vjp *const vjp_rule[OP_COUNT];
@@ -144,9 +147,18 @@ ValueId states_argument(Graph *g, uint32_t entry, const char *path, Loc loc);
 
 /* ---- optimize.c: the order of a step, and what its parts share ------------------------------ */
 
+typedef struct StepUnit { /* gradients that carry the least of one set of loss scales */
+  unsigned scales;        /* the set; 0: no scale */
+  ValueId divisor, exact; /* f32[]: D = S·N, c: step_scale.c */
+  ValueId factor;         /* k */
+} StepUnit;
+
 typedef struct StepGrad { /* of one parameter */
   const char *path;
   ValueId value, squares; /* as the backward pass left it; Σ (c·g)² */
+  ValueId finite;         /* i1[]: every element is */
+  unsigned scales;        /* of the losses that reach it */
+  uint32_t unit;          /* its place in Step.units */
   Loc loc;
 } StepGrad;
 
@@ -156,11 +168,10 @@ typedef struct Step { /* on its way to being a transaction */
   uint32_t entry, results; /* results it had before */
   Loc loc;
   VEC(StepGrad) grads;
-  ValueId scale;          /* f32[]*S: S; NO_ID: 1 */
-  ValueId divisor, exact; /* f32[]: D = S·N, c: step_scale.c */
-  ValueId norm, factor;   /* f32[]: ‖ĝ‖, k */
-  ValueId idle, weighs;   /* i1[]: every weight is 0; every one is finite and >= 0, one above */
-  ValueId clean, ok;      /* i1[]: every gradient is finite; the step commits */
+  VEC(StepUnit) units;  /* at least one */
+  ValueId norm;         /* f32[]: ‖ĝ‖ */
+  ValueId idle, weighs; /* i1[]: every weight is 0; every one is finite and >= 0, one above */
+  ValueId clean, ok;    /* i1[]: every gradient is finite; the step commits */
 } Step;
 
 Port step_port(const Step *s, uint32_t i); /* of result i */
@@ -169,7 +180,7 @@ ValueId step_state(Step *s, const char *path); /* its old value */
 void step_result(Step *s, ResRole role, const char *name, ValueId v);
 ValueId step_commit(Step *s, ValueId new, ValueId old);
 
-/* step_scale.c: sets idle, weighs, divisor, exact; norm, from Σ (c·g)²; factor. */
+/* step_scale.c: sets idle, weighs, divisors, exact ones; norm, from Σ (c·g)²; factors. */
 void step_weigh(Step *s);
 void step_norm(Step *s, ValueId squares);
 void step_factor(Step *s);
@@ -194,8 +205,9 @@ void step_calibrate(Graph *g, uint32_t entry, PassCtx *c);
 /* step_halves.c: adds both halves; gives the second, which is yet to be optimized. */
 uint32_t step_halves(Graph *g, uint32_t step, PassCtx *c);
 
-/* step_scaler.c: S as an argument or constant of the entry, NO_ID: there is no scaler. */
-ValueId scaler_scale(Builder *b, uint32_t entry);
+/* step_scaler.c: the least S of the set of scalers, from arguments and constants of the entry;
+ * NO_ID: the graph has no scaler, or the set is empty. */
+ValueId scaler_least(Builder *b, uint32_t entry, unsigned set);
 /* 1 / S for a value that carries the scale once; exact; NO_ID: it carries none. */
 ValueId scaler_inverse(Builder *b, uint32_t entry, Unit unit);
 void scaler_update(Step *s);

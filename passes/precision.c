@@ -376,7 +376,7 @@ static Precision start(Graph *g, const PassCtx *ctx, bool greedy) {
 static void label(Precision *s, Diag *diag) {
   Graph *g = s->g;
   for (s->entry = 0; s->entry < g->entries.len; s->entry++) {
-    bool scaled = g->entries.at[s->entry].kind != ENTRY_step || g->train.scale.kind;
+    bool scaled = g->entries.at[s->entry].kind != ENTRY_step || graph_is_scaled(g);
     s->unscaled = scaled || !diag || diag->errors ? NULL : diag;
     if (is_labelled(g, s->entry)) label_entry(s);
   }

@@ -55,9 +55,11 @@ static void guard_gradients(Step *s) {
   for (uint32_t i = s->grads.len; i-- > 0;) {
     StepGrad *g = &s->grads.at[i];
     s->b.loc = g->loc;
-    ValueId exact = build_splat(&s->b, s->exact, value_type(s->b.g, g->value));
+    ValueId c = s->units.at[g->unit].exact;
+    ValueId exact = build_splat(&s->b, c, value_type(s->b.g, g->value));
     ValueId x = build2(&s->b, OP_mul, exact, g->value);
-    s->clean = both(s, s->clean, test(s, "grad", g->path, x));
+    g->finite = test(s, "grad", g->path, x);
+    s->clean = both(s, s->clean, g->finite);
     g->squares = reduce_rows(&s->b, OP_sum, build2(&s->b, OP_mul, x, x));
   }
   s->b.loc = s->loc;

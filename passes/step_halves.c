@@ -5,7 +5,7 @@
  *
  * Shadows are states that are never saved; the host reads and writes them between the halves:
  *
- *   grad:PATH    the gradient, f32, divided by S: a sum over the rows, not a mean
+ *   grad:PATH    the gradient, f32, divided by its S: a sum over the rows, not a mean
  *   weight:NAME  the weight of loss NAME; of several losses it is to be set before NAME.grads, to
  *                the sum over all machines, for the losses' seeds depend on it
  *   loss:NAME    the sum of loss NAME, which the guard looks at
@@ -57,9 +57,9 @@ static void shadow(Halves *h, const char *kind, const Port *p, ValueId v) {
 }
 
 static ValueId unscaled(Halves *h, ValueId grad) {
-  ValueId scale = scaler_scale(&h->b, h->half);
   Type t = value_type(h->g, grad);
-  if (scale == NO_ID || !t.unit) return grad;
+  ValueId scale = scaler_least(&h->b, h->half, unit_scales(t.unit));
+  if (scale == NO_ID) return grad;
   ValueId one = build_constant(&h->b, type_scalar(DT_f32), 1);
   return build2(&h->b, OP_mul, build_splat(&h->b, build2(&h->b, OP_div, one, scale), t), grad);
 }

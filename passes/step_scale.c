@@ -2,13 +2,15 @@
  * (docs/precision.md, section 4).
  *
  *   N     the least weight > 0 of the losses; 1 where all are 0, so that nothing divides by 0
+ *   S     the loss scale of the gradient, 1 without a scaler; D, c and k are of each that occurs
  *   D     S·N: the backward pass leaves g = D·ĝ, ĝ the gradient of the sum of the mean losses
  *   c     2^-⌊log2 D⌋: exact, so that c·g rounds nothing, and as large as ĝ to a factor of two, so
  *         that its square overflows only where ĝ's does
  *   norm  sqrt(Σ (c·g)²) / (c·D) = ‖ĝ‖
  *   k     min(1, clip / norm) / D: k·g is what the optimizer sees
  *
- * With S a power of two neither norm nor k·g depend on it, to the last bit.
+ * With S a power of two neither norm nor k·g depend on it, to the last bit: c·D is the significand
+ * of N, whatever S is.
  */
 #include "passes/pass.h"
 
@@ -46,15 +48,20 @@ static ValueIds weigh_losses(Step *s) {
 void step_weigh(Step *s) {
   ValueIds weights = weigh_losses(s);
   ValueId least = build_least_positive(&s->b, weights.len, weights.at);
-  s->divisor = build_select(&s->b, s->idle, number(s, 1), least);
-  if (s->scale != NO_ID) s->divisor = build2(&s->b, OP_mul, s->scale, s->divisor);
-  ValueId power = build1(&s->b, OP_floor_pow2, s->divisor);
-  s->exact = build2(&s->b, OP_div, number(s, 1), power);
+  least = build_select(&s->b, s->idle, number(s, 1), least);
+  for (uint32_t i = 0; i < s->units.len; i++) {
+    StepUnit *u = &s->units.at[i];
+    ValueId scale = scaler_least(&s->b, s->entry, u->scales);
+    u->divisor = scale == NO_ID ? least : build2(&s->b, OP_mul, scale, least);
+    ValueId power = build1(&s->b, OP_floor_pow2, u->divisor);
+    u->exact = build2(&s->b, OP_div, number(s, 1), power);
+  }
 }
 
 void step_norm(Step *s, ValueId squares) {
   ValueId root = build1(&s->b, OP_sqrt, squares);
-  s->norm = build2(&s->b, OP_div, root, build2(&s->b, OP_mul, s->exact, s->divisor));
+  const StepUnit *u = &s->units.at[0];
+  s->norm = build2(&s->b, OP_div, root, build2(&s->b, OP_mul, u->exact, u->divisor));
 }
 
 void step_factor(Step *s) {
@@ -64,5 +71,6 @@ void step_factor(Step *s) {
     ValueId fits = build2(&s->b, OP_div, number(s, clip), s->norm);
     most = build2(&s->b, OP_min, most, fits);
   }
-  s->factor = build2(&s->b, OP_div, most, s->divisor);
+  for (uint32_t i = 0; i < s->units.len; i++)
+    s->units.at[i].factor = build2(&s->b, OP_div, most, s->units.at[i].divisor);
 }

@@ -60,7 +60,8 @@ static const ValueId *copy_update(Step *s, uint32_t update, ValueId mean) {
 }
 
 static ValueId mean_gradient(Step *s, const StepGrad *grad) {
-  ValueId k = build_splat(&s->b, s->factor, value_type(s->b.g, grad->value));
+  ValueId factor = s->units.at[grad->unit].factor;
+  ValueId k = build_splat(&s->b, factor, value_type(s->b.g, grad->value));
   return build2(&s->b, OP_mul, k, grad->value);
 }
 

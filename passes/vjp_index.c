@@ -32,6 +32,8 @@ void vjp_embedding(Grad *r) {
   bool goes_on = sum != NO_ID && r->b.g->values.at[x].node == NO_ID && table.dtype == DT_f32;
   t.dtype = DT_f32;
   ValueId ops[] = {r->dy, operand(r, 1), sum};
+  if (goes_on) grad_meet(r, &ops[0], &ops[2]);
+  t.unit = value_type(r->b.g, ops[0]).unit;
   ValueId d = build_typed(bd(r), OP_scatter_add, t, goes_on ? 3 : 2, ops, 0, NULL);
   if (goes_on) r->cot[x] = d;
   else grad_give(r, 0, build_cast(bd(r), d, (DType)table.dtype));

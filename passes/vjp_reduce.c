@@ -55,6 +55,7 @@ static void give_matmul(Grad *r, uint32_t i, ValueId a, ValueId b, bool ta, bool
   }
   Attr attrs[] = {attr_int(AT_k_chunk, K_CHUNK), attr_bool(AT_ta, ta), attr_bool(AT_tb, tb)};
   uint32_t n = 1;
+  grad_meet(r, &sum, value_type(r->b.g, a).unit ? &a : &b);
   if (ta) n++;
   if (tb) attrs[n++] = attr_bool(AT_tb, true);
   r->cot[x] = build(bd(r), OP_matmul, 3, (ValueId[]){a, b, sum}, n, attrs);

@@ -55,7 +55,7 @@ entry @"update:p" update (%p: f32[3] = state "p", %g: f32[3] = grad "p", %v: f32
 }}
 """
 
-FREE = {"floor": 2.0**-20, "cap": 2.0**100}  # as good as none
+FREE = {"floor": 2.0**-20, "cap": 2.0**60}  # as good as none
 CONFIGS = [  # what a step may be besides clean, its probability, the scaler
     ("i", 0.3, {"init": 2.0**10, "interval": 2, **FREE}),
     ("iN", 0.2, {"init": 2.0**16, "growth": 4, "backoff": 0.25, "interval": 3, **FREE}),

@@ -694,6 +694,27 @@ def loss_seed_cases(op):
         yield node(op, [("f32", np.array(x)) for x in n], ("f32", ()), want, "index=0", ulp=1)
 
 
+def scale_min_cases(op):
+    for a, b in (8.0, 2.0), (0.25, 1024.0), (4.0, 4.0):
+        text = (f"%a = constant {{value={a}}} : f32[]*S\n%b = constant {{value={b}}} : f32[]*S1\n"
+                "%m = scale_min %a, %b : f32[]*min(S,S1)\n%i = constant {value=1} : f32[]*min(S,S1)\n"
+                "%y0 = div %m, %i : f32[]")
+        yield Case([], text, [("f32", ())], lambda a=a, b=b: [np.array(min(a, b))])
+
+
+def rescale_cases(op):
+    """A cotangent of scale S as one of min(S, S1) = S/4; unscaled before and behind."""
+    m = Maker(23)
+    for dtype in FLOATS:
+        for shape in FLAT:
+            t = type_of(dtype, shape)
+            text = (f"%s = constant {{value=1}} : {t}*S\n%c = mul %x0, %s : {t}*S\n"
+                    f"%r = constant {{value=0.25}} : {t}*S^-1*min(S,S1)\n"
+                    f"%z = rescale %c, %r : {t}*min(S,S1)\n%i = constant {{value=1}} : {t}*min(S,S1)\n"
+                    f"%y0 = div %z, %i : {t}")
+            yield Case([m.floats(shape, dtype=dtype)], text, [(dtype, shape)], lambda x: [x / 4])
+
+
 def commit_cases(op):
     m = Maker(18)
     for dtype in NUMBERS:
@@ -791,7 +812,8 @@ TABLE = {
     "layer_norm": norms(layer_norm, 2, spread), "rms_norm": norms(rms_norm, 1, lambda x: 1),
     "dropout": dropout_cases, "cross_entropy": cross_entropy_cases, "bce_logits": bce_cases,
     "stop": views(*[(s, s, lambda x: x, "") for s in ((), (0,), (17,))]), "cotangent": cotangent_cases,
-    "custom_grad": custom_grad_cases, "loss_seed": loss_seed_cases, "commit": commit_cases, "loop": loop_cases,
+    "custom_grad": custom_grad_cases, "scale_min": scale_min_cases, "rescale": rescale_cases,
+    "loss_seed": loss_seed_cases, "commit": commit_cases, "loop": loop_cases,
     "kernel": kernel_cases,
 }
 
