@@ -411,8 +411,12 @@ enum { K_CHUNK = 256 };
 bool shape_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, uint32_t nattrs,
                  const Attr *attrs, Type *types, Text *why);
 bool shape_is_given(Op op);
-/* Operand 0 or 1 of a matmul as the product reads it: [lead…, m, k], [lead…, k, n]. */
+/* Operand 0 or 1 of a matmul as the product reads it: [lead…, m, k], [lead…, k, n].  2 and 3: the
+ * scales of blocks, which lie as their operands do. */
 Type matmul_operand(const Graph *g, const Node *n, uint32_t i);
+/* How many neighbouring rows of a, columns of b, share a scale: 1, a block, or 0 where the scale of
+ * operand i does not fit it. */
+int64_t matmul_scale_lines(const Graph *g, const Node *n, uint32_t i);
 /* Unit of a result from those of the operands; comes in as stated (a constant keeps it). */
 bool unit_infer(const Graph *g, Op op, uint32_t nops, const ValueId *ops, Unit *unit, Text *why);
 bool unit_is_any(const Graph *g,

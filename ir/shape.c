@@ -123,6 +123,12 @@ static bool shape_transpose(Shape *s) {
   return true;
 }
 
+static bool shape_untagged(Shape *s) {
+  *s->res = operand(s, 0);
+  s->res->rows = -1;
+  return true;
+}
+
 static bool shape_reduce(Shape *s) {
   const Attr *axes = attr(s, AT_axes);
   Type x = operand(s, 0), t = type_scalar((DType)x.dtype);
@@ -153,8 +159,22 @@ static Type matmul_view(Type x, const Attr *perm, bool swap) {
 }
 
 Type matmul_operand(const Graph *g, const Node *n, uint32_t i) {
-  return matmul_view(value_type(g, n->ops[i]), node_attr(n, i ? AT_perm_b : AT_perm_a),
-                     node_bool(n, i ? AT_tb : AT_ta));
+  bool b = i % 2;
+  return matmul_view(value_type(g, n->ops[i]), node_attr(n, b ? AT_perm_b : AT_perm_a),
+                     node_bool(n, b ? AT_tb : AT_ta));
+}
+
+int64_t matmul_scale_lines(const Graph *g, const Node *n, uint32_t i) {
+  Type scale = value_type(g, n->ops[2 + i]), x = matmul_operand(g, n, i);
+  if (scale.rank != x.rank) return 0;
+  scale = matmul_operand(g, n, 2 + i);
+  int along = x.rank - 1 - (int)i, across = x.rank - 2 + (int)i;
+  int64_t block = node_int(n, AT_k_chunk, K_CHUNK), lines = x.dim[across];
+  for (int a = 0; a < x.rank - 2; a++)
+    if (scale.dim[a] != x.dim[a]) return 0;
+  if (scale.dim[along] != (x.dim[along] + block - 1) / block) return 0;
+  if (scale.dim[across] == lines) return 1;
+  return scale.dim[across] == (lines + block - 1) / block ? block : 0;
 }
 
 /* A row of the last axis is read and written in one piece, so it stays the last. */
@@ -205,20 +225,22 @@ static bool shape_product(Shape *s, bool (*fits)(Type), const char *wants, Type 
   return true;
 }
 
+/* The accumulator is operand i, if there is one. */
+static bool fits_accumulator(Shape *s, uint32_t i, Type t) {
+  if (s->nops <= i) return true;
+  Type acc = operand(s, i);
+  return (acc.dtype == DT_f32 && type_same_dims(acc, t)) ||
+         refuse(s, "accumulator must be f32 of the result's dims");
+}
+
 static bool shape_matmul(Shape *s) {
-  Type t;
-  if (!shape_product(s, multiplies, "wants f32, bf16 or f16 operands", &t)) return false;
-  if (s->nops == 3) {
-    Type acc = operand(s, 2);
-    if (acc.dtype != DT_f32 || !type_same_dims(acc, t))
-      return refuse(s, "accumulator must be f32 of the result's dims");
-  }
-  *s->res = t;
-  return true;
+  return shape_product(s, multiplies, "wants f32, bf16 or f16 operands", s->res) &&
+         fits_accumulator(s, 2, *s->res);
 }
 
 static bool shape_matmul_scaled(Shape *s) {
-  return shape_product(s, is_fp8, "wants f8e4m3fn or f8e5m2 operands", s->res);
+  return shape_product(s, is_fp8, "wants f8e4m3fn or f8e5m2 operands", s->res) &&
+         fits_accumulator(s, 4, *s->res);
 }
 
 /* x[…, n], index[…] -> […] */

@@ -12,7 +12,7 @@
  *   product   exponents add            quotient  they subtract    square_root  it halves
  *   compare   operands of one exponent, result without scale             drop  result without scale
  *   select    as `same` over x and y   matmul    product, the accumulator has it too
- *   matmul_scaled  that of the scales: what they belong to carries none
+ *   matmul_scaled  that of the scales: what they belong to carries none; the accumulator has it too
  *   least     of two scales the lesser's, a symbol of its own
  *   rescale   product, of a cotangent by (the least of a set with its scale / its scale)
  *   seed      the last operand's: S, or a weight where there is no scaler; the others carry none
@@ -126,16 +126,18 @@ static bool unit_select(const Units *u) {
   return agree(u, 1);
 }
 
-static bool unit_matmul(const Units *u) {
-  if (!unit_product(u)) return false;
-  if (u->nops < 3 || unit_of(u, 2) == *u->unit || unit_is_any(u->g, u->ops[2])) return true;
+/* Operand i, if there is one. */
+static bool has_accumulator(const Units *u, uint32_t i) {
+  if (u->nops <= i || unit_of(u, i) == *u->unit || unit_is_any(u->g, u->ops[i])) return true;
   return refuse(u, "accumulator of another loss scale than the product");
 }
+
+static bool unit_matmul(const Units *u) { return unit_product(u) && has_accumulator(u, 2); }
 
 static bool unit_matmul_scaled(const Units *u) {
   if (unit_of(u, 0) || unit_of(u, 1))
     return refuse(u, "quantized operands must not carry the loss scale, their scales do");
-  return times(u, 2, 3, 1);
+  return times(u, 2, 3, 1) && has_accumulator(u, 4);
 }
 
 static bool unit_first(const Units *u) {

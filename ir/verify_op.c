@@ -199,23 +199,54 @@ static bool quantizes(const Check *c) {
   Type x = in(c, 0), scale = in(c, 1), y = out(c);
   if (kind(x) != 'f' || is_fp8(x) || x.dtype == DT_f8e8m0)
     return refuse(c, "wants an operand of f32, bf16 or f16");
-  if (!is_scalar(scale, DT_f32)) return refuse(c, "the scale must be f32[]");
   if (!is_fp8(y)) return refuse(c, "gives f8e4m3fn or f8e5m2");
   if (!type_same_dims(x, y) || x.rows != y.rows) return refuse(c, "must keep dims and rows");
   return (y.unit == 0 && scale.unit == inverse(x.unit)) ||
          refuse(c, "the scale must take the loss scale out of the operand");
 }
 
-static bool verify_saturate(const Check *c) { return quantizes(c); }
+static bool verify_saturate(const Check *c) {
+  Type x = in(c, 0), scale = in(c, 1);
+  if (scale.dtype != DT_f32 || (scale.rank && (!type_same_dims(scale, x) || scale.rows != x.rows)))
+    return refuse(c, "the scale must be f32[], or f32 of the operand's dims");
+  return quantizes(c);
+}
+
+/* The type of what there is one of for each scale: x without the axes that share one. */
+static bool scale_type(const Check *c, Type *t) {
+  const Attr *axes = node_attr(c->n, AT_scale_axes);
+  Type x = in(c, 0);
+  *t = type_scalar(DT_f32);
+  for (uint32_t i = 0; axes && i < axes->n; i++) {
+    int64_t a = axes->ints[i];
+    if (a < 0 || a >= x.rank || (i && a <= axes->ints[i - 1]))
+      return refuse(c, "scale_axes must ascend and exist");
+    if (a == x.rows) t->rows = (int8_t)i;
+    t->dim[t->rank++] = x.dim[a];
+  }
+  return true;
+}
+
+static bool is_one_a_scale(Type t, Type scale, DType d, Unit unit) {
+  return t.dtype == d && type_same_dims(t, scale) && t.rows == scale.rows && t.unit == unit;
+}
 
 static bool verify_quantize(const Check *c) {
-  Type x = in(c, 0), t[4];
+  Type x = in(c, 0), scale = in(c, 1), t[4], one;
+  if (!scale_type(c, &one)) return false;
+  if (!is_one_a_scale(scale, one, DT_f32, scale.unit))
+    return refuse(c, one.rank ? "the scale must be f32 of the axes scale_axes"
+                              : "the scale must be f32[]");
   if (!quantizes(c)) return false;
   for (uint32_t i = 0; i < 4; i++) t[i] = value_type(c->g, c->n->res + i);
-  if (!is_scalar(t[1], DT_f32) || t[1].unit != x.unit)
-    return refuse(c, "scale_inv must be f32[] of the operand's loss scale");
-  if (!is_scalar(t[2], DT_f32) || t[2].unit != x.unit)
-    return refuse(c, "amax must be f32[] of the operand's loss scale");
+  DType stored = t[1].dtype == DT_f8e8m0 && one.rank ? DT_f8e8m0 : DT_f32;
+  if (!is_one_a_scale(t[1], one, stored, x.unit))
+    return refuse(c, one.rank ? "scale_inv must be f32 or f8e8m0 like the scale, of the operand's "
+                                "loss scale"
+                              : "scale_inv must be f32[] of the operand's loss scale");
+  if (!is_one_a_scale(t[2], one, DT_f32, x.unit))
+    return refuse(c, one.rank ? "amax must be f32 like the scale, of the operand's loss scale"
+                              : "amax must be f32[] of the operand's loss scale");
   return (is_scalar(t[3], DT_i1) && t[3].unit == 0) || refuse(c, "nonfinite must be i1[]");
 }
 
@@ -251,12 +282,16 @@ static bool same_value(const Graph *g, ValueId x, ValueId y, int depth) {
   return same;
 }
 
-/* Is `inverse` 1 / scale, or that with NaN in its place where something was not finite?  Where the
+/* Is `inverse` 1 / scale, maybe as f8e8m0, or that with NaN in its place where something was not finite?  Where the
  * scale is a number, simplify has made its inverse one too. */
 static bool inverts(const Graph *g, ValueId inverse, ValueId scale) {
   enum { DEPTH = 8 }; /* of what a scale is computed by */
   const Node *n = value_node(g, source_of(g, inverse));
   double x, y;
+  if (n && n->op == OP_cast && value_type(g, n->res).dtype == DT_f8e8m0) {
+    inverse = n->ops[0];
+    n = value_node(g, source_of(g, inverse));
+  }
   if (n && n->op == OP_select && is_number(g, n->ops[2], &x) && x != x) {
     inverse = n->ops[1];
     n = value_node(g, source_of(g, inverse));
@@ -276,27 +311,100 @@ static bool has_its_scale(const Check *c, uint32_t operand) {
   return n && n->op == OP_saturate && inverts(g, scale, n->ops[1]);
 }
 
-static bool verify_matmul_scaled(const Check *c) {
-  static const char *const name[] = {"a", "b"};
-  if (node_int(c->n, AT_k_chunk, 0) <= 0) return refuse(c, "k_chunk must be positive");
-  if (in(c, 0).dtype == DT_f8e5m2 && in(c, 1).dtype == DT_f8e5m2)
-    return refuse(c, "e5m2 is for gradients: one operand must be f8e4m3fn");
-  for (uint32_t i = 0; i < 2; i++) {
-    if (!is_scalar(in(c, i + 2), DT_f32)) return refuse(c, "%s_scale must be f32[]", name[i]);
-    if (!has_its_scale(c, i))
-      return refuse(c, "%s_scale is not the scale_inv of the quantize that made %s", name[i],
-                    name[i]);
+/* Where v was made, through reshapes and the borders of kernels and loops. */
+static ValueId maker_of(const Graph *g, ValueId v) {
+  for (ValueId out; v = value_origin(g, v, false), (out = loop_invariant(g, v)) != NO_ID;) v = out;
+  return v;
+}
+
+/* Which axes of the quantized value have scales; after `expand`, what was broadcast along the
+ * others.  NULL: the scale is one number. */
+static const Attr *axes_of_scale(const Graph *g, const Node *quantizer) {
+  if (quantizer->op == OP_quantize) return node_attr(quantizer, AT_scale_axes);
+  const Node *n = value_node(g, maker_of(g, quantizer->ops[1]));
+  return n && n->op == OP_broadcast ? node_attr(n, AT_axes) : NULL;
+}
+
+/* Was the operand cut into blocks as the product takes them?  Its axes are places of blocks, each
+ * with the elements of a block behind it where a block has more than one; the last blocks may have
+ * been cut off at their end. */
+static bool has_its_blocks(const Check *c, uint32_t operand, bool lines) {
+  const Graph *g = c->g;
+  ValueId v = maker_of(g, c->n->ops[operand]);
+  Type scale = in(c, operand + 2), whole = {0};
+  const Node *n = value_node(g, v);
+  for (; n && n->op == OP_slice; n = value_node(g, v)) v = maker_of(g, n->ops[0]);
+  if (!n || (n->op != OP_quantize && n->op != OP_saturate)) return false;
+  const Attr *axes = axes_of_scale(g, n);
+  Type y = value_type(g, n->res);
+  if (!axes || !axes->n) return true;
+  bool swapped = node_bool(c->n, operand ? AT_tb : AT_ta);
+  int along = scale.rank - 1 - ((operand == 1) != swapped);
+  for (int i = 0; i < scale.rank; i++) {
+    if (i >= (int)axes->n || axes->ints[i] != whole.rank) return false;
+    whole.dim[whole.rank++] = scale.dim[i];
+    if (i < scale.rank - 2 || (i != along && !lines)) continue;
+    if (whole.rank == MAX_RANK) return false;
+    whole.dim[whole.rank++] = node_int(c->n, AT_k_chunk, 0);
+  }
+  return type_same_dims(whole, y);
+}
+
+/* No slice but of what lies in front. */
+static bool cuts_the_end(const Graph *g, ValueId v) {
+  for (const Node *n; (n = value_node(g, maker_of(g, v))) != NULL; v = n->ops[0]) {
+    if (n->op != OP_slice) return true;
+    const Attr *starts = node_attr(n, AT_starts), *steps = node_attr(n, AT_steps);
+    for (uint32_t i = 0; i < starts->n; i++)
+      if (starts->ints[i] || steps->ints[i] != 1) return false;
   }
   return true;
 }
 
-/* An fp8 value means nothing without its scale. */
+static bool verify_block_scale(const Check *c, uint32_t i, const char *name) {
+  Type scale = in(c, i + 2);
+  if (scale.dtype != DT_f32 && scale.dtype != DT_f8e8m0)
+    return refuse(c, "%s_scale must be f32 or f8e8m0", name);
+  if (!matmul_scale_lines(c->g, c->n, i))
+    return refuse(c,
+                  "%s_scale must have a scale for each k_chunk of the contracted axis, and for "
+                  "each or each k_chunk of the other",
+                  name);
+  bool fits = has_its_blocks(c, i, false) || has_its_blocks(c, i, true);
+  return (fits && cuts_the_end(c->g, c->n->ops[i])) ||
+         refuse(c, "%s was not quantized in the blocks of the product", name);
+}
+
+static bool verify_matmul_scaled(const Check *c) {
+  static const char *const name[] = {"a", "b"};
+  bool blocks = in(c, 2).rank > 0;
+  if (node_int(c->n, AT_k_chunk, 0) <= 0) return refuse(c, "k_chunk must be positive");
+  if (in(c, 0).dtype == DT_f8e5m2 && in(c, 1).dtype == DT_f8e5m2)
+    return refuse(c, "e5m2 is for gradients: one operand must be f8e4m3fn");
+  if (blocks != (in(c, 3).rank > 0))
+    return refuse(c, "one operand has a scale for all, the other one for each block");
+  for (uint32_t i = 0; i < 2; i++) {
+    if (!blocks && !is_scalar(in(c, i + 2), DT_f32))
+      return refuse(c, "%s_scale must be f32[]", name[i]);
+    if (!has_its_scale(c, i))
+      return refuse(c, "%s_scale is not the scale_inv of the quantize that made %s", name[i],
+                    name[i]);
+    if (blocks && !verify_block_scale(c, i, name[i])) return false;
+  }
+  return true;
+}
+
+/* An fp8 value means nothing without its scale, and a scale is no number to compute with. */
 static bool reads_fp8_rightly(const Check *c) {
   Op op = c->n->op;
   bool passes_on = (op_flags[op] & F_VIEW) || op == OP_kernel || op == OP_loop;
-  for (uint32_t i = 0; i < c->n->nops && !passes_on; i++)
+  for (uint32_t i = 0; i < c->n->nops && !passes_on; i++) {
+    bool scale = op == OP_matmul_scaled && (i == 2 || i == 3);
     if (is_fp8(in(c, i)) && (op != OP_matmul_scaled || i >= 2))
       return refuse(c, "operand %u is fp8, which is for matmul_scaled alone", (unsigned)i);
+    if (in(c, i).dtype == DT_f8e8m0 && !scale)
+      return refuse(c, "operand %u is f8e8m0, which is for scales alone", (unsigned)i);
+  }
   return true;
 }
 

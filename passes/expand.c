@@ -75,16 +75,19 @@ static bool is_empty_matmul(const Graph *g, const Node *n) {
   return false;
 }
 
-/* The accumulator times 1, which keeps every bit: it may lack the tag of the real rows.  0 times the
- * scales, which may be infinite. */
+/* The accumulator times 1, which keeps every bit: it may lack the tag of the real rows.  To it
+ * comes 0 times the scales, which may be infinite; there are none of blocks. */
 static ValueId without_terms(Builder *b, const Node *n) {
   Type plain = value_type(b->g, n->res);
-  if (n->nops == 2) return build_constant(b, plain, 0);
+  bool scaled = n->op == OP_matmul_scaled && !value_type(b->g, n->ops[2]).rank;
+  uint32_t i = n->op == OP_matmul ? 2 : 4;
+  ValueId acc = NO_ID, zero = build_constant(b, plain, 0);
   plain.unit = 0;
-  if (n->op == OP_matmul) return build2(b, OP_mul, n->ops[2], build_constant(b, plain, 1));
-  ValueId v = build_constant(b, plain, 0);
-  for (uint32_t i = 2; i < 4; i++) v = build2(b, OP_mul, v, build_splat(b, n->ops[i], plain));
-  return v;
+  if (n->nops > i) acc = build2(b, OP_mul, n->ops[i], build_constant(b, plain, 1));
+  if (!scaled) return acc == NO_ID ? zero : acc;
+  zero = build_constant(b, plain, 0);
+  for (i = 2; i < 4; i++) zero = build2(b, OP_mul, zero, build_splat(b, n->ops[i], plain));
+  return acc == NO_ID ? zero : build2(b, OP_add, acc, zero);
 }
 
 /* What n stands for, or NO_ID: it stays. */

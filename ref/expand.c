@@ -224,17 +224,41 @@ static ValueId reduce_rows(Builder *b, Op op, ValueId x) {
   return build_reduce_all(b, op, x);
 }
 
+ValueId build_amax(Builder *b, ValueId x, const Attr *axes) {
+  int64_t perm[MAX_RANK], rest[MAX_RANK];
+  int rank = value_type(b->g, x).rank, kept = axes ? (int)axes->n : 0, n = 0, moved = 0;
+  x = build1(b, OP_abs, build_cast(b, x, DT_f32));
+  if (!kept) return reduce_rows(b, OP_reduce_max, x);
+  for (int i = 0; i < kept; i++) perm[i] = axes->ints[i];
+  for (int i = 0, k = 0; i < rank; i++)
+    if (k < kept && axes->ints[k] == i) moved += k++ != i;
+    else rest[n] = kept + n, perm[kept + n++] = i;
+  if (moved) x = build_transpose(b, x, perm);
+  return build_reduce(b, OP_reduce_max, x, (uint32_t)n, rest);
+}
+
+static ValueId expand_saturate(Builder *b, const Node *n, Type result) {
+  const Attr *axes = node_attr(n, AT_scale_axes);
+  ValueId ops[] = {n->ops[0], n->ops[1]};
+  if (axes && axes->n) ops[1] = build_broadcast(b, ops[1], result, axes->ints);
+  return build_typed(b, OP_saturate, result, 2, ops, 0, NULL);
+}
+
 /* Rows first, so that threads share them. */
 static ValueId expand_quantize(Builder *b, const Node *n, Type result) {
   ValueId x = n->ops[0], scale = n->ops[1], inverse;
   uint32_t index = b->g->values.at[n->res].index;
-  if (index == 0) return build_typed(b, OP_saturate, result, 2, n->ops, 0, NULL);
-  ValueId amax = reduce_rows(b, OP_reduce_max, build1(b, OP_abs, build_cast(b, x, DT_f32)));
+  if (index == 0) return expand_saturate(b, n, result);
+  ValueId amax = build_amax(b, x, node_attr(n, AT_scale_axes));
   ValueId finite = build1(b, OP_isfinite, amax);
   if (index == 2) return amax;
+  if (index == 3 && value_type(b->g, finite).rank) finite = reduce_rows(b, OP_reduce_and, finite);
   if (index == 3) return build1(b, OP_not, finite);
-  inverse = build2(b, OP_div, build_constant(b, type_scalar(DT_f32), 1), scale);
-  return build_select(b, finite, inverse, build_like(b, inverse, NAN));
+  Type one = value_type(b->g, scale);
+  one.unit = 0;
+  inverse = build2(b, OP_div, build_constant(b, one, 1), scale);
+  inverse = build_select(b, finite, inverse, build_like(b, inverse, NAN));
+  return build_cast(b, inverse, (DType)result.dtype);
 }
 
 static ValueId expand_first(Builder *b, const Node *n, Type result) {

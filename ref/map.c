@@ -55,15 +55,16 @@ void eval_saturate(Eval *e, const Node *n) {
   const Tensor *x = eval_operand(e, n, 0), *scale = eval_operand(e, n, 1);
   Tensor *y = eval_output(e, n, 0);
   bool e5m2 = y->type.dtype == DT_f8e5m2;
+  int64_t each = scale->type.rank > 0; /* element has its own, or all have one */
   const SProg *product = &e->scalars->prog[SC_mul];
   const SProg *narrow = &e->scalars->prog[e5m2 ? SC_f32_to_e5m2_sat : SC_f32_to_e4m3_sat];
   const SProg *widen = &e->scalars->prog[e5m2 ? SC_e5m2_to_f32 : SC_e4m3_to_f32];
   for (int64_t i = 0; i < type_count(y->type); i++) {
     if (eval_wide(e)) {
-      tensor_set(e->scalars, y, i, tensor_get(x, i) * tensor_get(scale, 0));
+      tensor_set(e->scalars, y, i, tensor_get(x, i) * tensor_get(scale, i * each));
       continue;
     }
-    uint32_t z, code, args[] = {tensor_get_bits(x, i), tensor_get_bits(scale, 0)};
+    uint32_t z, code, args[] = {tensor_get_bits(x, i), tensor_get_bits(scale, i * each)};
     scalar_run(product, args, &z);
     scalar_run(narrow, &z, &code);
     scalar_run(widen, &code, &z);

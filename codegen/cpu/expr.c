@@ -238,7 +238,7 @@ static Val choose(Kernel *k, Val c, Val x, Val y) {
 
 static Val expr_mask_rows(Kernel *k, const Node *n, const Index *ix) {
   Val x = operand(k, n, 0, ix);
-  Type t = value_type(k->g, n->res);
+  Type t = value_type(k->g, n->ops[0]);
   if (t.rows < 0) return x;
   Val real = index_below(k, &ix->at[t.rows], k_real_rows(k, t));
   return choose(k, real, x, zero_like(x));

@@ -2,7 +2,7 @@
  *
  *   for each element: total = init or +0
  *     for each chunk of k_chunk: chain = +0; k ascending: chain = fma(a, b, chain)
- *                                total = total + chain
+ *                                total = total + chain, or + chain · (row's · column's factor)
  *
  * C is cut into tiles of mr rows × nv vectors that live in registers for one chunk (gemm_micro.c).
  * A panel of b, one chunk high, is met by all strips of a block before the next chunk comes; the
@@ -130,7 +130,8 @@ static void plan_packing(const GemmSpec *s, GemmPlan *p) {
   int64_t block = p->pack_a ? (s->ta ? k : rows) * p->lda : 0;
   p->panel_at = (uint64_t)round_up(4 * tiles * p->mr * nr, GEMM_LINE);
   p->a_at = p->panel_at + (uint64_t)round_up(4 * panel, GEMM_LINE);
-  p->bytes = p->a_at + (uint64_t)round_up(4 * block, GEMM_LINE);
+  p->factors_at = p->a_at + (uint64_t)round_up(4 * block, GEMM_LINE);
+  p->bytes = p->factors_at + (s->scale ? (uint64_t)round_up(4 * nr, GEMM_LINE) : 0);
 }
 
 static GemmPlan gemm_plan(const GemmSpec *s) {
@@ -219,18 +220,26 @@ typedef struct Chunk {
   LLVMValueRef k0, kc, last, b;
 } Chunk;
 
+static LLVMValueRef chunk_number(Gemm *g, const Chunk *c) {
+  return LLVMBuildUDiv(g->b, c->k0, gemm_int(g, g->spec->k_chunk), "");
+}
+
 static void emit_strip(Gemm *g, const Place *at, const Chunk *c, LLVMValueRef strip) {
   const GemmPlan *p = &g->plan;
   int64_t row = g->spec->ta ? 4 : 4 * p->lda;
   int64_t k = (g->spec->ta ? 4 * p->lda : 4) / p->per_unit;
   LLVMValueRef off = gemm_add(g, gemm_mul(g, strip, p->mr * row), gemm_mul(g, c->k0, k));
-  GemmMicro m = {p->mr, at->vecs, gemm_at(g, at->a, off), c->b, c->kc, tile_at(g, strip)};
+  GemmMicro m = {.rows = p->mr, .vecs = at->vecs, .b = c->b, .kc = c->kc};
+  m.a = gemm_at(g, at->a, off);
+  m.tile = tile_at(g, strip);
+  m.row = gemm_add(g, at->row0, gemm_mul(g, strip, p->mr));
+  m.chunk = chunk_number(g, c);
+  m.factors = scratch_at(g, p->factors_at);
   if (p->mr_last == p->mr) {
     gemm_micro(g, &m);
     return;
   }
-  LLVMValueRef row0 = gemm_add(g, at->row0, gemm_mul(g, strip, p->mr));
-  LLVMValueRef whole = gemm_less(g, row0, gemm_int(g, (p->strips - 1) * p->mr));
+  LLVMValueRef whole = gemm_less(g, m.row, gemm_int(g, (p->strips - 1) * p->mr));
   GemmIf edge = gemm_if(g, whole);
   gemm_micro(g, &m);
   gemm_else(g, &edge);
@@ -250,8 +259,19 @@ static void emit_finish(Gemm *g, const Place *at, const Chunk *c, LLVMValueRef s
   gemm_if_end(g, &last);
 }
 
+/* The factors of a panel's columns in a row; columns past the last repeat it. */
+static void emit_factors(Gemm *g, const Place *at, const Chunk *c) {
+  if (!g->spec->scale) return;
+  GemmLoop l = gemm_loop(g, gemm_int(g, 0), gemm_int(g, at->vecs * g->spec->vec.f32_lanes), 1);
+  LLVMValueRef col = gemm_add(g, at->col0, gemm_min(g, l.i, gemm_int(g, at->cols - 1)));
+  LLVMValueRef to = gemm_at(g, scratch_at(g, g->plan.factors_at), gemm_mul(g, l.i, 4));
+  gemm_store(g, g->spec->scale(g->spec->ctx, g->b, 1, col, chunk_number(g, c)), to);
+  gemm_loop_end(g, &l);
+}
+
 static void emit_chunk(Gemm *g, const Place *at, Chunk *c) {
   const GemmPlan *p = &g->plan;
+  emit_factors(g, at, c);
   if (p->pack_b) {
     c->b = scratch_at(g, p->panel_at);
     gemm_pack_b(g, at->vecs, at->cols, at->col0, c->k0, c->kc, c->b);

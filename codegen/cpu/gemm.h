@@ -37,6 +37,11 @@ typedef LLVMValueRef GemmInit(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLV
 typedef void GemmElement(void *ctx, LLVMBuilderRef b, LLVMValueRef element, LLVMValueRef *a,
                          LLVMValueRef *bm);
 
+/* The factor, a float, of chunk `chunk` of row `line` of a (operand 0), of column `line` of b
+ * (operand 1); i64 values.  Called at emission time; the builder stays in its block. */
+typedef LLVMValueRef GemmScale(void *ctx, LLVMBuilderRef b, int operand, LLVMValueRef line,
+                               LLVMValueRef chunk);
+
 struct GemmSpec {
   int64_t m, n, k, k_chunk;
   GemmElem a, b;    /* storage of the operands */
@@ -45,8 +50,9 @@ struct GemmSpec {
   VecInfo vec;
   const struct Scalars *scalars; /* where an operand is fp8: their conversions */
   GemmStore *store;
-  GemmInit *init; /* may be NULL */
-  int64_t batch;  /* products of this shape, where `element` is given; else one */
+  GemmInit *init;   /* may be NULL */
+  GemmScale *scale; /* NULL: none.  Else a chain times the product of its two factors is added */
+  int64_t batch;    /* products of this shape, where `element` is given; else one */
   GemmElement *element;
   void *ctx;
 };

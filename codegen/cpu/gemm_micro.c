@@ -3,7 +3,8 @@
  * A step of k loads vecs vectors of b, then broadcasts each row's a[i, k] from memory and adds
  * rows × vecs products by fma; nothing else is in the loop.  Each accumulator is one chain: from
  * +0, k ascending, so the order in which lanes and rows are visited means nothing.  At the end of a
- * chunk the chain is added to the tile's total.
+ * chunk the chain is added to the tile's total, times its row's and its column's factor if chunks
+ * are scaled.
  *
  * The pad of an odd bf16 contraction, fma(+0, +0, chain), is chain + (+0): the product is +0 and
  * the sum is rounded once either way.  It turns a chain of -0 into +0 and changes nothing else.  It
@@ -84,18 +85,34 @@ static void micro_loop(Gemm *g, const GemmMicro *m, State *s, LLVMValueRef trips
   *s = in;
 }
 
+/* Chain x of row r, vector v of the tile by the product of its factors. */
+static LLVMValueRef micro_scale(Gemm *g, const GemmMicro *m, LLVMValueRef row_factor, int64_t v,
+                                LLVMValueRef x) {
+  if (!g->spec->scale) return x;
+  LLVMValueRef at = gemm_int(g, 4 * v * g->spec->vec.f32_lanes);
+  LLVMValueRef column = gemm_load(g, g->vf32, gemm_at(g, m->factors, at), 4);
+  return LLVMBuildFMul(g->b, x, LLVMBuildFMul(g->b, gemm_splat(g, row_factor), column, ""), "");
+}
+
+static LLVMValueRef row_factor(Gemm *g, const GemmMicro *m, int64_t r) {
+  if (!g->spec->scale) return NULL;
+  return g->spec->scale(g->spec->ctx, g->b, 0, gemm_add(g, m->row, gemm_int(g, r)), m->chunk);
+}
+
 static void micro_finish(Gemm *g, const GemmMicro *m, const State *s) {
   int64_t lanes = g->spec->vec.f32_lanes;
   bool pad = g->spec->a == GEMM_BF16 && g->spec->b == GEMM_BF16 && g->spec->k % 2 != 0 &&
              !g->plan.pairs; /* whose last one has it inside */
-  for (int64_t r = 0; r < m->rows; r++)
+  for (int64_t r = 0; r < m->rows; r++) {
+    LLVMValueRef factor = row_factor(g, m, r);
     for (int64_t v = 0; v < m->vecs; v++) {
-      LLVMValueRef x = s->acc[r * m->vecs + v];
+      LLVMValueRef x = micro_scale(g, m, factor, v, s->acc[r * m->vecs + v]);
       LLVMValueRef p = gemm_at(g, m->tile, gemm_int(g, 4 * lanes * (r * g->plan.nv + v)));
       if (pad) x = LLVMBuildFAdd(g->b, x, LLVMConstNull(g->vf32), "");
       if (g->plan.chunks > 1) x = LLVMBuildFAdd(g->b, gemm_load(g, g->vf32, p, 4), x, "");
       gemm_store(g, x, p);
     }
+  }
 }
 
 void gemm_micro(Gemm *g, const GemmMicro *m) {

@@ -24,6 +24,7 @@ typedef struct GemmPlan {
   bool pack_a, pack_b;     /* into units; otherwise read where it lies */
   int64_t lda, ldb;        /* elements between rows of what the micro-kernel reads */
   uint64_t panel_at, a_at; /* offsets in scratch; the tiles' totals lie at 0 */
+  uint64_t factors_at;     /* of a panel's columns, where chunks are scaled */
   uint64_t bytes;
 } GemmPlan;
 
@@ -94,9 +95,11 @@ typedef struct GemmMicro {
   LLVMValueRef a, b; /* where the tile's rows and columns begin, at the chunk's first k */
   LLVMValueRef kc;
   LLVMValueRef tile; /* totals, rows of nv vectors */
+  LLVMValueRef row, chunk; /* the first of the tile, which one of its row and columns */
+  LLVMValueRef factors;    /* where chunks are scaled, of the columns */
 } GemmMicro;
 
-/* tile += chains of one chunk; tile = chains where there is one chunk. */
+/* tile += chains of one chunk, scaled; tile = those where there is one chunk. */
 void gemm_micro(Gemm *g, const GemmMicro *m);
 
 #endif

@@ -82,7 +82,7 @@ Index index_operand(const Graph *g, const Node *n, uint32_t operand, const Index
   if (n->op == OP_slice) return operand_slice(n, result);
   if (n->op == OP_embedding && operand == 0)
     return operand_table(x, value_type(g, n->res).rank, result);
-  if (x.rank == 0) return (Index){0}; /* commit's ok, saturate's scale */
+  if (x.rank == 0) return (Index){0}; /* commit's ok, saturate's one scale */
   Index ix = *result;
   if (n->op == OP_gather && operand == 0) ix.at[x.rank - 1] = (Ix){0};
   return ix;
@@ -140,6 +140,10 @@ static bool fold_seen(Fold *f, ValueId v, const Index *ix) {
   return false;
 }
 
+static void fold_rows(Kernel *k, Type t, const Index *ix) {
+  if (t.rows >= 0) fold_pin(k, &ix->at[t.rows], true);
+}
+
 static void fold_value(Fold *f, ValueId v, const Index *ix) {
   const Graph *g = f->k->g;
   const Node *n = value_node(g, v);
@@ -150,7 +154,8 @@ static void fold_value(Fold *f, ValueId v, const Index *ix) {
     return;
   }
   if (n->op == OP_iota) fold_pin(f->k, &ix->at[node_int(n, AT_axis, 0)], false);
-  if (n->op == OP_mask_rows && t.rows >= 0) fold_pin(f->k, &ix->at[t.rows], true);
+  if (n->op == OP_mask_rows || n->op == OP_untag_rows)
+    fold_rows(f->k, value_type(g, n->ops[0]), ix);
   for (int i = 0; n->op == OP_pad && i < t.rank; i++)
     if (pad_cuts(n, value_type(g, n->ops[0]), t, i)) fold_pin(f->k, &ix->at[i], false);
   for (uint32_t i = 0; i < n->nops; i++) {

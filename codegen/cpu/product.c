@@ -6,6 +6,7 @@
  * distances between rows and between products are left here.
  */
 #include "codegen/cpu/emit.h"
+#include "codegen/cpu/scalar_emit.h"
 
 #include <string.h>
 
@@ -30,6 +31,10 @@ static const Node *find_matmul(const Kernel *k) {
 static void strides_of(Type t, int64_t *stride) {
   int64_t step = 1;
   for (int i = t.rank; i-- > 0; step *= t.dim[i]) stride[i] = step;
+}
+
+static LLVMValueRef matrix(const Kernel *k, ValueId v) {
+  return k_operand(k, k->g->values.at[v].index);
 }
 
 static void set_axis(Product *p, int axis, LLVMValueRef at, AxisKind kind) {
@@ -59,15 +64,27 @@ static Index place(const Product *p) {
   return index_identity(value_type(p->k->g, p->matmul->res), 0);
 }
 
-/* By the scales of fp8 operands. */
-static Val scaled(const Product *p, Val total) {
+/* fp8 operands have one scale each, which comes in behind the sums. */
+static bool has_tensor_scales(const Product *p) {
+  return p->matmul->op == OP_matmul_scaled && value_type(p->k->g, p->matmul->ops[2]).rank == 0;
+}
+
+static uint32_t accumulator(const Product *p) { return p->matmul->op == OP_matmul_scaled ? 4 : 2; }
+
+static bool has_accumulator(const Product *p) { return p->matmul->nops > accumulator(p); }
+
+/* By the scales of fp8 operands, then to the accumulator. */
+static Val scaled(const Product *p, Val total, const Index *ix) {
   Index none;
   memset(&none, 0, sizeof none);
-  for (uint32_t i = 2; p->matmul->op == OP_matmul_scaled && i < 4; i++) {
+  if (!has_tensor_scales(p)) return total;
+  for (uint32_t i = 2; i < 4; i++) {
     Val x[] = {total, expr(p->k, p->matmul->ops[i], &none)};
     total = expr_program(p->k, SC_mul, 2, x);
   }
-  return total;
+  if (!has_accumulator(p)) return total;
+  Val sum[] = {expr(p->k, p->matmul->ops[4], ix), total};
+  return expr_program(p->k, SC_add, 2, sum);
 }
 
 static void store(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef col, unsigned lanes,
@@ -77,7 +94,7 @@ static void store(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValueRef co
   Index ix = place(p);
   (void)b;
   scope_enter(p, row, col, lanes);
-  expr_given(k, p->matmul->res, &ix, scaled(p, (Val){value, lanes > 1, k->scope}));
+  expr_given(k, p->matmul->res, &ix, scaled(p, (Val){value, lanes > 1, k->scope}, &ix));
   emit_results(k, p->rank);
   scope_leave(k);
 }
@@ -89,9 +106,46 @@ static LLVMValueRef init(void *ctx, LLVMBuilderRef b, LLVMValueRef row, LLVMValu
   Index ix = place(p);
   (void)b;
   scope_enter(p, row, col, lanes);
-  LLVMValueRef v = expr_wide(k, expr(k, p->matmul->ops[2], &ix)).v;
+  LLVMValueRef v = expr_wide(k, expr(k, p->matmul->ops[accumulator(p)], &ix)).v;
   scope_leave(k);
   return v;
+}
+
+/* Elements of operand i between neighbours along the product's axes. */
+static void matrix_strides(const Product *p, uint32_t i, int64_t *along) {
+  bool b = i % 2;
+  const Attr *perm = node_attr(p->matmul, b ? AT_perm_b : AT_perm_a);
+  int64_t stride[MAX_RANK];
+  int m = p->rank - 2, n = p->rank - 1;
+  strides_of(value_type(p->k->g, p->matmul->ops[i]), stride);
+  for (int a = 0; a < p->rank; a++) along[a] = stride[perm ? perm->ints[a] : a];
+  if (!node_bool(p->matmul, b ? AT_tb : AT_ta)) return;
+  int64_t row = along[m];
+  along[m] = along[n];
+  along[n] = row;
+}
+
+/* The scale of a block: its operand's places are those of blocks along two axes. */
+static LLVMValueRef block_scale(void *ctx, LLVMBuilderRef b, int operand, LLVMValueRef line,
+                                LLVMValueRef chunk) {
+  Product *p = ctx;
+  Kernel *k = p->k;
+  ValueId v = p->matmul->ops[2 + operand];
+  int64_t along[MAX_RANK], lines = matmul_scale_lines(k->g, p->matmul, (uint32_t)operand);
+  DType d = (DType)value_type(k->g, v).dtype;
+  matrix_strides(p, 2 + (uint32_t)operand, along);
+  if (lines > 1) line = LLVMBuildUDiv(b, line, k_int(k, lines), "");
+  LLVMValueRef at = LLVMBuildNSWAdd(b, k_times(k, line, along[p->rank - 2 + operand]),
+                                    k_times(k, chunk, along[p->rank - 1 - operand]), "");
+  for (int a = 0; a < p->rank - 2; a++)
+    if (p->a.dim[a] != 1) at = LLVMBuildNSWAdd(b, at, k_times(k, p->lead[a], along[a]), "");
+  at = k_times(k, at, dtype_bytes[d]);
+  at = LLVMBuildGEP2(b, k->m->i8, matrix(k, v), &at, 1, "");
+  LLVMValueRef x = LLVMBuildLoad2(b, d == DT_f32 ? k->m->f32 : k->m->i8, at, "");
+  if (d == DT_f32) return x;
+  x = LLVMBuildZExt(b, x, k->m->i32, "");
+  scalar_emit(b, &k->m->scalars->prog[dtype_widen(d)], 1, &x, &x);
+  return x;
 }
 
 static GemmElem elem(const Kernel *k, ValueId v) {
@@ -103,26 +157,18 @@ static GemmElem elem(const Kernel *k, ValueId v) {
                             : GEMM_F32;
 }
 
-/* Elements of operand i between neighbours along the product's axes, but for a swap of the last
- * two. */
-static void product_strides(const Product *p, uint32_t i, int64_t *along) {
-  const Attr *perm = node_attr(p->matmul, i ? AT_perm_b : AT_perm_a);
-  int64_t stride[MAX_RANK];
-  strides_of(value_type(p->k->g, p->matmul->ops[i]), stride);
-  for (int a = 0; a < p->rank; a++) along[a] = stride[perm ? perm->ints[a] : a];
-}
-
+/* Elements between rows of operand i as it is stored. */
 static int64_t row_stride(const Product *p, uint32_t i) {
   int64_t along[MAX_RANK];
-  product_strides(p, i, along);
-  return along[p->rank - 2];
+  matrix_strides(p, i, along);
+  return along[p->rank - 2 + node_bool(p->matmul, i ? AT_tb : AT_ta)];
 }
 
 static LLVMValueRef moved(Product *p, LLVMValueRef from, uint32_t i) {
   Kernel *k = p->k;
   int64_t stride[MAX_RANK];
   LLVMValueRef at = NULL;
-  product_strides(p, i, stride);
+  matrix_strides(p, i, stride);
   for (int a = 0; a < p->rank - 2; a++) {
     if (p->a.dim[a] == 1) continue;
     LLVMValueRef term = k_times(k, p->lead[a], stride[a]);
@@ -171,7 +217,8 @@ static GemmSpec product_spec(Product *p) {
   s.vec = k->m->level->vec;
   s.scalars = k->m->scalars;
   s.store = store;
-  s.init = n->op == OP_matmul && n->nops == 3 ? init : NULL;
+  s.init = has_accumulator(p) && !has_tensor_scales(p) ? init : NULL;
+  s.scale = n->op == OP_matmul_scaled && !has_tensor_scales(p) ? block_scale : NULL;
   s.batch = 1;
   for (int i = 0; i < rank - 2; i++) s.batch *= p->a.dim[i];
   s.element = rank > 2 ? element : NULL;
@@ -183,10 +230,6 @@ void measure_product(Kernel *k) {
   Product p = product_of(k);
   GemmSpec s = product_spec(&p);
   k->scratch_bytes = gemm_scratch_bytes(&s);
-}
-
-static LLVMValueRef matrix(const Kernel *k, ValueId v) {
-  return k_operand(k, k->g->values.at[v].index);
 }
 
 void emit_product(Kernel *k) {

@@ -324,6 +324,18 @@ def mask_rows_cases(op):
             yield node(op, [m.any(dtype, shape)], (dtype, shape), lambda x: [x], rows=True)
 
 
+def untag_rows_cases(op):
+    m = Maker(24)
+
+    def padded(x):
+        y = np.zeros((BATCH,) + x.shape[1:], x.dtype)
+        y[:len(x)] = x
+        return [y]
+    for dtype in NUMBERS + ("i1",):
+        for shape in (BATCH,), (BATCH, 9):
+            yield node(op, [m.any(dtype, shape)], (dtype, shape), padded, rows=True, tagged=["x0"])
+
+
 # ---- sources -----------------------------------------------------------------------------------------
 
 
@@ -473,6 +485,9 @@ def saturate_cases(op):
                 rounded = scaled_to_fp8(low)
                 yield node(op, [(dtype, x), ("f32", np.array(scale))], (low, x.shape),
                            lambda x, s, rounded=rounded: [rounded(x, s)], f64_want=lambda x, s: [quiet(np.multiply)(x, s)])
+            each = np.resize(held("f32", [1.0, 0.375, 2.0**100, 0.0, np.inf, np.nan]), x.shape)
+            yield node(op, [(dtype, x), ("f32", each)], (low, x.shape), lambda x, s, rounded=rounded: [rounded(x, s)],
+                       f64_want=lambda x, s: [quiet(np.multiply)(x, s)])
 
 
 def quantize_cases(op):
@@ -487,6 +502,31 @@ def quantize_cases(op):
                        [(low, x.shape), ("f32", ()), ("f32", ()), ("i1", ())],
                        lambda x, s, rounded=rounded: [rounded(x, s), *rest(x, s)],
                        f64_want=lambda x, s: [quiet(np.multiply)(x, s), *rest(x, s)])
+    yield from quantize_block_cases(op)
+
+
+def quantize_block_cases(op):
+    """A scale for each place of some axes; its inverse in f32, or, of a power of two, in f8e8m0."""
+    m = Maker(26)
+    for shape, axes in [((3, 2, 16), (0, 1)), ((2, 3, 3, 5), (0, 2)), ((7, 4), (1,)), ((4, 1, 128), (0, 1))]:
+        others = tuple(i for i in range(len(shape)) if i not in axes)
+        for dtype in FLOATS:
+            for low, inverse in ("f8e4m3fn", "f32"), ("f8e5m2", "f8e8m0"):
+                dims = tuple(shape[i] for i in axes)
+                x = m.floats(shape, -500, 500, dtype)[1]
+                x.flat[:2] = [0, -0.0]
+                x.flat[-1] = np.nan if low == "f8e5m2" else np.inf
+                s = 2.0**m.rng.integers(-9, 9, dims) if inverse == "f8e8m0" else m.floats(dims, 0.1, 2)[1]
+                text = (f"%y0, %y1, %y2, %y3 = quantize %x0, %x1 {{scale_axes=[{','.join(map(str, axes))}]}} : "
+                        f"{type_of(low, shape)}, {type_of(inverse, dims)}, {type_of('f32', dims)}, i1[]")
+
+                def want(x, s, others=others, rounded=scaled_to_fp8(low)):
+                    return [rounded(x, np.expand_dims(s, others)), 1 / s, np.abs(x).max(others), np.array(True)]
+
+                def f64_want(x, s, want=want, others=others):
+                    return [quiet(np.multiply)(x, np.expand_dims(s, others)), *want(x, s)[1:]]
+                yield Case([(dtype, x), ("f32", s)], text,
+                           [(low, shape), (inverse, dims), ("f32", dims), ("i1", ())], want, f64_want=f64_want)
 
 
 def matmul_scaled_cases(op):
@@ -510,6 +550,72 @@ def matmul_scaled_cases(op):
                 return 1.25**2 * dot_slack(ta, tb)(a, b)  # rounded operands are less than 1.25 times as large
             yield Case([a, ("f32", np.array(0.75)), b, ("f32", np.array(20.0))], text, [("f32", (rows, n))], want,
                        ulp=3, slack=slack, f64_want=exact)
+            c = m.floats((rows, n))
+            text = text.replace("%s0, %s1 {", "%s0, %s1, %x4 {")
+            yield Case([a, ("f32", np.array(0.75)), b, ("f32", np.array(20.0)), c], text, [("f32", (rows, n))],
+                       lambda *x, want=want: [want(*x[:4])[0] + x[4]], ulp=1,
+                       slack=lambda *x, want=want, slack=slack: slack(*x[:4]) + 3 * U * np.abs(want(*x[:4])[0]),
+                       f64_want=lambda *x, exact=exact: [exact(*x[:4])[0] + x[4]])
+    yield from matmul_block_cases(op)
+
+
+def matmul_block_cases(op):
+    """Operands in blocks of the contracted axis; of the other axis one line each, or as many lines again, of
+    which the last block is cut off.  rows, k, n; block; lines of a block of a and of b."""
+    m = Maker(25)
+    sizes = [(1, 1, 1, 4, 0, 0), (3, 7, 5, 8, 0, 1), (8, 96, 16, 32, 0, 0), (17, 40, 15, 8, 1, 1), (5, 257, 33, 128, 0, 1),
+             (130, 129, 140, 128, 0, 1), (4, 0, 3, 8, 0, 0), (0, 9, 2, 8, 0, 0), (37, 64, 50, 32, 1, 0)]
+    for i, (rows, k, n, block, square_a, square_b) in enumerate(sizes):
+        types = [("f8e4m3fn", "f8e4m3fn"), ("f8e5m2", "f8e4m3fn"), ("f8e4m3fn", "f8e5m2")][i % 3]
+        for swaps in 0, 1, 2, 3:
+            ta, tb, lead = swaps & 1, swaps >> 1, (2,) if i == 3 else ()
+            inverse = "f8e8m0" if (i + swaps) % 2 else "f32"
+            args, text, operands = [], "", []
+            for j, (lines, square, swap) in enumerate([(rows, square_a, ta), (n, square_b, not tb)]):
+                last = 0 if swap else 1  # which of the stored axes is contracted
+                cut = [0, 0]
+                cut[last], cut[1 - last] = k, lines
+                blocks, whole, axes = list(lead), list(lead), list(range(len(lead)))
+                for axis in range(2):
+                    inner = block if axis == last or square else 1
+                    blocks.append(-(-cut[axis] // inner))
+                    axes.append(len(whole))
+                    whole += [blocks[-1]] + [inner] * (axis == last or square)
+                x = np.zeros(lead + tuple(b * (block if a == last or square else 1) for a, b in enumerate(blocks[-2:])))
+                x[..., :cut[0], :cut[1]] = m.rng.uniform(-3, 3, lead + tuple(cut))
+                s = 2.0**m.rng.integers(-3, 4, blocks) if inverse == "f8e8m0" else held("f32", m.rng.uniform(0.5, 9, blocks))
+                args += [("f32", held("f32", x.reshape(whole))), ("f32", s)]
+                low, padded = types[j], x.shape
+                part = lead + (padded[0 + len(lead)] if last == 0 else cut[0], padded[1 + len(lead)] if last else cut[1])
+                text += (f"%q{j}, %s{j}, %m{j}, %n{j} = quantize %x{2 * j}, %x{2 * j + 1} {{scale_axes=[{','.join(map(str, axes))}]}} : "
+                         f"{type_of(low, whole)}, {type_of(inverse, blocks)}, {type_of('f32', blocks)}, i1[]\n"
+                         f"%r{j} = reshape %q{j} : {type_of(low, padded)}\n"
+                         f"%o{j} = slice %r{j} {{starts={[0] * len(part)}, steps={[1] * len(part)}}} : {type_of(low, part)}\n")
+                operands.append((axes, padded, part, swap))
+            attrs = "{" + "ta, " * ta + "tb, " * tb + f"k_chunk={block}}}"
+            acc = [m.floats(lead + (rows, n))] if i % 2 else []
+            out = lead + (rows, n)
+            text += f"%y0 = matmul_scaled %o0, %o1, %s0, %s1{', %x4' * len(acc)} {attrs} : {type_of('f32', out)}"
+
+            def product(code, x, operands=operands, types=types):
+                held_as = []
+                for j, (axes, padded, part, swap) in enumerate(operands):
+                    v, s = x[2 * j], x[2 * j + 1]
+                    s = np.expand_dims(s, tuple(a for a in range(v.ndim) if a not in axes))
+                    v = (code(types[j], v, s) / s).reshape(padded)[tuple(slice(d) for d in part)]
+                    held_as.append(v.swapaxes(-1, -2) if swap == (j == 0) else v)
+                acc = x[4] if len(x) > 4 else 0
+                return [held_as[0] @ held_as[1] + acc, np.abs(held_as[0]) @ np.abs(held_as[1]) + np.abs(acc)]
+
+            def want(*x, product=product):
+                return product(lambda t, v, s: fp8(t, held("f32", v * s)), x)[:1]
+
+            def slack(*x, product=product, k=k):
+                return 2 * (np.sqrt(k + 1) + 4) * U * product(lambda t, v, s: fp8(t, held("f32", v * s)), x)[1]
+
+            def exact(*x, product=product):
+                return product(lambda t, v, s: v * s, x)[:1]
+            yield Case(args + acc, text, [("f32", out)], want, ulp=1, slack=slack, f64_want=exact)
 
 
 INDEX = np.array([0, 6, 3, -1, 7, 2**31 - 1, -2**31, 2, 5], np.int32)  # beyond the row: clamped
@@ -781,7 +887,7 @@ TABLE = {
     "bits_to_uniform": bits_cases(lambda u: (u >> 8) * 2.0**-24, 0), "bits_to_normal": bits_cases(normal_quantile, 3e-6),
     "reshape": views(*REORDER), "transpose": views(*TURN), "broadcast": views(*STRETCH), "slice": views(*CUT),
     "pad": views(*PUT), "concat": concat_cases, "cast": cast_cases, "cast.policy": cast_cases,
-    "mask_rows": mask_rows_cases,
+    "mask_rows": mask_rows_cases, "untag_rows": untag_rows_cases,
     "add": binary(np.add, types=NUMBERS), "sub": binary(np.subtract, types=NUMBERS),
     "mul": binary(np.multiply, types=NUMBERS), "div": binary(np.divide),
     "max": binary(np.maximum, types=NUMBERS), "min": binary(np.minimum, types=NUMBERS),
