@@ -126,16 +126,10 @@ static void wrong_recipe(Sema *s, Loc loc) {
 
 /* fp8, fp8(current), …: how the scales are found. */
 static void set_fp8(Sema *s, Scope *sc, Loc loc, const Ast *call) {
-  static const char *const later[] = {"block"};
   const Ast *args = call->kind == AST_CALL ? call->kid[CALL_ARGS] : NULL;
   const Ast *arg = args && args->len ? args->kid[0] : NULL;
   const char *recipe = arg && arg->kind == AST_NAME ? arg->name : "";
   Fp8Recipe known = fp8_recipe(arena_printf(s->arena, "fp8_%s", recipe));
-  for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-    if (!strcmp(recipe, later[i])) {
-      sema_later(s, loc, arena_printf(s->arena, "`precision fp8(%s)`", recipe));
-      return;
-    }
   if (call->kind != AST_CALL) known = 0;
   if (known == FP8_RECIPES) wrong_recipe(s, loc);
   else set_recipe(s, sc, known, args);
@@ -159,6 +153,6 @@ void setting_precision(Sema *s, Scope *sc, const Ast *a) {
     return;
   }
   if (!strcmp(word, "fp8")) set_fp8(s, sc, loc, v);
-  else if (!strcmp(word, "mx8")) sema_later(s, loc, "`precision mx8`");
-  else diag_error(s->diag, loc, "`precision` is f32, bf16, f16, fp8 or auto");
+  else if (!strcmp(word, "mx8")) s->g->train.precision = fp8_recipe_name[RECIPE_mx8];
+  else diag_error(s->diag, loc, "`precision` is f32, bf16, f16, fp8, mx8 or auto");
 }

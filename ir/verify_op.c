@@ -326,8 +326,8 @@ static const Attr *axes_of_scale(const Graph *g, const Node *quantizer) {
 }
 
 /* Was the operand cut into blocks as the product takes them?  Its axes are places of blocks, each
- * with the elements of a block behind it where a block has more than one; the last blocks may have
- * been cut off at their end. */
+ * with the elements of a block behind it where a block has more than one (an only block may be
+ * short); the last blocks may have been cut off at their end. */
 static bool has_its_blocks(const Check *c, uint32_t operand, bool lines) {
   const Graph *g = c->g;
   ValueId v = maker_of(g, c->n->ops[operand]);
@@ -344,8 +344,11 @@ static bool has_its_blocks(const Check *c, uint32_t operand, bool lines) {
     if (i >= (int)axes->n || axes->ints[i] != whole.rank) return false;
     whole.dim[whole.rank++] = scale.dim[i];
     if (i < scale.rank - 2 || (i != along && !lines)) continue;
+    int64_t block = node_int(c->n, AT_k_chunk, 0);
+    if (scale.dim[i] == 1 && whole.rank < y.rank && y.dim[whole.rank] < block)
+      block = y.dim[whole.rank];
     if (whole.rank == MAX_RANK) return false;
-    whole.dim[whole.rank++] = node_int(c->n, AT_k_chunk, 0);
+    whole.dim[whole.rank++] = block;
   }
   return type_same_dims(whole, y);
 }

@@ -32,15 +32,21 @@ ValueId fp8_amax(Builder *b, ValueId x) {
   return build_reduce_all(b, OP_reduce_max, a);
 }
 
-ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale) {
+NodeId fp8_add_quantize(Builder *b, ValueId x, ValueId scale, DType to, DType stored,
+                        const Attr *axes) {
   Type from = value_type(b->g, x), t[4];
   ValueId ops[] = {x, scale};
-  t[0] = type_with(from, fp8_type(s, x));
-  t[0].unit = 0;
-  t[1] = t[2] = type_scalar(DT_f32);
-  t[1].unit = t[2].unit = from.unit;
+  t[0] = type_with(from, to);
+  t[2] = value_type(b->g, scale);
+  t[1] = type_with(t[2], stored);
   t[3] = type_scalar(DT_i1);
-  NodeId q = graph_add_node(b->g, b->block, OP_quantize, b->loc, 2, ops, 4, t, 0, NULL);
+  t[0].unit = 0;
+  t[1].unit = t[2].unit = from.unit;
+  return graph_add_node(b->g, b->block, OP_quantize, b->loc, 2, ops, 4, t, axes != NULL, axes);
+}
+
+ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale) {
+  NodeId q = fp8_add_quantize(b, x, scale, fp8_type(s, x), DT_f32, NULL);
   return s->quantized[x] = b->g->nodes.at[q].res;
 }
 

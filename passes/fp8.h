@@ -17,6 +17,11 @@ typedef struct Fp8Staged { /* the largest |x| of a slot in this entry */
   ValueId amax;
 } Fp8Staged;
 
+typedef struct Fp8Blocks { /* x in blocks, for the products that contract its axis `along`; -1: any */
+  ValueId x, y, scale_inv;
+  int along;
+} Fp8Blocks;
+
 typedef struct Fp8 Fp8;
 /* The product in place of the matmul n, at b. */
 typedef ValueId Fp8Product(Fp8 *s, Builder *b, const Node *n);
@@ -35,6 +40,7 @@ struct Fp8 { /* of one entry */
   const char **slot;    /* by value: whose scale it has in a recipe with slots, or NULL */
   ValueId *quantized;   /* by value: y of its quantize, or NO_ID */
   VEC(Fp8Staged) staged;
+  VEC(Fp8Blocks) blocks; /* that were made */
   VEC(Replaced) done;
 };
 
@@ -49,8 +55,14 @@ Builder fp8_builder(const Fp8 *s, const Builder *b, ValueId x);
 ValueId fp8_amax(Builder *b, ValueId x); /* as quantize's own, so that they are computed once */
 /* A quantize of x by the f32[] scale: its y, the other results behind it; s->quantized knows it. */
 ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale);
+/* A quantize of x to that type, with scales along `axes` (NULL: one), scale_inv of type stored. */
+NodeId fp8_add_quantize(Builder *b, ValueId x, ValueId scale, DType to, DType stored,
+                        const Attr *axes);
 ValueId fp8_multiply(Builder *b, const Node *n, ValueId x,
                      ValueId y); /* what it made of operands */
+
+/* fp8_current.c: FMAX / amax, at most FLT_MAX; 1 where all is 0. */
+ValueId fp8_own_scale(Builder *b, ValueId amax, DType to);
 
 /* fp8_delayed.c */
 void fp8_name_slots(Fp8 *s); /* sets s->slot; in a step also the layers' slots */
@@ -59,6 +71,7 @@ ValueId fp8_observe(Fp8 *s, Builder *b, const Node *n); /* the product of a cali
 /* fp8_layers.c: sets forward, layer, narrow, wide. */
 void fp8_find_layers(Fp8 *s);
 bool fp8_takes(const Fp8 *s, const Node *n);
+bool fp8_is_parameter(const Fp8 *s, ValueId v);
 /* Each matmul that fp8_takes, in order. */
 typedef void Fp8Visit(Fp8 *s, const Node *n);
 void fp8_visit(Fp8 *s, Fp8Visit *visit);

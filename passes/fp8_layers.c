@@ -84,6 +84,8 @@ static const char *parameter(const Fp8 *s, ValueId v) {
   return state && state->kind == STATE_param ? state->path : NULL;
 }
 
+bool fp8_is_parameter(const Fp8 *s, ValueId v) { return parameter(s, v) != NULL; }
+
 int fp8_parameter(const Fp8 *s, const Node *n) {
   if (n->op != OP_matmul || !s->forward[n->res]) return -1;
   return parameter(s, n->ops[1]) ? 1 : parameter(s, n->ops[0]) ? 0 : -1;

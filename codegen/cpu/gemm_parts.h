@@ -94,7 +94,7 @@ typedef struct GemmMicro {
   int64_t rows, vecs;
   LLVMValueRef a, b; /* where the tile's rows and columns begin, at the chunk's first k */
   LLVMValueRef kc;
-  LLVMValueRef tile; /* totals, rows of nv vectors */
+  LLVMValueRef tile;       /* totals, rows of nv vectors */
   LLVMValueRef row, chunk; /* the first of the tile, which one of its row and columns */
   LLVMValueRef factors;    /* where chunks are scaled, of the columns */
 } GemmMicro;

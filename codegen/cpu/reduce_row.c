@@ -102,7 +102,8 @@ static void row_stage(Reduce *r, unsigned stage) {
 }
 
 /* `and` and `or` give the same bits in any order, so one vector of partials will do: a quarter of
- * the code where the row's program is long (an optimizer's update, which watches for infinities). */
+ * the code where the row's program is long (an optimizer's update, which watches for infinities).
+ */
 static bool order_matters(const Reduce *r) {
   for (uint32_t i = 0; i < r->all.len; i++)
     if (r->all.at[i].dtype != DT_i1) return true;

@@ -42,9 +42,10 @@ train M {
 }
 """
 
-# the recipe, micro-batches a step
-CASES = [("fp8", 1), ("fp8(delayed, history: 3) scale(dynamic) residual(f32)", 2), ("fp8(current)", 2),
-         ("fp8(current) scale(2^8)", 1)]
+# the recipe, micro-batches a step, the width: of blocks, below one, and two of which none is whole
+CASES = [("fp8", 1, 12), ("fp8(delayed, history: 3) scale(dynamic) residual(f32)", 2, 12), ("fp8(current)", 2, 12),
+         ("fp8(current) scale(2^8)", 1, 12), ("fp8(block)", 2, 12), ("fp8(block) scale(2^8)", 1, 130),
+         ("mx8 scale(dynamic)", 1, 12), ("mx8", 2, 66)]
 
 
 def products(text, op):
@@ -72,9 +73,10 @@ def check_guard(library, rows):
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for i, (word, times) in enumerate(CASES):
+        for i, (word, times, width) in enumerate(CASES):
             model = folder / f"model{i}.mp"
-            model.write_text(MODEL.replace("WORD", word).replace("ACCUMULATE", str(times)))
+            model.write_text(MODEL.replace("WORD", word).replace("ACCUMULATE", str(times))
+                             .replace("D = 12", f"D = {width}"))
             rows = B * times - 1
             text = emit("fp8", model)
             scaled, plain = products(text, "matmul_scaled"), products(text, "matmul")

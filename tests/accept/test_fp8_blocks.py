@@ -1,0 +1,192 @@
+"""Block recipes of fp8 against a model of them in NumPy that shares nothing with the compiler.
+
+Of a program with one layer in fp8 the graph behind pass `fp8` is run up to its three products (the
+layer, the gradients of its input and of its weight), with what they were made of as results.  Each
+operand, cut into blocks along the axis that is contracted, must have the model's scales and codes,
+bit for bit; the product must be that of the codes within the row `f32` of verification's tolerances,
+and near the product of what was quantized.  Sizes: 1, and around 16 and a block; a partial batch.
+Where ml_dtypes is installed it does the model's rounding, else a table of the numbers of each type.
+"""
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from support import Evaluator, mpcc
+
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+sys.path.append(str(Path(__file__).resolve().parents[1] / "ops"))
+from op_table import FP8, fp8
+
+MODEL = """version 1
+model M {
+  first: param[3, K] = normal(0, 1)
+  inner: param[K, N] = normal(0, 0.2)
+  last: param[N, 2] = normal(0, 1)
+  fn f(x) { return relu(relu(x @ first) @ inner) @ last }
+}
+train M {
+  batch B = ROWS
+  data { x: f32[B, 3] }
+  z = f(x)
+  loss mean(z * z, axis: 1)
+  optimizer sgd(lr: 0.1)
+  precision WORD
+}
+"""
+SHAPES = [(16, 16, 16), (1, 15, 17), (15, 17, 1), (17, 1, 15), (127, 129, 16), (129, 127, 130), (300, 40, 33), (33, 260, 257)]
+EMAX = {"f8e4m3fn": 8, "f8e5m2": 15}
+NODE = re.compile(r"  (%\w+(?:, %\w+)*) = (\w+) (.*) : (.*)")
+
+
+class Graph:
+    """The nodes of train_step as text: name of a result -> (op, operands, number of the result, type)."""
+
+    def __init__(self, text):
+        entry = re.search(r"entry @train_step step (batch \d+) (\(.*?\n\) \{\n)(.*?)\n  return\n", text, re.S)
+        self.batch, self.args, self.body = entry.groups()
+        self.node = {}
+        for results, op, rest, types in NODE.findall(self.body):
+            for i, (name, t) in enumerate(zip(results.split(", "), re.findall(r"\w+\[[^\]]*\][^,]*", types))):
+                self.node[name] = op, re.findall(r"%\w+", rest), i, t, rest
+
+    def products(self):
+        return [(name, ops, rest) for name, (op, ops, _, _, rest) in self.node.items() if op == "matmul_scaled"]
+
+    def through(self, name, *ops):
+        while self.node.get(name, [None])[0] in ops:
+            name = self.node[name][1][0]
+        return name
+
+    def probe(self, values):
+        returns = ",\n".join(f'    value "{n[1:]}" = {n}' for n in values)
+        states = "\n".join(re.findall(r"^(?:state|hyper|source|train) .*$", self.text, re.M))
+        return f'graph "probe"\n{states}\n\nentry @probe infer {self.batch} {self.args}{self.body}\n  return\n{returns}\n}}\n'
+
+
+def model_codes(dtype, x, scale):
+    """Values of the codes of x · scale, one product in f32, rounded once."""
+    with np.errstate(all="ignore"):
+        y = x.astype(np.float32) * scale.astype(np.float32)
+    if not ml_dtypes:
+        return fp8(dtype, y.astype(np.float64))
+    most = np.float32(FP8[dtype][-1])
+    kind = {"f8e4m3fn": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2}[dtype]
+    return np.clip(y, -most, most).astype(kind).astype(np.float64)
+
+
+def model_scale_inv(recipe, dtype, amax):
+    if recipe == "mx8":
+        _, e = np.frexp(amax)
+        return np.where(amax > 0, np.ldexp(1.0, np.maximum(e - 1 - EMAX[dtype], -126)), 2.0**-126)
+    scale = np.float32(FP8[dtype][-1]) / np.where(amax > 0, amax, 1).astype(np.float32)
+    return (np.float32(1) / np.where(amax > 0, scale, np.float32(1))).astype(np.float64)
+
+
+def model_scale(recipe, dtype, amax):
+    if recipe == "mx8":
+        return 1 / model_scale_inv(recipe, dtype, amax)
+    return np.where(amax > 0, np.float32(FP8[dtype][-1]) / np.where(amax > 0, amax, 1).astype(np.float32), 1)
+
+
+def quantized(recipe, dtype, x, weight):
+    """[lines, k] -> values of the codes, scale_inv of each element's block."""
+    block = 32 if recipe == "mx8" else 128
+    high = block if weight and recipe != "mx8" else 1
+    codes, inverse = np.empty(x.shape), np.empty(x.shape)
+    for i in range(0, x.shape[0], high):
+        for k in range(0, x.shape[1], block):
+            at = slice(i, i + high), slice(k, k + block)
+            amax = np.abs(x[at]).max()
+            codes[at] = model_codes(dtype, x[at], model_scale(recipe, dtype, amax))
+            inverse[at] = model_scale_inv(recipe, dtype, amax)
+    return codes, inverse
+
+
+def lines(x, swap):
+    return x.swapaxes(-1, -2) if swap else x
+
+
+def check_operand(what, recipe, dtype, weight, source, codes, scale_inv):
+    """source [lines, k], codes filled up along k, scale_inv by block: as the compiled product has them."""
+    want, inverse = quantized(recipe, dtype, source, weight)
+    rows, k = source.shape
+    assert codes.shape[1] % 16 == 0 and 0 <= codes.shape[1] - k < 16, f"{what}: {codes.shape}"
+    assert not codes[:, k:].any(), f"{what}: padding is not zeros"
+    assert np.array_equal(codes[:, :k], want), f"{what}: codes"
+    block = 32 if recipe == "mx8" else 128
+    got = np.repeat(scale_inv, block, 1)[:, :k]
+    if len(scale_inv) != rows:
+        got = np.repeat(got, block, 0)[:rows]
+    assert np.array_equal(got, inverse), f"{what}: scales"
+    return want, inverse
+
+
+def relative(got, want):
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+def check(recipe, k, n, batch, rows):
+    folder_text = MODEL.replace("WORD", recipe).replace("K", str(k)).replace("N", str(n)).replace("ROWS", str(batch))
+    text = mpcc("--emit=fp8", "-", input=folder_text)
+    g = Graph(text)
+    g.text = text
+    products = g.products()
+    assert len(products) == 3, [p[0] for p in products]
+    probes = []
+    for name, (a, b, sa, sb), rest in products:
+        for y, s in (a, sa), (b, sb):
+            code = g.through(y, "reshape", "slice")
+            x = g.node[code][1][0]
+            probes += [y, s, g.through(x, "reshape", "pad", "transpose", "untag_rows")]
+        probes.append(name)
+    e = Evaluator(g.probe(sorted(set(probes))), seed=3)
+    rng = np.random.default_rng(k + n)
+    for name, shape, size in ("first", (3, k), 1.0), ("inner", (k, n), 0.2), ("last", (n, 2), 1.0):
+        e.set("state", name, rng.normal(0, size, shape).astype(np.float32))
+    for name in "step", "attempt", "skipped":
+        e.set("state", name, np.zeros((), np.float32))
+    found = e.run("probe", rows=rows, x=rng.normal(0, 1, (batch, 3)).astype(np.float32))
+    value = {name: found["value", name[1:]].astype(np.float64) for name in probes}
+    worst = 0
+    for (name, (a, b, sa, sb), rest), what in zip(products, ("forward", "input's", "weight's")):
+        held, plain, e5m2 = [], [], False
+        for i, (y, s) in enumerate([(a, sa), (b, sb)]):
+            source = g.through(g.node[g.through(y, "reshape", "slice")][1][0], "reshape", "pad", "transpose", "untag_rows")
+            weight = "rows" not in g.node.get(source, [0, 0, 0, ""])[3]
+            dtype = g.node[y][3].split("[")[0]
+            e5m2 |= dtype == "f8e5m2"
+            swap = f"t{'ab'[i]}" not in rest if i else "ta" in rest
+            x = value[source]
+            if what == "weight's":
+                x = np.where((np.arange(batch) < rows)[:, None], x, 0).T
+            elif weight:
+                x = x.T if what == "forward" else x
+            codes, inverse = check_operand(f"{recipe} {k}x{n}, {batch}, {what} {'ab'[i]}", recipe, dtype, weight, x,
+                                           lines(value[y], swap), lines(value[s], swap))
+            held.append(codes * inverse)
+            plain.append(x)
+        got, want = value[name], held[0] @ held[1].T
+        size = np.abs(held[0]) @ np.abs(held[1]).T
+        inner = held[0].shape[1]
+        # three roundings beside the sum: of the scales' product, of the chain times it, of a scale's inverse
+        assert not (np.abs(got - want) > (2 * np.sqrt(inner + 1) + 4) * 2.0**-24 * size).any(), f"{recipe}: {what} product"
+        far = relative(got, plain[0] @ plain[1].T)
+        worst = max(worst, far)
+        assert far <= (0.12 if e5m2 else 0.06), f"{recipe} {k}x{n}, {batch}: {what} product is {far:.3f} off"
+    return worst
+
+
+def main():
+    for recipe in "fp8(block)", "mx8":
+        off = max(check(recipe, k, n, batch, rows) for k, n, batch in SHAPES for rows in {batch, max(1, batch - 2)})
+        print(f"{recipe}: scales and codes of the model, products within {off:.1%}; rounded by "
+              f"{'ml_dtypes' if ml_dtypes else 'tables'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
