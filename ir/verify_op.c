@@ -205,11 +205,26 @@ static bool quantizes(const Check *c) {
          refuse(c, "the scale must take the loss scale out of the operand");
 }
 
-static bool verify_saturate(const Check *c) {
+/* Operand 1 is a scale for all of operand 0, or one an element. */
+static bool has_scale(const Check *c) {
   Type x = in(c, 0), scale = in(c, 1);
   if (scale.dtype != DT_f32 || (scale.rank && (!type_same_dims(scale, x) || scale.rows != x.rows)))
     return refuse(c, "the scale must be f32[], or f32 of the operand's dims");
-  return quantizes(c);
+  return true;
+}
+
+static bool verify_saturate(const Check *c) { return has_scale(c) && quantizes(c); }
+
+/* What became of x in y, the last operand; a scale stands between. */
+static bool verify_rounding(const Check *c) {
+  Type x = in(c, 0), y = in(c, c->n->nops - 1), z = out(c);
+  if (c->n->nops > 2 && !has_scale(c)) return false;
+  if (kind(x) != 'f' || is_fp8(x) || x.dtype == DT_f8e8m0 || !is_fp8(y))
+    return refuse(c, "wants an operand of f32, bf16 or f16, and what it became in fp8");
+  if (!type_same_dims(x, y) || x.rows != y.rows || z.dtype != DT_i1 || !type_same_dims(x, z) ||
+      x.rows != z.rows)
+    return refuse(c, "must keep dims and rows, and give i1");
+  return true;
 }
 
 /* The type of what there is one of for each scale: x without the axes that share one. */
@@ -403,7 +418,9 @@ static bool reads_fp8_rightly(const Check *c) {
   bool passes_on = (op_flags[op] & F_VIEW) || op == OP_kernel || op == OP_loop;
   for (uint32_t i = 0; i < c->n->nops && !passes_on; i++) {
     bool scale = op == OP_matmul_scaled && (i == 2 || i == 3);
-    if (is_fp8(in(c, i)) && (op != OP_matmul_scaled || i >= 2))
+    bool code = (op == OP_matmul_scaled && i < 2) || (op == OP_saturated && i == 2) ||
+                (op == OP_flushed && i == 1);
+    if (is_fp8(in(c, i)) && !code)
       return refuse(c, "operand %u is fp8, which is for matmul_scaled alone", (unsigned)i);
     if (in(c, i).dtype == DT_f8e8m0 && !scale)
       return refuse(c, "operand %u is f8e8m0, which is for scales alone", (unsigned)i);

@@ -50,6 +50,30 @@ void eval_map(Eval *e, const Node *n) {
   }
 }
 
+/* In f64 nothing is rounded. */
+void eval_saturated(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0), *scale = eval_operand(e, n, 1);
+  bool e5m2 = value_type(e->g, n->ops[2]).dtype == DT_f8e5m2;
+  int64_t each = scale->type.rank > 0;
+  Tensor *z = eval_output(e, n, 0);
+  for (int64_t i = 0; i < type_count(z->type); i++) {
+    uint32_t y, plain, code, args[] = {tensor_get_bits(x, i), tensor_get_bits(scale, i * each)};
+    scalar_run(&e->scalars->prog[SC_mul], args, &y);
+    scalar_run(&e->scalars->prog[e5m2 ? SC_f32_to_e5m2 : SC_f32_to_e4m3], &y, &plain);
+    scalar_run(&e->scalars->prog[e5m2 ? SC_f32_to_e5m2_sat : SC_f32_to_e4m3_sat], &y, &code);
+    tensor_set(e->scalars, z, i, !eval_wide(e) && plain != code);
+  }
+}
+
+void eval_flushed(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0), *y = eval_operand(e, n, 1);
+  Tensor *z = eval_output(e, n, 0);
+  for (int64_t i = 0; i < type_count(z->type); i++) {
+    bool zero = tensor_get(y, i) == 0 && !eval_wide(e);
+    tensor_set(e->scalars, z, i, zero && tensor_get(x, i) != 0);
+  }
+}
+
 /* The saturated code is a number of the type, so storing it rounds nothing more. */
 void eval_saturate(Eval *e, const Node *n) {
   const Tensor *x = eval_operand(e, n, 0), *scale = eval_operand(e, n, 1);

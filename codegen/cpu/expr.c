@@ -160,6 +160,11 @@ static Val operand(Kernel *k, const Node *n, uint32_t i, const Index *ix) {
   return expr(k, n->ops[i], &x);
 }
 
+static Val zero_like(Val v) {
+  LLVMTypeRef t = LLVMTypeOf(v.v);
+  return (Val){LLVMConstNull(v.wide ? LLVMGetElementType(t) : t), false, ROOT};
+}
+
 static DType dtype_of(const Kernel *k, ValueId v) { return (DType)value_type(k->g, v).dtype; }
 
 static Val expr_map(Kernel *k, const Node *n, const Index *ix) {
@@ -181,13 +186,34 @@ static Val expr_cast(Kernel *k, const Node *n, const Index *ix) {
   return expr_convert(k, operand(k, n, 0, ix), dtype_of(k, n->ops[0]), dtype_of(k, n->res));
 }
 
-static Val expr_saturate(Kernel *k, const Node *n, const Index *ix) {
+/* x · scale. */
+static Val scaled(Kernel *k, const Node *n, const Index *ix) {
   Val x[2];
-  ScalarId narrow = dtype_of(k, n->res) == DT_f8e5m2 ? SC_f32_to_e5m2_sat : SC_f32_to_e4m3_sat;
   for (uint32_t i = 0; i < 2; i++)
     x[i] = expr_to_program(k, operand(k, n, i, ix), dtype_of(k, n->ops[i]));
-  Val y = expr_program(k, SC_mul, 2, x);
-  return expr_program(k, narrow, 1, &y);
+  return expr_program(k, SC_mul, 2, x);
+}
+
+static Val expr_saturate(Kernel *k, const Node *n, const Index *ix) {
+  Val y = scaled(k, n, ix);
+  bool e5m2 = dtype_of(k, n->res) == DT_f8e5m2;
+  return expr_program(k, e5m2 ? SC_f32_to_e5m2_sat : SC_f32_to_e4m3_sat, 1, &y);
+}
+
+static Val expr_saturated(Kernel *k, const Node *n, const Index *ix) {
+  Val y = scaled(k, n, ix);
+  bool e5m2 = dtype_of(k, n->ops[2]) == DT_f8e5m2;
+  Val plain = expr_program(k, e5m2 ? SC_f32_to_e5m2 : SC_f32_to_e4m3, 1, &y);
+  Val code[] = {plain, operand(k, n, 2, ix)};
+  return expr_program(k, SC_ine, 2, code);
+}
+
+static Val expr_flushed(Kernel *k, const Node *n, const Index *ix) {
+  Val x = expr_to_program(k, operand(k, n, 0, ix), dtype_of(k, n->ops[0])), zero = zero_like(x);
+  Val y = expr_to_program(k, operand(k, n, 1, ix), dtype_of(k, n->ops[1]));
+  Val was[] = {x, zero}, is[] = {y, zero};
+  Val both[] = {expr_program(k, SC_ne, 2, was), expr_program(k, SC_eq, 2, is)};
+  return expr_program(k, SC_and, 2, both);
 }
 
 /* As the evaluator rounds: to f32, subnormal to zero; integers toward zero, saturating. */
@@ -220,11 +246,6 @@ static Val expr_iota(Kernel *k, const Node *n, const Index *ix) {
 }
 
 static Val expr_view(Kernel *k, const Node *n, const Index *ix) { return operand(k, n, 0, ix); }
-
-static Val zero_like(Val v) {
-  LLVMTypeRef t = LLVMTypeOf(v.v);
-  return (Val){LLVMConstNull(v.wide ? LLVMGetElementType(t) : t), false, ROOT};
-}
 
 static Val choose(Kernel *k, Val c, Val x, Val y) {
   Val r = {.wide = c.wide || x.wide || y.wide, .scope = c.scope};

@@ -490,6 +490,25 @@ def saturate_cases(op):
                        f64_want=lambda x, s: [quiet(np.multiply)(x, s)])
 
 
+def rounding_cases(op):
+    """What became of x; the code is made by a saturate in front."""
+    limit = {"f8e4m3fn": 464.0, "f8e5m2": np.nextafter(np.float32(61440), np.float32(0))}
+    for dtype, x in fp8_operands(Maker(22)):
+        for low in FP8:
+            for scale in np.array(0.375), np.resize(held("f32", [1.0, 2.0**-7, 2.0**9]), x.shape):
+                names = "%x0, %x1, %y" if op == "saturated" else "%x0, %y"
+                text = (f"%y = saturate %x0, %x1 : {type_of(low, x.shape)}\n"
+                        f"%y0 = {op} {names} : {type_of('i1', x.shape)}")
+
+                def want(x, s, low=low):
+                    y = quiet(np.multiply)(x, s)
+                    if op == "saturated":
+                        return [np.abs(held("f32", y)) > limit[low]]
+                    return [(x != 0) & (scaled_to_fp8(low)(x, s) == 0)]
+                yield Case([(dtype, x), ("f32", scale)], text, [("i1", x.shape)], want,
+                           f64_want=lambda x, s: [np.zeros(x.shape, bool)])
+
+
 def quantize_cases(op):
     def rest(x, s):
         return [1 / s, np.abs(x).max() if x.size else np.array(-np.inf), np.array(not np.isfinite(x).all())]
@@ -911,7 +930,7 @@ TABLE = {
     "reduce_min": reduction(largest(np.min, NEAREST), NUMBERS),
     "reduce_and": reduction(and_all, ("i1",)), "reduce_or": reduction(or_any, ("i1",)),
     "matmul": matmul_cases, "gather": gather_cases, "embedding": embedding_cases, "scatter_add": scatter_cases,
-    "one_hot": one_hot_cases, "saturate": saturate_cases, "quantize": quantize_cases,
+    "one_hot": one_hot_cases, "saturate": saturate_cases, "saturated": rounding_cases, "flushed": rounding_cases, "quantize": quantize_cases,
     "matmul_scaled": matmul_scaled_cases,
     "softmax": rowwise(softmax), "log_softmax": rowwise(log_softmax, kappa=lambda x: np.maximum(np.abs(x), 1)),
     "logsumexp": rowwise(logsumexp, cut=True, special=False), "argmax": rowwise(argmax, out="i32", cut=True),
