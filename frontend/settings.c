@@ -82,6 +82,35 @@ static void set_residual(Sema *s, Scope *sc, const Ast *m, void *into) {
   else diag_error(s->diag, m->loc, "`residual` is residual(f32)");
 }
 
+/* master(f32), master(sr), master(split): what the next value of a low weight is rounded from. */
+static void set_master(Sema *s, Scope *sc, const Ast *m, void *into) {
+  static const char *const known[][2] = {
+      {"f32", NULL}, {"fp32", NULL}, {"sr", "sr"}, {"split", "split"}};
+  const Ast *args = m->kid[MODIFIER_ARGS];
+  const Ast *arg = args && args->len == 1 ? args->kid[0] : NULL;
+  const char *word = arg && arg->kind == AST_NAME ? arg->name : "";
+  (void)sc, (void)into;
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (!strcmp(word, known[i][0])) {
+      s->g->train.master = known[i][1];
+      return;
+    }
+  diag_error(s->diag, m->loc,
+             "`master` is master(f32), master(sr) or master(split): a low weight without one of "
+             "them loses every update below half a unit of its last place");
+}
+
+/* Which precisions a master is for. */
+static void check_master(Sema *s, Loc loc) {
+  const Train *t = &s->g->train;
+  if (!t->master || !t->precision) return;
+  if (!strcmp(t->precision, "f32"))
+    diag_error(s->diag, loc, "under f32 a weight is its own master: master(%s) is for bf16 or f16",
+               t->master);
+  else if (!strcmp(t->precision, "f16") && !strcmp(t->master, "split"))
+    diag_error(s->diag, loc, "f16 is no part of an f32 master: master(split) is for bf16");
+}
+
 /* history: 16 of fp8(delayed, …) */
 static void fp8_number(Sema *s, Scope *sc, const Ast *arg) {
   const char *names[FP8_FIELDS];
@@ -139,7 +168,7 @@ void setting_precision(Sema *s, Scope *sc, const Ast *a) {
   static const char *const known[][2] = {{"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"},
                                          {"f16", "f16"}, {"fp16", "f16"}, {"auto", "auto"}};
   static const ModifierRule rules[] = {
-      {"scale", set_scale}, {"residual", set_residual}, {"master", NULL}};
+      {"scale", set_scale}, {"residual", set_residual}, {"master", set_master}};
   const Ast *v = a->kid[SETTING_VALUE];
   Loc loc = v ? ast_start(v) : a->loc;
   const Ast *head = v && v->kind == AST_CALL ? v->kid[CALL_CALLEE] : v;
@@ -150,6 +179,7 @@ void setting_precision(Sema *s, Scope *sc, const Ast *a) {
   for (size_t i = 0; head == v && i < sizeof known / sizeof *known; i++) {
     if (strcmp(word, known[i][0])) continue;
     t->precision = known[i][1];
+    check_master(s, loc);
     return;
   }
   if (!strcmp(word, "fp8")) set_fp8(s, sc, loc, v);

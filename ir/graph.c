@@ -288,3 +288,35 @@ void ice(const Graph *g, NodeId id, const char *fmt, ...) {
   if (ice_hook) ice_hook();
   exit(70);
 }
+
+uint32_t graph_count_uses(const Graph *g, BlockId block, ValueId v) {
+  const Block *b = &g->blocks.at[block];
+  uint32_t uses = 0;
+  for (uint32_t i = 0; i < b->nodes.len; i++) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    for (uint32_t j = 0; j < n->nops; j++) uses += n->ops[j] == v;
+  }
+  for (uint32_t i = 0; i < b->results.len; i++) uses += b->results.at[i] == v;
+  return uses;
+}
+
+/* Behind a port that goes the others move up. */
+static void drop_port(Port *ports, ValueId *values, uint32_t n, uint32_t i) {
+  memmove(ports + i, ports + i + 1, (n - i - 1) * sizeof *ports);
+  memmove(values + i, values + i + 1, (n - i - 1) * sizeof *values);
+}
+
+void graph_drop_entry_arg(Graph *g, uint32_t entry, uint32_t i) {
+  Entry *e = &g->entries.at[entry];
+  ValueIds *args = &g->blocks.at[e->body].args;
+  drop_port(e->args.at, args->at, args->len, i);
+  e->args.len = --args->len;
+  for (; i < args->len; i++) g->values.at[args->at[i]].index = i;
+}
+
+void graph_drop_entry_result(Graph *g, uint32_t entry, uint32_t i) {
+  Entry *e = &g->entries.at[entry];
+  ValueIds *results = &g->blocks.at[e->body].results;
+  drop_port(e->results.at, results->at, results->len, i);
+  e->results.len = --results->len;
+}

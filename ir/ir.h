@@ -64,15 +64,21 @@ typedef enum StateKind {
   STATE_moment,
   STATE_counter,
   STATE_derived,
-  STATE_shadow /* what a step's half `grads` hands to its half `apply` */
+  STATE_shadow, /* what a step's half `grads` hands to its half `apply` */
+  STATE_part    /* of a parameter that is kept in parts; the parameter has no place itself */
 } StateKind;
-enum { STATE_KINDS = STATE_shadow + 1 };
+enum { STATE_KINDS = STATE_part + 1 };
+/* How a parameter is kept: as it is; in the low type alone (`master(sr)`); in parts (`split`). */
+typedef enum StateStore { STORE_whole, STORE_sr, STORE_split } StateStore;
+enum { STATE_STORES = STORE_split + 1 };
+extern const char *const state_store_name[STATE_STORES];
 typedef struct State { /* order of kinds: mp_state_kind */
   const char *path;    /* interned: "net.0.weight", "net.0.weight:m" */
   StateKind kind;
   Type type;
   Loc loc;
-  const char *master; /* path of the parameter that a derived or moment state belongs to */
+  const char *master; /* path of the parameter that a moment, derived state or part belongs to */
+  StateStore store;   /* of a parameter */
   bool no_decay;      /* decay(false) */
   bool frozen;        /* never trained */
   bool must_load;     /* has no initializer: a run needs it loaded */
@@ -257,6 +263,7 @@ typedef struct LossScale { /* of a loss that has one of its own */
 typedef struct Train {
   const char *precision; /* "f32", "bf16", "fp8_current" */
   const char *residual;  /* storage type of the residual stream, NULL: as precision says */
+  const char *master;    /* what a low weight is rounded from: "sr", "split"; NULL: an f32 master */
   Scale scale;           /* of the losses without one of their own */
   Fp8Delayed delayed;
   int64_t steps, epochs; /* 0: not given */
@@ -295,6 +302,11 @@ ValueId graph_add_entry_arg(Graph *g, uint32_t entry, ArgRole role, const char *
                             Loc loc);
 void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *name, ValueId v,
                             Loc loc);
+/* An argument that nobody reads; a result. */
+void graph_drop_entry_arg(Graph *g, uint32_t entry, uint32_t i);
+void graph_drop_entry_result(Graph *g, uint32_t entry, uint32_t i);
+/* As operand of the block's nodes and as its result. */
+uint32_t graph_count_uses(const Graph *g, BlockId block, ValueId v);
 ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role,
                         const char *name); /* or NO_ID */
 ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const char *name);

@@ -63,8 +63,9 @@ const uint8_t attr_kind[AT_COUNT] = {
 
 bool attr_is_common(AttrKey key) { return key == AT_prec || key == AT_recompute; }
 
-const char *const state_kind_name[STATE_KINDS] = {"param",   "state",   "moment",
-                                                  "counter", "derived", "shadow"};
+const char *const state_store_name[STATE_STORES] = {"", "sr", "split"};
+const char *const state_kind_name[STATE_KINDS] = {"param",   "state",  "moment", "counter",
+                                                  "derived", "shadow", "part"};
 const char *const arg_role_name[ARG_ROLES] = {"input", "state", "hyper", "seed", "grad", "draw"};
 const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric", "weight",
                                               "grad",  "ok",    "fault",  "nonfinite",

@@ -37,8 +37,8 @@ static bool delayed(Parser *p, Fp8Delayed *d) {
   return true;
 }
 
-/* [precision word] [history n] [margin n] [residual type] [scale …] [steps n] [epochs n] [accumulate n]
- * [clip x] */
+/* [precision word] [history n] [margin n] [residual type] [master word] [scale …]
+ * [steps n] [epochs n] [accumulate n] [clip x] */
 bool parse_train(Parser *p) {
   Train *t = &p->g->train;
   t->loc = parse_loc_at(p, p->at);
@@ -50,6 +50,8 @@ bool parse_train(Parser *p) {
   }
   if (!delayed(p, &t->delayed)) return false;
   if (parse_accept_word(p, "residual") && !parse_word_or_string(p, &t->residual, "a type"))
+    return false;
+  if (parse_accept_word(p, "master") && !parse_word_or_string(p, &t->master, "sr or split"))
     return false;
   if (parse_accept_word(p, "scale")) {
     t->scale_loc = parse_loc_at(p, p->at);
@@ -160,8 +162,8 @@ bool parse_load(Parser *p) {
   return true;
 }
 
-/* kind "path" : type [no_decay] [frozen] [must_load] [unsaved] [phased] [private] [master "path"]
- */
+/* kind "path" : type [no_decay] [frozen] [must_load] [unsaved] [phased] [private] [sr] [split]
+ * [master "path"] */
 bool parse_state(Parser *p) {
   State s = {0};
   int kind = 0;
@@ -177,6 +179,8 @@ bool parse_state(Parser *p) {
   s.unsaved = parse_accept_word(p, "unsaved");
   s.phased = parse_accept_word(p, "phased");
   s.private = parse_accept_word(p, "private");
+  for (int i = STORE_sr; i < STATE_STORES; i++)
+    if (parse_accept_word(p, state_store_name[i])) s.store = (StateStore)i;
   if (parse_accept_word(p, "master") && !parse_string(p, &s.master, "a path")) return false;
   if (!parse_loc(p, &s.loc)) return false;
   vec_push(p->g->arena, &p->g->states, s);

@@ -311,7 +311,7 @@ static void put_loss_scale(Printer *p, const LossScale *s) {
 }
 
 static bool is_empty(const Train *t) {
-  return !t->precision && !t->residual && !t->scale.kind && !t->steps && !t->epochs &&
+  return !t->precision && !t->residual && !t->master && !t->scale.kind && !t->steps && !t->epochs &&
          !t->accumulate && t->clip == 0;
 }
 
@@ -328,6 +328,10 @@ static void put_train(Printer *p, const Train *t) {
   if (t->residual) {
     put(p, " residual ");
     put_word(p, t->residual);
+  }
+  if (t->master) {
+    put(p, " master ");
+    put_word(p, t->master);
   }
   if (t->scale.kind) {
     put_scale(p, &t->scale);
@@ -402,6 +406,7 @@ static void put_state(Printer *p, const State *s) {
   if (s->unsaved) put(p, " unsaved");
   if (s->phased) put(p, " phased");
   if (s->private) put(p, " private");
+  if (s->store) text_printf(p->out, " %s", state_store_name[s->store]);
   put_name(p, " master ", s->master);
   put_loc(p, s->loc);
   put(p, "\n");

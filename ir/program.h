@@ -61,11 +61,13 @@ typedef struct ProgramValue { /* of a step, to be looked at when it is over */
   uint32_t entry;
 } ProgramValue;
 
+#define NOWHERE UINT64_MAX
+
 typedef struct Program {
   Graph *g;
   Buffer *buffer;        /* by ValueId: arguments of blocks, results of kernels, views, loops */
   ProgramEntry *entries; /* by index of g->entries */
-  uint64_t *state_at;    /* by index of g->states */
+  uint64_t *state_at;    /* by index of g->states; NOWHERE: it is kept in parts */
   uint64_t state_bytes, arena_bytes;
   VEC(ProgramValue) values; /* --with-values: those that have a place of their own until the end */
 } Program;

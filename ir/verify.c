@@ -20,11 +20,11 @@
  * States (from here to 20: verify_entry.c)
  * 11. Paths are unique; types carry no rows, and no loss scale but for the counters `scale` and
  *     `scale:LOSS`, each f32[] of its own.
- * 12. A moment or derived copy names a parameter as its master.
+ * 12. A moment, a derived copy or a part names a parameter as its master; a part, one that is split.
  * Entries
  * 13. Names are unique.  Each argument and each result has a port; of a role and name there is one.
  * 14. A port of role `state` names a state and has its type; `hyper` a hyperparameter, f32[];
- *     `seed` is an integer of rank 0.
+ *     `seed` is an integer of rank 0.  A split parameter has no port: its parts have.
  * 15. loss, metric and weight are numbers of rank 0, and a loss has its weight; ok, fault,
  *     nonfinite, finite are i1[], a gauge f32[]; amax names a slot, f32[]; grad names a parameter and has its dims, in f32.
  * 16. Only a gradient, once, and the states `scale` leave an entry with a loss scale.
@@ -36,7 +36,9 @@
  *     derived copy may be a cast or view of such.  Counters that `exempt` names are free: a skipped
  *     step must not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of
  * kind `state` bare.
- * 19. A step that writes a parameter writes its derived copies, under the same ok.
+ * 19. A step that writes a parameter writes its derived copies, under the same ok.  One that writes
+ *     a part writes all parts of the same commit, which falls back on the old parts joined.  Of a
+ *     parameter without a master (`sr`) what commits is randomly rounded.
  * 20. An entry `grads` writes shadows and nothing else; no other entry writes one.
  * Around the entries
  * 21. What is listed on top of verify_parts.c.

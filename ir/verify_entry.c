@@ -24,8 +24,11 @@ bool verify_state(Verifier *v, const State *s) {
   if (!verify_type(v, s->type, s->loc, NO_ID)) return false;
   if (s->type.unit && !state_is_scale(v->g, s))
     return verify_report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
-  if (s->kind != STATE_moment && s->kind != STATE_derived) return true;
+  if (s->kind != STATE_moment && s->kind != STATE_derived && s->kind != STATE_part) return true;
   const State *master = find_state(v->g, s->master);
+  if (s->kind == STATE_part && master && master->store != STORE_split)
+    return verify_report(v, s->loc, NO_ID, "\"%s\" is a part of a parameter that is not split",
+                         s->path);
   return (master && master->kind == STATE_param) ||
          verify_report(v, s->loc, NO_ID, "state \"%s\" must name a parameter as its master",
                        s->path);
@@ -39,6 +42,9 @@ static bool is_number(Type t) { return t.rank == 0 && dtype_kind[t.dtype] != 'b'
 static bool check_state_port(Verifier *v, const Port *p, Type t) {
   const State *s = find_state(v->g, p->name);
   if (!s) return verify_report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
+  if (s->store == STORE_split)
+    return verify_report(v, p->loc, NO_ID, "parameter \"%s\" is kept in parts: it has no place",
+                         p->name);
   return type_equal(s->type, t) ||
          verify_report(v, p->loc, NO_ID, "state \"%s\" has another type", p->name);
 }
@@ -192,10 +198,42 @@ static bool is_exempt(const Graph *g, const State *s) {
 
 static uint32_t entry_index(const Verifier *v) { return (uint32_t)(v->entry - v->g->entries.at); }
 
+/* How a part of a number is computed from it, and packed bits become one again. */
+static const bool takes_apart[OP_COUNT] = {
+    [OP_bf16_rest] = true, [OP_ne] = true, [OP_select] = true, [OP_sum] = true};
+static const bool unpacks[OP_COUNT] = {[OP_ne] = true, [OP_floor] = true, [OP_mul] = true};
+
+/* Where v comes from, through moves, casts and such ops. */
+static ValueId origin_through(const Graph *g, ValueId v, const bool *ops) {
+  for (const Node *n; v = value_origin(g, v, true), (n = value_node(g, v)) && ops[n->op];)
+    v = n->ops[0];
+  return v;
+}
+
 /* The commit behind a state's result, or NULL. */
 static const Node *find_commit(const Verifier *v, const State *s, ValueId result) {
-  const Node *n = value_node(v->g, value_origin(v->g, result, s->kind == STATE_derived));
+  const Graph *g = v->g;
+  bool moved = s->kind == STATE_derived || s->store;
+  ValueId from = s->kind == STATE_part ? origin_through(g, result, takes_apart)
+                                       : value_origin(g, result, moved);
+  const Node *n = value_node(g, from);
   return n && n->op == OP_commit ? n : NULL;
+}
+
+/* What a commit falls back on is the old value: of a part, the number that it is joined to. */
+static bool is_old(const Verifier *v, const State *s, ValueId back, ValueId old) {
+  const Graph *g = v->g;
+  if (s->kind != STATE_part) return value_origin(g, back, s->store) == old;
+  const Node *n = value_node(g, value_origin(g, back, true));
+  for (uint32_t i = 0; n && n->op == OP_bf16_join && i < n->nops; i++)
+    if (origin_through(g, n->ops[i], unpacks) == old) return true;
+  return false;
+}
+
+/* Nothing but a random rounding makes the new value of a parameter without a master. */
+static bool is_rounded(const Verifier *v, const Node *commit) {
+  const Node *n = value_node(v->g, value_origin(v->g, commit->ops[1], true));
+  return n && (n->op == OP_round_by_bits || n->op == OP_stochastic_round);
 }
 
 static bool check_committed(Verifier *v, const Port *p, ValueId result) {
@@ -211,18 +249,24 @@ static bool check_committed(Verifier *v, const Port *p, ValueId result) {
     return verify_report(v, p->loc, NO_ID, "state \"%s\" commits under another predicate than `ok`",
                          p->name);
   if (s->kind == STATE_derived) return true;
-  return value_origin(g, n->ops[2], false) == old ||
+  if (s->store == STORE_sr && !is_rounded(v, n))
+    return verify_report(v, p->loc, NO_ID,
+                         "parameter \"%s\" has no master: only a random rounding may change it",
+                         p->name);
+  return is_old(v, s, n->ops[2], old) ||
          verify_report(v, p->loc, NO_ID,
                        "state \"%s\" falls back on a value that is not its old one", p->name);
 }
 
-/* The derived copies of what p writes. */
+/* The derived copies of what p writes, and if that is a part, the other parts. */
 static bool check_copies(Verifier *v, const Port *p, ValueId result) {
   const Graph *g = v->g;
-  const Node *master = find_commit(v, graph_state(g, p->name), result);
+  const State *own = graph_state(g, p->name);
+  const char *path = own->kind == STATE_part ? own->master : p->name;
+  const Node *master = find_commit(v, own, result);
   for (uint32_t i = 0; master && i < g->states.len; i++) {
     const State *s = &g->states.at[i];
-    if (s->kind != STATE_derived || strcmp(s->master, p->name)) continue;
+    if ((s->kind != STATE_derived && s->kind != STATE_part) || strcmp(s->master, path)) continue;
     ValueId copy = graph_entry_result(g, entry_index(v), RES_state, s->path);
     if (copy == NO_ID)
       return verify_report(v, p->loc, NO_ID, "\"%s\" is written, its copy \"%s\" is not", p->name,
@@ -232,6 +276,9 @@ static bool check_copies(Verifier *v, const Port *p, ValueId result) {
       return verify_report(v, p->loc, NO_ID,
                            "copy \"%s\" is written under another predicate than \"%s\"", s->path,
                            p->name);
+    if (s->kind == STATE_part && n != master)
+      return verify_report(v, p->loc, NO_ID, "\"%s\" and \"%s\" are parts of different values",
+                           s->path, p->name);
   }
   return true;
 }

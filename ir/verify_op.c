@@ -78,6 +78,22 @@ static bool verify_dropout(const Check *c) {
   return are_words(c, 1);
 }
 
+static bool rounds(const Check *c) {
+  Type x = in(c, 0), y = out(c);
+  if (kind(x) != 'f') return refuse(c, "operand must be floats");
+  if (y.dtype != DT_bf16 && y.dtype != DT_f16) return refuse(c, "gives bf16 or f16");
+  return (type_same_dims(x, y) && x.rows == y.rows) || refuse(c, "must keep dims and rows");
+}
+
+static bool verify_stochastic_round(const Check *c) { return rounds(c) && are_words(c, 1); }
+
+static bool verify_round_by_bits(const Check *c) {
+  Type bits = in(c, 1);
+  if (bits.dtype != DT_i32 || !type_same_dims(bits, out(c)))
+    return refuse(c, "bits must be i32 of the operand's dims");
+  return rounds(c);
+}
+
 /* ---- views and casts ------------------------------------------------------------------------ */
 
 /* Elements before the axis of the real rows: they must stay in front of it. */
@@ -139,6 +155,20 @@ static bool verify_pad(const Check *c) { return lies_in(c, in(c, 0), out(c)); }
 static bool verify_cast(const Check *c) {
   Type x = in(c, 0), y = out(c);
   return (type_same_dims(x, y) && x.rows == y.rows) || refuse(c, "must keep dims and rows");
+}
+
+static bool verify_bf16_rest(const Check *c) {
+  Type x = in(c, 0), y = out(c);
+  if (x.dtype != DT_f32 || y.dtype != DT_u16) return refuse(c, "takes f32 and gives u16");
+  return (type_same_dims(x, y) && x.rows == y.rows) || refuse(c, "must keep dims and rows");
+}
+
+static bool verify_bf16_join(const Check *c) {
+  Type up = in(c, 0), rest = in(c, 1), high = in(c, 2), y = out(c);
+  if (up.dtype != DT_i1 || rest.dtype != DT_u16 || high.dtype != DT_bf16 || y.dtype != DT_f32)
+    return refuse(c, "joins i1, u16 and bf16 to f32");
+  return (type_same_dims(up, y) && type_same_dims(rest, y) && type_same_dims(high, y)) ||
+         refuse(c, "must keep dims");
 }
 
 static bool verify_rows(const Check *c) {

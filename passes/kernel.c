@@ -43,24 +43,56 @@ void kernel_move_last_first(Graph *g, BlockId block) {
   n->at[0] = last;
 }
 
+static ValueId new_result(Graph *g, NodeId k, uint32_t index, Type t) {
+  Value v = {.type = t, .node = k, .block = g->nodes.at[k].block, .index = index};
+  vec_push(g->arena, &g->values, v);
+  return g->values.len - 1;
+}
+
 /* Results of a node are consecutive values: a kernel with one more is another node in its place. */
 ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
   Node old = g->nodes.at[k];
   vec_push(g->arena, &g->blocks.at[old.blocks[0]].results, inside);
   ValueId first = g->values.len;
-  for (uint32_t i = 0; i <= old.nres; i++) {
-    ValueId from = i < old.nres ? old.res + i : inside;
-    Value v = {.type = value_type(g, from), .node = k, .block = old.block, .index = i};
-    vec_push(g->arena, &g->values, v);
-  }
+  for (uint32_t i = 0; i <= old.nres; i++)
+    new_result(g, k, i, value_type(g, i < old.nres ? old.res + i : inside));
   g->nodes.at[k].res = first;
   g->nodes.at[k].nres++;
   for (uint32_t i = 0; i < old.nres; i++) graph_replace_uses(g, old.block, old.res + i, first + i);
   return first + old.nres;
 }
 
-static NodeId map_kernel(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops,
-                         Type t) {
+static void drop_node(Graph *g, NodeId n) {
+  NodeIds *nodes = &g->blocks.at[g->nodes.at[n].block].nodes;
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < nodes->len; i++)
+    if (nodes->at[i] != n) nodes->at[kept++] = nodes->at[i];
+  nodes->len = kept;
+}
+
+static void drop_result(Graph *g, NodeId k, uint32_t i) {
+  Node old = g->nodes.at[k];
+  ValueIds *results = &g->blocks.at[old.blocks[0]].results;
+  ValueId first = g->values.len;
+  for (uint32_t j = 0, to = 0; j < old.nres; j++) {
+    if (j == i) continue;
+    results->at[to] = results->at[j];
+    ValueId v = new_result(g, k, to++, value_type(g, old.res + j));
+    graph_replace_uses(g, old.block, old.res + j, v);
+  }
+  results->len--;
+  g->nodes.at[k].res = first;
+  g->nodes.at[k].nres--;
+}
+
+void kernel_drop_unused(Graph *g, NodeId k, uint32_t i) {
+  Node n = g->nodes.at[k];
+  if (graph_count_uses(g, n.block, n.res + i)) return;
+  if (n.nres > 1) drop_result(g, k, i);
+  else drop_node(g, k);
+}
+
+NodeId kernel_map(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t) {
   BlockId body = graph_add_block(g, NO_ID);
   for (uint32_t i = 0; i < nops; i++) graph_add_arg(g, body, value_type(g, ops[i]));
   Attr form = attr_text(AT_form, form_name[FORM_map]);
@@ -73,7 +105,7 @@ static NodeId map_kernel(Graph *g, BlockId block, Loc loc, uint32_t nops, const 
 
 ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {
   Type t = type_with(value_type(g, x), to);
-  NodeId k = map_kernel(g, block, loc, 1, &x, t);
+  NodeId k = kernel_map(g, block, loc, 1, &x, t);
   BlockId body = body_of(g, k);
   ValueId arg = g->blocks.at[body].args.at[0];
   NodeId cast = graph_add_node(g, body, OP_cast_policy, loc, 1, &arg, 1, &t, 0, NULL);
@@ -82,7 +114,7 @@ ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {
 }
 
 ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x) {
-  NodeId k = map_kernel(g, block, loc, 1, &x, value_type(g, x));
+  NodeId k = kernel_map(g, block, loc, 1, &x, value_type(g, x));
   BlockId body = body_of(g, k);
   vec_push(g->arena, &g->blocks.at[body].results, g->blocks.at[body].args.at[0]);
   return g->nodes.at[k].res;

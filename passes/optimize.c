@@ -4,6 +4,7 @@
  *   step_scale.c    N, the divisor S·N of every gradient, the norm, the clip, k
  *   step_guard.c    ok: one pass over the gradients, and all else that must be finite
  *   step_update.c   what the optimizers make of the parameters, committed under ok
+ *   step_round.c    of weights without a master: the random rounding of their new values
  *   step_count.c    step, attempt, skipped
  *   step_scaler.c   the loss scale, and how it moves
  *   step_amax.c     histories and scales of fp8(delayed); calibrations
@@ -119,6 +120,7 @@ static bool remove_updates(Graph *g) {
 
 bool pass_optimize(Graph *g, PassCtx *c) {
   bool changed = false;
+  step_choose_rounded(g);
   for (uint32_t i = 0; i < g->entries.len; i++) {
     if (g->entries.at[i].kind == ENTRY_calibrate) step_calibrate(g, i, c);
     if (g->entries.at[i].kind != ENTRY_step) continue;

@@ -76,6 +76,7 @@ static bool goes_in_place(const Graph *g, NodeId k, ValueId old, ValueId result)
   const Node *n = &g->nodes.at[k];
   const Block *b = &g->blocks.at[n->blocks[0]];
   const char *form = node_text(n, AT_form, "");
+  if (!reads(g, n, old)) return true;
   if (!type_same_dims(value_type(g, old), value_type(g, result))) return false;
   for (uint32_t i = 0; i < n->nops; i++) {
     if (view_source(g, n->ops[i]) != old) continue;

@@ -50,6 +50,7 @@ typedef struct PrecisionEntry {
 
 typedef struct PrecisionReport {
   Arena *arena;
+  const char *master; /* "f32", "sr", "split" */
   const char *recipe; /* "fp8(delayed, history: 1024, margin: 0)"; NULL: no fp8 */
   VEC(Fp8Slot) slots; /* of it */
   VEC(PrecisionRow) rows;
@@ -213,6 +214,15 @@ ValueId scaler_inverse(Builder *b, uint32_t entry, Unit unit);
 void scaler_update(Step *s);
 void scaler_show(Step *s);
 
+/* step_round.c: weights without a master.  Which those are, before the first step is optimized; the
+ * value that commits for `new`, the f32 result of the update. */
+void step_choose_rounded(Graph *g);
+ValueId step_round(Step *s, const char *path, ValueId new);
+
+/* ---- precision.c --------------------------------------------------------------------------- */
+
+DType precision_type(const char *word); /* that is low under it; f32: none */
+
 /* ---- kernel.c: edits of kernel nodes ------------------------------------------------------- */
 
 typedef bool KernelUse(const Node *n, uint32_t operand, const void *ctx);
@@ -223,6 +233,10 @@ void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse
                          const void *ctx);
 void kernel_move_last_first(Graph *g, BlockId block);
 ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside); /* the new result */
+/* Result i goes, and with the last one the kernel, where nobody in its block reads it. */
+void kernel_drop_unused(Graph *g, NodeId k, uint32_t i);
+/* A kernel of form map at the end of `block`, its body without nodes or results yet. */
+NodeId kernel_map(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t);
 /* Kernels of their own, at the end of `block`: x cast by policy; a copy of x. */
 ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to);
 ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x);

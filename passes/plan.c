@@ -69,6 +69,10 @@ static void place_states(Planning *s) {
   for (int kind = STATE_param; kind < STATE_KINDS; kind++)
     for (uint32_t i = 0; i < g->states.len; i++) {
       if (g->states.at[i].kind != (StateKind)kind) continue;
+      if (g->states.at[i].store == STORE_split) {
+        s->p->state_at[i] = NOWHERE; /* its parts have places */
+        continue;
+      }
       s->p->state_at[i] = at;
       uint64_t element = dtype_bytes[g->states.at[i].type.dtype];
       at = align_up(at + align_up(bytes_of(g->states.at[i].type), 64 * element), BUFFER_ALIGN);

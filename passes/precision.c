@@ -66,7 +66,8 @@ const Node *made_by(const Graph *g, ValueId v) {
 
 /* ---- what nodes want ------------------------------------------------------------------------- */
 
-static DType type_of_word(const char *word) {
+DType precision_type(const char *word) {
+  if (!word) return DT_f32;
   if (fp8_recipe(word) != FP8_RECIPES) return DT_bf16; /* what pass `fp8` left */
   for (int low = 0; low < LOWS; low++)
     if (!strcmp(word, dtype_name[low_type[low]])) return low_type[low];
@@ -75,7 +76,7 @@ static DType type_of_word(const char *word) {
 
 DType precision_of(const Precision *s, const Node *n) {
   const char *word = node_text(n, AT_prec, NULL);
-  return word ? type_of_word(word) : s->type;
+  return word ? precision_type(word) : s->type;
 }
 
 /* An optional operand is an accumulator. */
@@ -366,7 +367,7 @@ static bool is_labelled(const Graph *g, uint32_t entry) {
 
 static Precision start(Graph *g, const PassCtx *ctx, bool greedy) {
   Precision s = {.g = g, .arena = ctx->arena, .greedy = greedy, .nodes = g->nodes.len};
-  s.type = type_of_word(g->train.precision ? g->train.precision : "f32");
+  s.type = precision_type(g->train.precision);
   s.wide_residual = g->train.residual && !strcmp(g->train.residual, "f32");
   s.node_why = NEW_ARRAY(s.arena, const char *, s.nodes);
   return s;
@@ -385,6 +386,7 @@ static void label(Precision *s, Diag *diag) {
     if (kind == ENTRY_step || kind == ENTRY_apply) write_copies(s);
   }
   build_derive(s);
+  store_masters(s);
 }
 
 typedef VEC(PrecisionMoves) Moves; /* by entry */

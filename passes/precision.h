@@ -97,6 +97,13 @@ ValueId make_low(Precision *s, ValueId v, Low low, Loc loc);
 /* Every master that the entry writes has its copies written by the same kernel. */
 void write_copies(Precision *s);
 void build_derive(Precision *s);
+/* ---- precision_master.c ---------------------------------------------------------------------- */
+
+/* Weights that have no f32 master are stored as what they have instead. */
+void store_masters(Precision *s);
+
+/* ---- precision_cast.c, again ----------------------------------------------------------------- */
+
 /* What a kernel of the block, or of a loop's in it, makes and another casts, the former casts. */
 void fold_casts(Precision *s, BlockId block);
 

@@ -204,17 +204,6 @@ static NodeId cast_source(const Graph *g, NodeId id) {
   return single ? NO_ID : (NodeId)(from - g->nodes.at);
 }
 
-static uint32_t count_uses(const Graph *g, BlockId block, ValueId v) {
-  const Block *b = &g->blocks.at[block];
-  uint32_t uses = 0;
-  for (uint32_t i = 0; i < b->nodes.len; i++) {
-    const Node *n = &g->nodes.at[b->nodes.at[i]];
-    for (uint32_t j = 0; j < n->nops; j++) uses += n->ops[j] == v;
-  }
-  for (uint32_t i = 0; i < b->results.len; i++) uses += b->results.at[i] == v;
-  return uses;
-}
-
 /* Where nobody else reads the f32 result, as between regions of two types, the low one is it. */
 static void fold_cast(Graph *g, NodeId cast, NodeId source, BlockId block, bool alone) {
   Node n = g->nodes.at[cast];
@@ -240,7 +229,7 @@ void fold_casts(Precision *s, BlockId block) {
       i++;
       continue;
     }
-    bool alone = count_uses(g, block, g->nodes.at[id].ops[0]) == 1;
+    bool alone = graph_count_uses(g, block, g->nodes.at[id].ops[0]) == 1;
     memmove(nodes->at + i, nodes->at + i + 1, (nodes->len - i - 1) * sizeof *nodes->at);
     nodes->len--;
     fold_cast(g, id, source, block, alone);

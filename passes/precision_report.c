@@ -208,6 +208,7 @@ void precision_report(const Precision *s, PrecisionReport *report) {
   report->recipe = recipe_of(s->g, report->arena);
   for (uint32_t i = 0; i < s->g->slots.len; i++)
     vec_push(report->arena, &report->slots, s->g->slots.at[i]);
+  report->master = s->g->train.master ? s->g->train.master : "f32";
   for (uint32_t e = 0; e < s->g->entries.len; e++) {
     EntryKind kind = s->g->entries.at[e].kind;
     if (kind == ENTRY_init || kind == ENTRY_derive) continue;

@@ -95,6 +95,7 @@ static void commit_update(Step *s, uint32_t update, const char *path, const Valu
     Port p = g->entries.at[update].results.at[i];
     ValueId new = map[g->blocks.at[g->entries.at[update].body].results.at[i]];
     if (p.role != RES_state) continue;
+    new = step_round(s, p.name, new);
     step_result(s, RES_state, p.name, step_commit(s, new, step_state(s, p.name)));
     if (is_float(g, new)) vec_push(s->c->arena, &made, new);
   }

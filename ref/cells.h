@@ -71,7 +71,7 @@ Elem fn_apply(const Fn *f, const Elem *x, uint32_t n);
 
 /* ---- the cells: map.c, move.c, reduce.c, matmul.c, region.c */
 typedef void EvalCell(Eval *e, const Node *n);
-EvalCell eval_map, eval_cast, eval_saturate, eval_saturated, eval_flushed;
+EvalCell eval_map, eval_cast, eval_saturate, eval_round_by_bits, eval_saturated, eval_flushed;
 EvalCell eval_constant, eval_iota, eval_reshape, eval_transpose, eval_broadcast, eval_mask_rows;
 EvalCell eval_gather, eval_commit, eval_slice, eval_pad, eval_embedding, eval_scatter_add;
 EvalCell eval_reduce;

@@ -176,7 +176,7 @@ static ValueId element_index(Builder *b, Type t) {
 
 /* Philox counts the elements in row-major order, so the draws do not depend on the dims.  word: the
  * seed's two, then perhaps the draw. */
-static ValueId draw(Builder *b, const Node *n, uint32_t first, Type t, Op from_bits) {
+static ValueId draw_bits(Builder *b, const Node *n, uint32_t first, Type t) {
   uint64_t site = (uint64_t)node_int(n, AT_site, 0);
   t = type_with(t, DT_i32);
   t.unit = 0;
@@ -188,7 +188,11 @@ static ValueId draw(Builder *b, const Node *n, uint32_t first, Type t, Op from_b
   bool numbered = n->nops > first + 2;
   word[5] = numbered ? build_splat(b, build_cast(b, n->ops[first + 2], DT_i32), t)
                      : build_constant(b, t, 0);
-  return build1(b, from_bits, build(b, OP_philox, 6, word, 0, NULL));
+  return build(b, OP_philox, 6, word, 0, NULL);
+}
+
+static ValueId draw(Builder *b, const Node *n, uint32_t first, Type t, Op from_bits) {
+  return build1(b, from_bits, draw_bits(b, n, first, t));
 }
 
 static ValueId expand_uniform(Builder *b, const Node *n, Type result) {
@@ -206,6 +210,11 @@ static ValueId expand_dropout(Builder *b, const Node *n, Type result) {
   ValueId keep = build2(b, OP_ge, u, build_like(b, u, rate));
   ValueId y = build2(b, OP_mul, x, build_like(b, u, 1 / (1 - rate))), none = build_like(b, y, 0);
   return build_cast(b, build_select(b, keep, y, none), (DType)result.dtype);
+}
+
+static ValueId expand_stochastic_round(Builder *b, const Node *n, Type result) {
+  ValueId operands[] = {n->ops[0], draw_bits(b, n, 1, result)};
+  return build_typed(b, OP_round_by_bits, result, 2, operands, 0, NULL);
 }
 
 /* N_r / N is at most 1, so no row's seed exceeds S. */

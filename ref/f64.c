@@ -87,6 +87,12 @@ static double f64_and(const double *x) { return x[0] != 0 && x[1] != 0; }
 static double f64_or(const double *x) { return x[0] != 0 || x[1] != 0; }
 static double f64_not(const double *x) { return x[0] == 0; }
 static double f64_isfinite(const double *x) { return isfinite(x[0]) != 0; }
+/* In f64 a cast keeps all of a number, so there is no rest. */
+static double f64_zero(const double *x) {
+  (void)x;
+  return 0;
+}
+static double f64_third(const double *x) { return x[2]; }
 static double f64_select(const double *x) { return x[0] != 0 ? x[1] : x[2]; }
 
 F64Fn *const f64_fn[OP_COUNT] = {

@@ -96,6 +96,25 @@ void eval_saturate(Eval *e, const Node *n) {
   }
 }
 
+/* As the result's type holds what the program gives, storing it rounds nothing more. */
+void eval_round_by_bits(Eval *e, const Node *n) {
+  const Tensor *x = eval_operand(e, n, 0), *bits = eval_operand(e, n, 1);
+  Tensor *y = eval_output(e, n, 0);
+  bool f16 = y->type.dtype == DT_f16;
+  const SProg *narrow = &e->scalars->prog[f16 ? SC_f32_to_f16_random : SC_f32_to_bf16_random];
+  const SProg *widen = &e->scalars->prog[f16 ? SC_f16_to_f32 : SC_bf16_to_f32];
+  for (int64_t i = 0; i < type_count(y->type); i++) {
+    if (eval_wide(e)) {
+      tensor_set(e->scalars, y, i, tensor_get(x, i));
+      continue;
+    }
+    uint32_t z, code, args[] = {tensor_get_bits(x, i), tensor_get_bits(bits, i)};
+    scalar_run(narrow, args, &code);
+    scalar_run(widen, &code, &z);
+    tensor_set_bits(e->scalars, y, i, S_F32, z);
+  }
+}
+
 /* Between integers modulo the width; else by value, which a double holds exactly. */
 void eval_cast(Eval *e, const Node *n) {
   const Tensor *x = eval_operand(e, n, 0);

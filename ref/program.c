@@ -74,6 +74,7 @@ static Tensor state_bytes_of(const Memory *m, const Eval *e, uint32_t i) {
 static void fill_memory(Memory *m, Eval *e, const Entry *en) {
   for (uint32_t i = 0; i < e->g->states.len; i++) {
     const Tensor *set = eval_arg(e, ARG_state, e->g->states.at[i].path);
+    if (m->p->state_at[i] == NOWHERE) continue;
     Tensor t = state_bytes_of(m, e, i);
     if (set) tensor_convert(e->scalars, &t, set);
   }

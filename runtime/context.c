@@ -74,7 +74,8 @@ static bool alloc_all(mp_ctx *ctx, int threads) {
   ctx->missing = mp_alloc(&ctx->memory, d->n_states);
   ctx->counters = mp_alloc(&ctx->memory, 2 * mp_counter_bytes(d));
   ctx->findings = mp_alloc(&ctx->memory, mp_finding_bytes(ctx->model));
-  if (!ctx->counters || !ctx->findings) return false;
+  ctx->joined = mp_alloc(&ctx->memory, d->n_states * sizeof *ctx->joined);
+  if (!ctx->counters || !ctx->findings || !ctx->joined) return false;
   if (!ctx->state || !ctx->arena || !ctx->scratch || !ctx->hypers || !ctx->entries || !ctx->missing)
     return false;
   mark_missing(ctx);
@@ -140,8 +141,9 @@ void mp_destroy(mp_ctx *ctx) {
   mp_team_free(&memory, ctx->team);
   for (uint32_t i = 0; ctx->entries && i < d->n_entries; i++)
     free_entry(ctx, &ctx->entries[i], &d->entries[i]);
-  void *blocks[] = {ctx->counters, ctx->findings, ctx->missing, ctx->entries, ctx->hypers, ctx->scratch,
-                    ctx->arena,   ctx->state,   ctx};
+  for (uint32_t i = 0; ctx->joined && i < d->n_states; i++) mp_free(&memory, ctx->joined[i]);
+  void *blocks[] = {ctx->counters, ctx->findings, ctx->joined, ctx->missing, ctx->entries,
+                    ctx->hypers,   ctx->scratch,  ctx->arena,  ctx->state,   ctx};
   for (size_t i = 0; i < MP_LEN(blocks); i++) mp_free(&memory, blocks[i]);
 }
 

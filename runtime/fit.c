@@ -17,9 +17,11 @@ static bool is_type(const mp_st_tensor *t, int32_t dtype) {
   return !strcmp(t->dtype, mp_type_of(dtype)->safetensors);
 }
 
-static bool type_fits(const mp_st_tensor *t, const mp_tensor *want) {
-  return is_type(t, want->dtype) ||
-         (want->dtype == MP_F32 && (is_type(t, MP_F16) || is_type(t, MP_BF16)));
+/* Weights from elsewhere are rounded where they are kept low; a run that goes on loses nothing. */
+static bool type_fits(const mp_st_tensor *t, const mp_tensor *want, bool rounds) {
+  bool low = is_type(t, MP_F16) || is_type(t, MP_BF16);
+  return is_type(t, want->dtype) || (want->dtype == MP_F32 && low) ||
+         (rounds && mp_is_low(want->dtype) && (low || is_type(t, MP_F32)));
 }
 
 static bool shape_fits(const mp_st_tensor *t, const mp_tensor *want, bool transpose) {
@@ -29,9 +31,10 @@ static bool shape_fits(const mp_st_tensor *t, const mp_tensor *want, bool transp
   return true;
 }
 
-static int check_fit(const mp_want *w, const mp_tensor *want, const char *where, mp_error *err) {
+static int check_fit(const mp_want *w, const mp_tensor *want, bool rounds, const char *where,
+                     mp_error *err) {
   const mp_st_tensor *t = w->from;
-  if (type_fits(t, want) && shape_fits(t, want, w->transpose)) return MP_OK;
+  if (type_fits(t, want, rounds) && shape_fits(t, want, w->transpose)) return MP_OK;
   bool renamed = strcmp(t->name, want->name) != 0;
   char a[128], b[128];
   return mp_fail(
@@ -64,7 +67,7 @@ int mp_fit_whole(const mp_ctx *ctx, const mp_st *st, int parts, mp_want *want, c
     if (!(mp_part_of(&d->states[i]) & parts)) continue;
     want[i].from = mp_st_find(st, t->name);
     if (!want[i].from) return mp_fail(err, MP_E_FORMAT, "%s: '%.80s' is missing", where, t->name);
-    int status = check_fit(&want[i], t, where, err);
+    int status = check_fit(&want[i], t, false, where, err);
     if (status) return status;
     known++;
   }
@@ -130,7 +133,7 @@ static int fit_one(const mp_ctx *ctx, const mp_st *st, const mp_load *how, uint3
   if (!status) want->from = mp_st_find(st, key.at);
   if (!status && !want->from) status = not_there(st, t->name, key.at, where, err);
   mp_text_free(&key);
-  return status ? status : check_fit(want, t, where, err);
+  return status ? status : check_fit(want, t, true, where, err);
 }
 
 static bool is_chosen(const mp_state_desc *s, const char *glob) {
@@ -171,7 +174,9 @@ static void copy_element(const mp_tensor *t, const mp_want *w, const char *from,
   }
   memcpy(&half, from, sizeof half);
   wide = is_type(w->from, MP_BF16) ? (uint32_t)half << 16 : mp_f32_of_f16(half);
-  memcpy(to, &wide, sizeof wide);
+  if (is_type(w->from, MP_F32)) memcpy(&wide, from, sizeof wide);
+  if (t->dtype == MP_F32) memcpy(to, &wide, sizeof wide);
+  else mp_narrow_f32(t->dtype, &wide, to);
 }
 
 void mp_fit_copy(const mp_tensor *t, const mp_want *w, const void *bytes, void *out) {

@@ -125,7 +125,8 @@ void cli_print_help(const CliArgs *a, const mp_desc *d) {
 
 static const char *const state_kinds[] = {
     [MP_PARAM] = "param",     [MP_STATE] = "state",     [MP_MOMENT] = "moment",
-    [MP_COUNTER] = "counter", [MP_DERIVED] = "derived", [MP_SHADOW] = "shadow"};
+    [MP_COUNTER] = "counter", [MP_DERIVED] = "derived", [MP_SHADOW] = "shadow",
+    [MP_PART] = "part"};
 
 static void print_states(const mp_desc *d) {
   uint64_t weights = 0;

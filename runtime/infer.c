@@ -210,7 +210,7 @@ static int give_results(const Infer *f) {
   for (uint32_t i = 0; i < f->entry->n_outputs && !status; i++) {
     if (!is_value(f, i) || (*only && strcmp(only, f->entry->outputs[i].tensor.name))) continue;
     t[n] = whole(f, i);
-    items[n] = (mp_st_item){&t[n], f->results[i]};
+    items[n] = (mp_st_item){.tensor = &t[n], .data = f->results[i]};
     n++;
   }
   if (!status && !n)

@@ -50,16 +50,33 @@ static bool is_wanted(const Loading *l, const mp_st_tensor *t) {
   return false;
 }
 
-static void place(Loading *l, const mp_st_tensor *t, const char *bytes) {
-  const mp_desc *d = l->ctx->model->desc;
-  for (uint32_t s = 0; s < d->n_states; s++) {
-    const mp_tensor *to = &d->states[s].tensor;
-    char *at = l->staging + l->ctx->model->state_at[s];
+static int place_split(Loading *l, uint32_t s, const char *bytes, mp_error *err) {
+  const mp_model *m = l->ctx->model;
+  const mp_tensor *to = &m->desc->states[s].tensor;
+  void *whole = mp_alloc(&l->ctx->memory, mp_tensor_bytes(to));
+  if (!whole) return mp_no_memory(err);
+  mp_fit_copy(to, &l->want[s], bytes, whole);
+  mp_parts_split(m, l->staging, s, whole);
+  mp_free(&l->ctx->memory, whole);
+  return MP_OK;
+}
+
+static int place(Loading *l, const mp_st_tensor *t, const char *bytes, mp_error *err) {
+  const mp_model *m = l->ctx->model;
+  int status = MP_OK;
+  for (uint32_t s = 0; s < m->desc->n_states && !status; s++) {
+    const mp_tensor *to = &m->desc->states[s].tensor;
     if (l->want[s].from != t) continue;
+    l->have[s] = 1;
+    if (mp_is_split(m, s)) {
+      status = place_split(l, s, bytes, err);
+      continue;
+    }
+    char *at = l->staging + m->state_at[s];
     mp_fit_copy(to, &l->want[s], bytes, at);
     mp_clean_values(to->dtype, at, mp_tensor_bytes(to));
-    l->have[s] = 1;
   }
+  return status;
 }
 
 /* A tensor that is wanted fits the model, so its size is no claim of the file's alone. */
@@ -72,7 +89,7 @@ static int read_tensor(Loading *l, const mp_st *st, const mp_st_tensor *t, mp_re
   int status =
       bytes ? read_bytes(read, user, t, bytes, wanted, &crc, where, err) : mp_no_memory(err);
   if (!status) status = mp_st_check_crc(st, t, crc, where, err);
-  if (!status && wanted) place(l, t, bytes);
+  if (!status && wanted) status = place(l, t, bytes, err);
   mp_free(&l->ctx->memory, bytes);
   return status;
 }
@@ -221,6 +238,11 @@ static int read_dir(Loading *l, const char *dir) {
   return status;
 }
 
+/* The state of a file that state i comes with: of a part, its parameter. */
+static uint32_t kept_as(const mp_desc *d, uint32_t i) {
+  return d->states[i].kind == MP_PART ? (uint32_t)d->states[i].master : i;
+}
+
 static int finish(Loading *l) {
   mp_ctx *ctx = l->ctx;
   const mp_desc *d = ctx->model->desc;
@@ -229,10 +251,11 @@ static int finish(Loading *l) {
   if (l->parts == MP_PART_MODEL && !ctx->ready)
     return mp_fail(&ctx->error, MP_E_ARG, "only parameters in this file: call init first");
   for (uint32_t i = 0; i < d->n_states; i++) {
-    if (!l->have[i]) continue;
+    if (!l->have[kept_as(d, i)]) continue;
+    ctx->missing[i] = 0;
+    if (mp_is_split(ctx->model, i)) continue;
     memcpy(mp_state_data(ctx, i), l->staging + ctx->model->state_at[i],
            mp_tensor_bytes(&d->states[i].tensor));
-    ctx->missing[i] = 0;
   }
   if (l->parts == MP_PART_ALL) {
     memcpy(ctx->hypers, l->hypers, d->n_hypers * sizeof *l->hypers);

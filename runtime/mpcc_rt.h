@@ -73,12 +73,13 @@ typedef struct mp_tensor {
 } mp_tensor;
 
 typedef enum mp_state_kind {
-  MP_PARAM,   /* f32 master weight */
+  MP_PARAM,   /* weight: f32 master, or what it has instead */
   MP_STATE,   /* state of a module */
   MP_MOMENT,  /* state of an optimizer: "net.0.weight:m" */
   MP_COUNTER, /* step, attempt, skipped; loss scale; histories and scales of fp8(delayed) */
   MP_DERIVED, /* low or packed copy of a parameter; rebuilt by `derive`, never saved */
-  MP_SHADOW   /* what STEP.grads hands to STEP.apply: "grad:PATH", "weight:LOSS"; never saved */
+  MP_SHADOW,  /* what STEP.grads hands to STEP.apply: "grad:PATH", "weight:LOSS"; never saved */
+  MP_PART     /* of a parameter with MP_STATE_SPLIT, which stands for its parts */
 } mp_state_kind;
 
 /* Flags of a state. */
@@ -87,13 +88,14 @@ enum {
   MP_STATE_FROZEN = 2,    /* never trained */
   MP_STATE_UNSAVED = 4,   /* checkpoints hold only its checksum: what loaded it does so again */
   MP_STATE_PHASED = 8,    /* has the batch as a dim: saved beside the moments */
-  MP_STATE_PRIVATE = 16   /* of eval or infer alone: lives with the context, is never saved */
+  MP_STATE_PRIVATE = 16,  /* of eval or infer alone: lives with the context, is never saved */
+  MP_STATE_SPLIT = 32     /* kept in parts; get gives a copy of now, set takes it apart */
 };
 
 typedef struct mp_state_desc {
   mp_tensor tensor;
   int32_t kind;   /* mp_state_kind */
-  int32_t master; /* index of the state that a derived one copies, else -1 */
+  int32_t master; /* index of the parameter that a derived one copies or a part is of, else -1 */
   uint32_t flags;
   uint32_t reserved; /* 0 */
 } mp_state_desc;

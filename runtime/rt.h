@@ -59,7 +59,11 @@ uint64_t mp_input_bytes(const mp_tensor *t, int64_t rows); /* that a run of `row
 char *mp_dims_text(const int64_t *dims, int32_t ndim, char *out, size_t size); /* "[10, 784]" */
 char *mp_tensor_text(const mp_tensor *t, char *out, size_t size);              /* "f32[10, 784]" */
 void mp_view_of(mp_view *v, const mp_tensor *t, void *data);
-uint32_t mp_f32_of_f16(uint16_t half);                           /* as bits; exact */
+uint32_t mp_f32_of_f16(uint16_t half);  /* as bits; exact */
+uint16_t mp_bf16_of_f32(uint32_t bits); /* to nearest even; subnormals to zero */
+uint16_t mp_f16_of_f32(uint32_t bits);  /* to nearest even */
+bool mp_is_low(int32_t dtype);          /* bf16 or f16 */
+void mp_narrow_f32(int32_t dtype, const void *f32, void *low);   /* one element to such a type */
 void mp_flush_f32(void *data, uint64_t bytes);                   /* subnormals to zero, sign kept */
 void mp_clean_values(int32_t dtype, void *data, uint64_t bytes); /* what an entry may rely on */
 
@@ -142,6 +146,7 @@ struct mp_ctx {
   mp_cursor cursor;
   bool other_policy;            /* a checkpoint of another precision policy was loaded whole */
   bool ready;                   /* init or load has happened */
+  void **joined;                /* of each state: what get showed of a split one, or NULL */
   uint8_t *missing;             /* of each state: has no initializer and was not loaded yet */
   char *counters;               /* as the last step found them; as many bytes behind that */
   mp_finding *findings;         /* of each site of a step */
@@ -177,6 +182,13 @@ void *mp_state_data(const mp_ctx *ctx, uint32_t state);
 uint32_t mp_state_crc(const mp_ctx *ctx, uint32_t state);
 int mp_find_hyper(const mp_ctx *ctx, const char *name);
 int64_t mp_counter(const mp_ctx *ctx, const char *name); /* 0 if there is none */
+
+/* ---- parts.c: parameters kept in parts ----------------------------------------------------- */
+
+bool mp_is_split(const mp_model *m, uint32_t state); /* it has no place, its parts have */
+/* state: the context's, or what is laid out as that; f32: the whole tensor. */
+void mp_parts_join(const mp_model *m, const char *state, uint32_t param, void *f32);
+void mp_parts_split(const mp_model *m, char *state, uint32_t param, const void *f32);
 
 /* ---- json.c: exactly the JSON that headers need, nothing lenient --------------------------- */
 
@@ -233,6 +245,8 @@ typedef struct mp_st {
 typedef struct mp_st_item { /* one tensor to write */
   const mp_tensor *tensor;
   const void *data;
+  const mp_ctx *joins; /* not NULL: data is the room that `state` of it is joined in */
+  uint32_t state;
 } mp_st_item;
 
 /* `size` of the whole file, or UINT64_MAX for a stream.  `where` begins the error's sentence. */

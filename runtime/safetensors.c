@@ -361,8 +361,14 @@ static void add_note(mp_text *t, const char *key, const char *value) {
   mp_json_quote(t, value);
 }
 
+static const void *bytes_of(const mp_st_item *item) {
+  const mp_ctx *ctx = item->joins;
+  if (ctx) mp_parts_join(ctx->model, ctx->state, item->state, (void *)item->data);
+  return item->data;
+}
+
 static void add_crc(mp_text *t, const mp_st_item *item) {
-  uLong crc = crc32_z(0, item->data, mp_tensor_bytes(item->tensor));
+  uLong crc = crc32_z(0, bytes_of(item), mp_tensor_bytes(item->tensor));
   mp_text_add(t, ",");
   mp_text key = {0};
   mp_text_add(&key, CRC_PREFIX "%s", item->tensor->name);
@@ -410,7 +416,7 @@ int mp_st_write(const mp_st_item *items, uint32_t n, const mp_st_note *notes, ui
   if (header.failed) status = mp_fail(err, MP_E_MEMORY, "no memory for the header of a file");
   else if (write(user, header.at, header.len)) status = MP_E_IO;
   for (uint32_t i = 0; i < n && !status; i++)
-    if (write(user, items[i].data, mp_tensor_bytes(items[i].tensor))) status = MP_E_IO;
+    if (write(user, bytes_of(&items[i]), mp_tensor_bytes(items[i].tensor))) status = MP_E_IO;
   mp_text_free(&header);
   return status;
 }

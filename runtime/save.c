@@ -97,27 +97,40 @@ static void free_notes(Notes *n) {
 /* ---- saving ---- */
 
 /* Widest elements first, as the format wants it: so every tensor is aligned in a mapped file. */
-static uint32_t list_items(const mp_ctx *ctx, int parts, mp_st_item *items) {
+static uint32_t list_items(const mp_ctx *ctx, int parts, void *room, mp_st_item *items) {
   const mp_desc *d = ctx->model->desc;
   uint32_t n = 0;
   for (int size = 8; size; size /= 2)
     for (uint32_t i = 0; i < d->n_states; i++) {
       const mp_state_desc *s = &d->states[i];
       if (!(mp_part_of(s) & parts) || mp_type_of(s->tensor.dtype)->size != size) continue;
-      items[n++] = (mp_st_item){&s->tensor, mp_state_data(ctx, i)};
+      if (mp_is_split(ctx->model, i)) items[n++] = (mp_st_item){&s->tensor, room, ctx, i};
+      else items[n++] = (mp_st_item){.tensor = &s->tensor, .data = mp_state_data(ctx, i)};
     }
   return n;
 }
 
+/* For the largest parameter that is joined to be written. */
+static uint64_t room_bytes(const mp_ctx *ctx) {
+  uint64_t most = 0;
+  for (uint32_t i = 0; i < ctx->model->desc->n_states; i++) {
+    uint64_t bytes = mp_tensor_bytes(&ctx->model->desc->states[i].tensor);
+    if (mp_is_split(ctx->model, i) && bytes > most) most = bytes;
+  }
+  return most;
+}
+
 static int write_parts(const mp_ctx *ctx, int parts, mp_write_fn write, void *sink, mp_error *err) {
   mp_st_item *items = malloc((ctx->model->desc->n_states + 1) * sizeof *items);
+  void *room = malloc(room_bytes(ctx) + 1);
   Notes notes = make_notes(ctx, parts);
   int status = MP_OK;
-  if (!items || notes.failed) status = mp_no_memory(err);
+  if (!items || !room || notes.failed) status = mp_no_memory(err);
   else
-    status =
-        mp_st_write(items, list_items(ctx, parts, items), notes.at, notes.len, write, sink, err);
+    status = mp_st_write(items, list_items(ctx, parts, room, items), notes.at, notes.len, write,
+                         sink, err);
   free_notes(&notes);
+  free(room);
   free(items);
   return status;
 }

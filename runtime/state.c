@@ -1,7 +1,8 @@
 /* state.c: tensors and hyperparameters by name.
  *
- * get shows the state itself, without a copy; set copies in, makes the values clean and rebuilds
- * the derived copies of a parameter, so that a step never sees a stale low copy.
+ * get shows the state itself, without a copy, but for parameters kept in parts; set copies in,
+ * makes the values clean and rebuilds the derived copies of a parameter, so that a step never sees
+ * a stale low copy.
  */
 #include "runtime/rt.h"
 
@@ -55,11 +56,23 @@ static int find_named(mp_ctx *ctx, const char *path) {
                  mp_near_text(&near, hint, sizeof hint));
 }
 
+static int join(mp_ctx *ctx, uint32_t i, void **at) {
+  const mp_tensor *t = &ctx->model->desc->states[i].tensor;
+  if (!ctx->joined[i]) ctx->joined[i] = mp_alloc(&ctx->memory, mp_tensor_bytes(t));
+  *at = ctx->joined[i];
+  if (!*at) return mp_fail(&ctx->error, MP_E_MEMORY, "get '%s': no memory to join it", t->name);
+  mp_parts_join(ctx->model, ctx->state, i, *at);
+  return MP_OK;
+}
+
 int mp_get(mp_ctx *ctx, const char *path, mp_view *view) {
   int i = find_named(ctx, path);
   if (i < 0) return i;
-  mp_view_of(view, &ctx->model->desc->states[i].tensor, mp_state_data(ctx, (uint32_t)i));
-  return MP_OK;
+  bool split = mp_is_split(ctx->model, (uint32_t)i);
+  void *at = split ? NULL : mp_state_data(ctx, (uint32_t)i);
+  int status = split ? join(ctx, (uint32_t)i, &at) : MP_OK;
+  if (!status) mp_view_of(view, &ctx->model->desc->states[i].tensor, at);
+  return status;
 }
 
 static bool is_compact(const mp_view *v) {
@@ -78,12 +91,18 @@ static bool same_shape(const mp_view *v, const mp_tensor *t) {
   return true;
 }
 
+static bool has_type(const mp_view *v, int32_t dtype) {
+  const mp_type *type = mp_type_of(dtype);
+  return v->dtype.code == type->code && v->dtype.bits == type->bits;
+}
+
 static int check_view(mp_ctx *ctx, const mp_tensor *t, const mp_view *v) {
   const mp_type *type = mp_type_of(t->dtype);
   char want[128], found[128] = "[…]";
   if (v->device.device_type != 1)
     return mp_fail(&ctx->error, MP_E_ARG, "set '%s': the data is not in CPU memory", t->name);
-  if (v->dtype.code != type->code || v->dtype.bits != type->bits || v->dtype.lanes != 1)
+  bool fits = has_type(v, t->dtype) || (mp_is_low(t->dtype) && has_type(v, MP_F32));
+  if (!fits || v->dtype.lanes != 1)
     return mp_fail(&ctx->error, MP_E_ARG,
                    "set '%s': expected %s (DLPack %d, %d bits), found %d, %d", t->name, type->name,
                    type->code, type->bits, v->dtype.code, v->dtype.bits);
@@ -96,20 +115,35 @@ static int check_view(mp_ctx *ctx, const mp_tensor *t, const mp_view *v) {
   return MP_OK;
 }
 
+/* A parameter without a master is rounded to nearest here, a split one taken apart. */
+static void put(mp_ctx *ctx, uint32_t i, const mp_view *view) {
+  const mp_tensor *t = &ctx->model->desc->states[i].tensor;
+  const char *from = (const char *)view->data + view->byte_offset;
+  uint64_t bytes = mp_tensor_bytes(t);
+  if (mp_is_split(ctx->model, i)) {
+    mp_parts_split(ctx->model, ctx->state, i, from);
+    return;
+  }
+  char *at = mp_state_data(ctx, i);
+  if (mp_is_low(t->dtype) && has_type(view, MP_F32))
+    for (uint64_t k = 0; k < bytes; k += 2) mp_narrow_f32(t->dtype, from + 2 * k, at + k);
+  else memcpy(at, from, bytes);
+  mp_clean_values(t->dtype, at, bytes);
+}
+
 int mp_set(mp_ctx *ctx, const char *path, const mp_view *view) {
   int i = find_named(ctx, path);
   if (i < 0) return i;
   const mp_state_desc *s = &ctx->model->desc->states[i];
+  if (s->kind == MP_PART)
+    return mp_fail(&ctx->error, MP_E_ARG, "'%s' is a part of its parameter: set that", path);
   if (s->kind == MP_DERIVED)
     return mp_fail(&ctx->error, MP_E_ARG, "'%s' is a copy that follows its parameter: set that",
                    path);
   int status = check_view(ctx, &s->tensor, view);
   if (status) return status;
-  void *at = mp_state_data(ctx, (uint32_t)i);
-  uint64_t bytes = mp_tensor_bytes(&s->tensor);
   ctx->skipped_rows = 0;
-  memcpy(at, (const char *)view->data + view->byte_offset, bytes);
-  mp_clean_values(s->tensor.dtype, at, bytes);
+  put(ctx, (uint32_t)i, view);
   ctx->missing[i] = 0;
   if (s->kind == MP_PARAM) mp_derive(ctx);
   return MP_OK;

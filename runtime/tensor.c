@@ -70,6 +70,33 @@ uint32_t mp_f32_of_f16(uint16_t h) {
   return sign | e << 23 | (m & 0x3ff) << 13;
 }
 
+uint16_t mp_bf16_of_f32(uint32_t u) {
+  uint32_t high = u >> 16;
+  if (!(u & 0x7f800000)) return (uint16_t)(high & 0x8000);
+  if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(high | 0x40);
+  return (uint16_t)((u + 0x7fff + (high & 1)) >> 16);
+}
+
+/* Below 2^-14 the sum with 1/2 rounds at the last place of a subnormal f16. */
+uint16_t mp_f16_of_f32(uint32_t u) {
+  uint32_t a = u & 0x7fffffff, y = ((a + 0xfff + (a >> 13 & 1)) >> 13) - 0x1c000;
+  float small;
+  memcpy(&small, &a, sizeof small);
+  small += 0.5f;
+  if (a >= 0x477ff000) y = a > 0x7f800000 ? 0x7e00 : 0x7c00;
+  if (a < 0x38800000) memcpy(&y, &small, sizeof y), y -= 0x3f000000;
+  return (uint16_t)(y | (u >> 16 & 0x8000));
+}
+
+bool mp_is_low(int32_t dtype) { return dtype == MP_BF16 || dtype == MP_F16; }
+
+void mp_narrow_f32(int32_t dtype, const void *f32, void *low) {
+  uint32_t u;
+  memcpy(&u, f32, sizeof u);
+  uint16_t half = dtype == MP_BF16 ? mp_bf16_of_f32(u) : mp_f16_of_f32(u);
+  memcpy(low, &half, sizeof half);
+}
+
 void mp_flush_f32(void *data, uint64_t bytes) {
   char *p = data;
   for (uint64_t i = 0; i + 4 <= bytes; i += 4) {

@@ -76,7 +76,7 @@ static bool add_value(Values *s, const CliRun *r, const mp_value *v) {
   for (uint64_t i = 0; i < n; i++) to[i] = wide(v->tensor.dtype, from, i) * once;
   s->tensors[s->n] = v->tensor;
   s->tensors[s->n].dtype = MP_F32;
-  s->items[s->n] = (mp_st_item){&s->tensors[s->n], to};
+  s->items[s->n] = (mp_st_item){.tensor = &s->tensors[s->n], .data = to};
   mp_text_add(&s->reads, "%s\n", v->reads);
   s->n++;
   return true;

@@ -189,6 +189,10 @@ static int choose_precision(Session *s, Graph *g, const Target *target) {
   bool delayed = fp8_recipe(g->train.precision) == RECIPE_fp8_delayed;
   if (!delayed) g->train.delayed = (Fp8Delayed){0};
   else if (g->train.delayed.history == 0) g->train.delayed = fp8_delayed_default;
+  if (!strcmp(g->train.precision, "f32"))
+    g->train.master = NULL; /* the control has no low weight */
+  if (!strcmp(g->train.precision, "f16") && g->train.master && !strcmp(g->train.master, "split"))
+    return fail("--precision=f16 under master(split)", "f16 is no part of an f32 master");
   if (!strcmp(g->train.precision, "f16") && !g->train.scale.kind) g->train.scale = scale_default;
   return 0;
 }

@@ -67,6 +67,7 @@ static void add_slots(const PrecisionReport *r, Text *out) {
 }
 
 void precision_manifest(const PrecisionReport *r, Text *out) {
+  if (r->master && strcmp(r->master, "f32")) text_printf(out, "master %s\n", r->master);
   add_slots(r, out);
   for (uint32_t i = 0; i < r->rows.len; i++) {
     const PrecisionRow *x = &r->rows.at[i];
@@ -94,6 +95,7 @@ static void explain_text(Explain *e) {
     add_text_moves(e, "this", x->chosen, x->f32);
     text_add(e->out, "\n");
   }
+  text_printf(e->out, "master %s\n", e->r->master);
   add_slots(e->r, e->out);
   text_printf(e->out, "policy %s\n", precision_policy(e->r));
 }
@@ -137,6 +139,7 @@ static void add_json_slots(Explain *e) {
 
 static void explain_json(Explain *e) {
   text_add(e->out, "{");
+  add_json(e, "master", e->r->master);
   add_json_slots(e);
   add_json(e, "policy", precision_policy(e->r));
   text_add(e->out, "\"ops\":[");

@@ -35,12 +35,12 @@ static void add_states(Report *r) {
   const Graph *g = r->p->g;
   bool first = true;
   text_add(r->out, r->json ? "\"state\":{" : "state\n");
-  for (int kind = STATE_param; kind <= STATE_derived; kind++) {
+  for (int kind = STATE_param; kind < STATE_KINDS; kind++) {
     uint64_t bytes = 0;
     uint32_t n = 0;
     char text[32];
     for (uint32_t i = 0; i < g->states.len; i++) {
-      if (g->states.at[i].kind != (StateKind)kind) continue;
+      if (g->states.at[i].kind != (StateKind)kind || r->p->state_at[i] == NOWHERE) continue;
       bytes += bytes_of(g->states.at[i].type);
       n++;
     }

@@ -216,6 +216,14 @@ static Val expr_flushed(Kernel *k, const Node *n, const Index *ix) {
   return expr_program(k, SC_and, 2, both);
 }
 
+/* The programs give bits of the type, which are how bf16 and f16 lie in registers. */
+static Val expr_round_by_bits(Kernel *k, const Node *n, const Index *ix) {
+  Val x[] = {expr_to_program(k, operand(k, n, 0, ix), dtype_of(k, n->ops[0])),
+             operand(k, n, 1, ix)};
+  bool f16 = dtype_of(k, n->res) == DT_f16;
+  return expr_program(k, f16 ? SC_f32_to_f16_random : SC_f32_to_bf16_random, 2, x);
+}
+
 /* As the evaluator rounds: to f32, subnormal to zero; integers toward zero, saturating. */
 static uint64_t int_value(double v, DType d) {
   int bits = 8 * dtype_bytes[d];

@@ -143,6 +143,7 @@ SAME(STATE_moment, MP_MOMENT);
 SAME(STATE_counter, MP_COUNTER);
 SAME(STATE_derived, MP_DERIVED);
 SAME(STATE_shadow, MP_SHADOW);
+SAME(STATE_part, MP_PART);
 #undef SAME
 
 mp_tensor describe_tensor(const char *name, Type type) {
@@ -158,10 +159,11 @@ static const mp_state_desc *states(const Module *m) {
     const State *s = &g->states.at[i], *master = s->master ? graph_state(g, s->master) : NULL;
     d[i] = (mp_state_desc){
         .tensor = describe_tensor(s->path, s->type), .kind = (int32_t)s->kind, .master = -1};
-    if (master && s->kind == STATE_derived) d[i].master = (int32_t)(master - g->states.at);
+    if (master && s->kind != STATE_moment) d[i].master = (int32_t)(master - g->states.at);
     d[i].flags = (s->must_load ? MP_STATE_MUST_LOAD : 0) | (s->frozen ? MP_STATE_FROZEN : 0) |
                  (s->unsaved ? MP_STATE_UNSAVED : 0) | (s->phased ? MP_STATE_PHASED : 0) |
-                 (s->private ? MP_STATE_PRIVATE : 0);
+                 (s->private ? MP_STATE_PRIVATE : 0) |
+                 (s->store == STORE_split ? MP_STATE_SPLIT : 0);
   }
   return d;
 }
@@ -341,6 +343,13 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
                        .n_sites = sites.list.len};
 }
 
+/* "bf16", "bf16 master(sr)" */
+static const char *precision_text(const Module *m) {
+  const Train *t = &m->g->train;
+  if (!t->master) return t->precision;
+  return arena_printf(m->arena, "%s master(%s)", t->precision, t->master);
+}
+
 static mp_desc description(const Module *m, const mp_entry_desc *entries) {
   const Graph *g = m->g;
   return (mp_desc){
@@ -351,7 +360,7 @@ static mp_desc description(const Module *m, const mp_entry_desc *entries) {
       .source_hash = m->o->source_hash,
       .compiler = m->o->compiler,
       .target = m->target->base.name,
-      .precision = g->train.precision,
+      .precision = precision_text(m),
       .n_entries = g->entries.len,
       .n_states = g->states.len,
       .n_hypers = g->hypers.len,

@@ -43,7 +43,8 @@ train M {
 # the program's precision, the region's, micro-batches a step
 CASES = [("f32", "bf16", 1), ("bf16", "f32", 1), ("bf16 residual(f32)", "bf16", 2),
          ("f16 scale(2^8)", "f16", 1), ("f16 scale(dynamic) residual(f32)", "bf16", 2),
-         ("bf16 scale(2^6)", "f16", 2)]
+         ("bf16 scale(2^6)", "f16", 2), ("bf16 master(split) scale(2^6)", "f16", 2), ("bf16 master(sr)", "f32", 2),
+         ("f16 scale(2^8) master(sr)", "bf16", 1)]
 
 WIDEN = {"bf16": mpcc_model.widen, "f16": lambda x: x.astype(np.float32)}
 
@@ -59,7 +60,8 @@ def evaluated(text, rows):
     for name, value in re.findall(r'^hyper "(\w+)" = (\S+)', text, re.M):
         e.set("hyper", name, np.array(STEPS if name == "steps" else float(value), np.float32))
     yield e.run("init")
-    e.run("derive")
+    if "entry @derive" in text:
+        e.run("derive")
     for i, inputs in enumerate(batches(rows)):
         if not i and "entry @train_step.calibrate" in text:
             e.run("train_step.calibrate", rows=rows, **inputs)
