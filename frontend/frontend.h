@@ -25,13 +25,17 @@ typedef struct Define { /* -D name=value; -D as.name=value of an import */
   const char *name, *value;
 } Define;
 
+typedef struct KeepOption {     /* --keep=GLOB:W: what keeps a precision of its own */
+  const char *glob, *precision; /* "f32", "bf16", "f16" */
+} KeepOption;
+
 typedef struct FrontendOptions {
   const char *name, *source; /* of the graph: "mlp", "examples/mlp.mp" */
   const Define *defines;
   uint32_t ndefines;
   const char *const *folders; /* where imports are looked for: -I */
   uint32_t nfolders;
-  const char *const *keeps; /* patterns of what stays in f32: --keep=GLOB:f32 */
+  const KeepOption *keeps;
   uint32_t nkeeps;
   const char *train; /* the model whose train block is built, of several; or NULL */
 } FrontendOptions;

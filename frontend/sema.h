@@ -28,7 +28,7 @@
  *   glob.c      patterns of paths
  *   optimizer.c optimizers and groups: entries `update`
  *   schedule.c  hyperparameters and their schedules
- *   keep.c      --keep=GLOB:f32
+ *   keep.c      --keep=GLOB:W
  *   items.c     blocks of settings, with `if` and `for`
  *   train.c     the train block: entries train_step and eval
  *   settings.c  its settings of one number or word
@@ -69,6 +69,7 @@ typedef struct Glob {
 
 typedef struct Keep { /* --keep */
   Glob glob;
+  const char *precision;
   bool met; /* it covers something */
 } Keep;
 

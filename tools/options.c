@@ -52,7 +52,8 @@ static const Flag flags[] = {
      FLAG_TEXT, AT(precision)},
     {"--precision-greedy", NULL, "place casts by a greedy rule instead of the minimum cut",
      FLAG_BOOL, AT(pass.greedy_precision)},
-    {"--keep", "GLOB:f32", "modules and parameters of these paths stay in f32", FLAG_KEEP, 0},
+    {"--keep", "GLOB:W", "modules and parameters of these paths work in f32, bf16 or f16",
+     FLAG_KEEP, 0},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
     {"-I", "FOLDER", "look for imports here, too", FLAG_FOLDER, 0},
     {"--train", "MODEL", "whose train block is built, where the file has several", FLAG_TEXT,
@@ -185,11 +186,16 @@ static bool take_define(Options *o, Arena *arena, const char *text) {
 }
 
 static bool take_keep(Options *o, Arena *arena, const char *text) {
+  static const char *const words[][2] = {
+      {"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"}, {"f16", "f16"}, {"fp16", "f16"}};
   const char *colon = strrchr(text, ':');
-  if (!colon || colon == text || (strcmp(colon, ":f32") && strcmp(colon, ":fp32")))
-    return wrong("--keep wants GLOB:f32", text);
-  vec_push(arena, &o->keeps, arena_text(arena, text, (size_t)(colon - text)));
-  return true;
+  for (size_t i = 0; colon && colon > text && i < sizeof words / sizeof *words; i++) {
+    if (strcmp(colon + 1, words[i][0])) continue;
+    const char *glob = arena_text(arena, text, (size_t)(colon - text));
+    vec_push(arena, &o->keeps, (KeepOption){glob, words[i][1]});
+    return true;
+  }
+  return wrong("--keep wants GLOB:f32, GLOB:bf16 or GLOB:f16", text);
 }
 
 static bool take_count(const char *flag, const char *value, int *n) {

@@ -23,7 +23,7 @@ typedef struct Options {
   bool json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin;
   VEC(Define) defines;
   VEC(const char *) folders;  /* of imports */
-  VEC(const char *) keeps;    /* patterns of --keep */
+  VEC(KeepOption) keeps;
   VEC(const char *) warnings; /* the words behind -W, in order */
   PassOptions pass;
 } Options;
