@@ -6,8 +6,8 @@
  * Shadows are states that are never saved; the host reads and writes them between the halves:
  *
  *   grad:PATH    the gradient, f32, divided by its S: a sum over the rows, not a mean
- *   weight:NAME  the weight of loss NAME; of several losses it is to be set before NAME.grads, to
- *                the sum over all machines, for the losses' seeds depend on it
+ *   weight:NAME  the weight of loss NAME; of several losses the sum over all machines, which the
+ *                host gives with the call of NAME.grads, for the losses' seeds depend on it
  *   loss:NAME    the sum of loss NAME, which the guard looks at
  *   amax:SLOT    the largest |x| of a slot of fp8(delayed); of several machines the largest counts
  *   next:PATH    what the forward pass wrote to state PATH, not committed yet

@@ -219,6 +219,11 @@ typedef struct mp_run {
   int64_t rows;  /* 1 … batch */
   uint64_t draw; /* counter of random draws of an infer entry: the low 32 bits count */
   uint32_t flags;
+  uint32_t reserved; /* 0 */
+  /* Of STEP.grads with several losses, which refuses to run without: the weight of each over all
+   * machines, in the order of the entry's losses.  Elsewhere NULL. */
+  const double *weights;
+  uint32_t n_weights;
 } mp_run;
 
 typedef struct mp_result {

@@ -175,6 +175,11 @@ void mp_copy_counters(const mp_ctx *ctx, char *copy, bool back); /* of the state
 uint64_t mp_finding_bytes(const mp_model *m);
 const mp_site *mp_first_bad_state(const mp_ctx *ctx, uint32_t entry); /* written by it; or NULL */
 
+/* ---- weights.c: of several losses, from the host -------------------------------------------- */
+
+int mp_check_weights(mp_ctx *ctx, const mp_entry_desc *d, const mp_run *run);
+void mp_place_weights(mp_ctx *ctx, const mp_entry_desc *d, const mp_run *run);
+
 /* ---- state.c: get, set --------------------------------------------------------------------- */
 
 int mp_find_state(const mp_ctx *ctx, const char *path); /* index, or -1 */

@@ -144,6 +144,7 @@ static int check_run(mp_ctx *ctx, uint32_t entry, const mp_run *run) {
   if (!status && d->flags & MP_ENTRY_FULL && run->rows != d->batch)
     status = mp_fail(&ctx->error, MP_E_ARG, "%s: rows %lld: only full batches of %lld, tail(drop)",
                      d->name, (long long)run->rows, (long long)d->batch);
+  if (!status) status = mp_check_weights(ctx, d, run);
   for (uint32_t i = 0; i < d->n_inputs && !status; i++)
     status = check_input(ctx, d, &d->inputs[i], ctx->entries[entry].inputs[i], run->rows);
   if (!status && atomic_exchange(&ctx->cancelled, false))
@@ -244,6 +245,7 @@ static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result
     e->batches = 0;
   }
   place_draw(ctx, entry, run);
+  mp_place_weights(ctx, d, run);
   e->batches++;
   if (ctx->model->code[entry].n_sites) mp_copy_counters(ctx, ctx->counters, false);
   mp_call_entry(ctx, entry, run->rows, NULL);

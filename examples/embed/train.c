@@ -100,7 +100,7 @@ static int train_epoch(const mp_api *api, mp_ctx *ctx, const Data *d) {
   r.struct_size = sizeof r;
   for (int64_t at = 0; at < d->rows; at += mlp_TRAIN_STEP_BATCH) {
     int64_t n = d->rows - at < mlp_TRAIN_STEP_BATCH ? d->rows - at : mlp_TRAIN_STEP_BATCH;
-    mp_run run = {sizeof run, n, 0, 0};
+    mp_run run = {.struct_size = sizeof run, .rows = n};
     int status = mlp_train_step_bind_images(api, ctx, d->images + at * PIXELS, n);
     if (!status) status = mlp_train_step_bind_labels(api, ctx, d->labels + at, n);
     if (!status) status = api->run(ctx, mlp_TRAIN_STEP, &run, &r);
@@ -121,7 +121,7 @@ static double total(const mp_api *api, mp_ctx *ctx, uint32_t output) {
 static int evaluate(const mp_api *api, mp_ctx *ctx, const Data *d) {
   for (int64_t at = 0; at < d->rows; at += mlp_EVAL_BATCH) {
     int64_t n = d->rows - at < mlp_EVAL_BATCH ? d->rows - at : mlp_EVAL_BATCH;
-    mp_run run = {sizeof run, n, 0, at == 0 ? MP_RUN_NEW_TOTAL : 0};
+    mp_run run = {.struct_size = sizeof run, .rows = n, .flags = at == 0 ? MP_RUN_NEW_TOTAL : 0};
     int status = mlp_eval_bind_images(api, ctx, d->images + at * PIXELS, n);
     if (!status) status = mlp_eval_bind_labels(api, ctx, d->labels + at, n);
     if (!status) status = api->run(ctx, mlp_EVAL, &run, NULL);

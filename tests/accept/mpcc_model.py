@@ -55,7 +55,8 @@ View = struct("View", data=P, device=Device, ndim=I32, dtype=Kind, shape=C.POINT
               strides=C.POINTER(I64), byte_offset=U64)
 Options = struct("Options", struct_size=C.c_size_t, threads=C.c_int, log=P, alloc=P, free=P, user=P,
                  cpu=C.c_char_p)
-Run = struct("Run", struct_size=C.c_size_t, rows=I64, draw=U64, flags=U32)
+Run = struct("Run", struct_size=C.c_size_t, rows=I64, draw=U64, flags=U32, reserved=U32,
+             weights=C.POINTER(C.c_double), n_weights=U32)
 Result = struct("Result", struct_size=C.c_size_t, committed=C.c_int, loss=C.c_double,
                 weight=C.c_double)
 Origin = struct("Origin", struct_size=C.c_size_t, where=C.c_char_p, value=C.c_double, ndim=I32,
@@ -147,11 +148,13 @@ class Model:
         self.check(self.api.bind(self.ctx, e.index, list(e.inputs).index(name), array.ctypes.data,
                                  array.nbytes))
 
-    def run(self, entry, rows=None, new_total=True, draw=0, **inputs):
+    def run(self, entry, rows=None, new_total=True, draw=0, weights=None, **inputs):
         e = self.entries[entry]
         for name, array in inputs.items():
             self.bind(entry, name, array)
         run = Run(C.sizeof(Run), rows or e.batch or 1, draw, NEW_TOTAL if new_total else 0)
+        if weights is not None:
+            run.weights, run.n_weights = (C.c_double * len(weights))(*weights), len(weights)
         result = Result(struct_size=C.sizeof(Result))
         self.check(self.api.run(self.ctx, e.index, C.byref(run), C.byref(result)))
         return result

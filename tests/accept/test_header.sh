@@ -15,14 +15,18 @@ cat >main.c <<'END'
 #include "mlp.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 int main(void) {
   const mp_api *api = mlp_get_api(MP_ABI);
   mp_ctx *ctx = NULL;
   mp_view w;
   mp_result r;
-  mp_run run = {sizeof(mp_run), 3, 0, 0};
+  mp_run run;
   uint8_t *images = (uint8_t *)calloc(3, 28 * 28), labels[3] = {1, 2, 3};
   r.struct_size = sizeof r;
+  memset(&run, 0, sizeof run);
+  run.struct_size = sizeof run;
+  run.rows = 3;
   if (!api || !images || api->create(NULL, &ctx, NULL) || api->init(ctx, 1)) return 1;
   if (mlp_train_step_bind_images(api, ctx, images, 3)) return 2;
   if (mlp_train_step_bind_labels(api, ctx, labels, 3)) return 3;

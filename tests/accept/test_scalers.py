@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcc_model import GAUGE, Model
-from support import check_same_bits_sees, compile_to, emit, levels, read_safetensors, same_bits
+from mpcc_model import E_ARG, GAUGE, Model, ModelError
+from support import (check_same_bits_sees, compile_to, emit, far, levels, read_safetensors,
+                     same_bits)
 from test_precision import B, STEPS, batches, check, evaluated
 
 MODEL = """version 1
@@ -169,9 +170,7 @@ def check_groups(folder):
         for p in "wab":
             assert committed or same_bits(whole.get(p), before[p]) is None
         assert all(found[f"grad:{path}"] == (path not in infinite) for path in "wab"), (kind, found)
-        for loss in SCALERS:
-            halves.set(f"weight:{loss}", np.float32(4))
-        halves.run("train_step.grads", **data)
+        halves.run("train_step.grads", weights=[4, 4, 4], **data)
         assert halves.run("train_step.apply").committed == committed
         for path in [p for p in whole.states if whole.states[p].kind != 5]:
             why = same_bits(halves.get(path), whole.get(path))
@@ -185,6 +184,45 @@ def check_groups(folder):
     again.load(folder / "ckpt")
     assert all(float(again.get("scale" + suffix)) == want[name][0] for name, (suffix, *_) in SCALERS.items())
     print("an infinity backs off whom it reaches:", {n: v[0] for n, v in want.items()}, flush=True)
+
+
+def check_weights(folder):
+    """Two machines with a part of the batch each; the losses' weights differ, and so do the parts'."""
+    model = write(folder / "parts.mp", "f32 scale(2^3)", "scale(dynamic)", MOVING)
+    library = compile_to(folder / "parts.so", model, halves=True)
+    whole, *parts = (Model(library, 1) for _ in range(3))
+    for m in whole, *parts:
+        m.init(1)
+    data = next(batches(B))
+    rows = slice(0, 2), slice(2, B)
+    weights = [B, float(data["x"][:, 0].sum()), B]
+    for bad in None, weights[:2], [*weights, 1.0]:
+        try:
+            parts[0].run("train_step.grads", weights=bad, **data)
+        except ModelError as e:
+            assert e.status == E_ARG and "the weights of next, near, small" in str(e), e
+        else:
+            raise AssertionError("a step ran without its weights")
+    try:
+        whole.run("train_step", weights=weights, **data)
+    except ModelError as e:
+        assert "train_step takes no weights" in str(e), e
+    else:
+        raise AssertionError("a whole step took weights")
+    whole.run("train_step.grads", weights=weights, **data)
+    for m, part in zip(parts, rows):
+        m.run("train_step.grads", rows=part.stop - part.start, weights=weights,
+              **{name: a[part].copy() for name, a in data.items()})
+    for path in [p for p in whole.states if p.startswith(("grad:", "loss:"))]:
+        total = parts[0].get(path) + parts[1].get(path)
+        why = far(total, whole.get(path).astype(np.float64), 1e-5)
+        assert not why, (path, why)
+        parts[0].set(path, total)
+    assert all(m.run("train_step.apply").committed for m in (whole, parts[0]))
+    for path in "table", "w", "v", "a", "b":
+        why = far(parts[0].get(path), whole.get(path).astype(np.float64), 1e-3)
+        assert not why, (path, why)
+    print("several losses on two machines, with their weights and not without", flush=True)
 
 
 def check_log(folder):
@@ -208,6 +246,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         check_groups(Path(name))
         check_log(Path(name))
+        check_weights(Path(name))
         check_scales_cancel(Path(name))
         check_compiled(Path(name))
 
