@@ -108,6 +108,7 @@ Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *f
   init_entry(s);
   train_entries(s);
   infer_entries(s);
+  keep_check_lines(s);
   check_unused(s, file);
   return diag->errors ? NULL : s->g;
 }

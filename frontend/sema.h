@@ -68,9 +68,12 @@ typedef struct Glob {
 } Glob;
 
 typedef struct Keep { /* --keep */
-  Glob glob;
-  const char *precision;
-  bool met; /* it covers something */
+  const char *text, *precision;
+  Glob glob;        /* of paths; of a line: of the modules that it is meant in */
+  const char *file; /* of a line; NULL: it is no line */
+  uint32_t line;
+  bool every, own; /* of a line: in every module; in the model itself alone */
+  bool met;        /* it covers something */
 } Keep;
 
 typedef struct Moment { /* a state of an optimizer */
@@ -350,6 +353,7 @@ void keep_begin(Sema *s);                     /* in front of the model */
 void keep_instance(Sema *s, Instance *inst);  /* it has got its path */
 void keep_check(Sema *s);                     /* behind the model */
 void keep_entry(Sema *s);                     /* an entry is built */
+void keep_check_lines(Sema *s);               /* behind all entries */
 
 /* ---- schedule.c ---- */
 void counter_add(Sema *s, const char *name); /* the state, and its 0 in init, if it is not there */

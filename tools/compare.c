@@ -76,7 +76,7 @@ static bool open_all(Comparison *c, Trials *t, const Side *side, Tensors *values
                      Tensors *weights) {
   bool ok = true;
   for (int i = 0; ok && i < SIDES; i++)
-    ok = trial_read_log(t, side[i].log, &c->steps[i]) && tensors_open(&values[i], side[i].values) &&
+    ok = trial_read_log(t, side[i].log, &c->log[i]) && tensors_open(&values[i], side[i].values) &&
          open_weights(t->arena, &side[i], &weights[i]);
   return ok;
 }

@@ -44,7 +44,7 @@ typedef struct Comparison {
   VEC(Pair) pairs;                  /* by phase, then in the order they are computed */
   uint32_t alone[SIDES];            /* values of one side only */
   const char *step;                 /* whose values they are */
-  TrialSteps steps[SIDES];          /* of the runs */
+  TrialLog log[SIDES];              /* of the runs */
   const Pair *part;                 /* where the two part; NULL: nowhere in particular */
   bool same;                        /* all pairs are equal */
 } Comparison;

@@ -32,12 +32,12 @@ static void add_pairs(const Comparison *c, Text *out, Phase phase) {
 }
 
 static double apart(const Comparison *c, uint32_t i) {
-  double x = c->steps[0].at[i].loss, y = c->steps[1].at[i].loss;
+  double x = c->log[0].steps.at[i].loss, y = c->log[1].steps.at[i].loss;
   return 100 * (x - y) / fabs(y);
 }
 
 static uint32_t common_steps(const Comparison *c) {
-  return c->steps[0].len < c->steps[1].len ? c->steps[0].len : c->steps[1].len;
+  return c->log[0].steps.len < c->log[1].steps.len ? c->log[0].steps.len : c->log[1].steps.len;
 }
 
 static void add_losses(const Comparison *c, Text *out) {
@@ -45,8 +45,8 @@ static void add_losses(const Comparison *c, Text *out) {
   text_printf(out, "loss\n  %8s %12s %12s %10s\n", "step", c->words[0], c->words[1], "apart");
   for (uint32_t k = 0; k < shown; k++) {
     uint32_t i = shown > 1 ? (uint32_t)((uint64_t)k * (n - 1) / (shown - 1)) : 0;
-    text_printf(out, "  %8lld %12.6g %12.6g %8.3f %%\n", (long long)c->steps[0].at[i].step,
-                c->steps[0].at[i].loss, c->steps[1].at[i].loss, apart(c, i));
+    text_printf(out, "  %8lld %12.6g %12.6g %8.3f %%\n", (long long)c->log[0].steps.at[i].step,
+                c->log[0].steps.at[i].loss, c->log[1].steps.at[i].loss, apart(c, i));
   }
 }
 
@@ -122,9 +122,9 @@ void compare_json(const Comparison *c, Text *out) {
   text_printf(out, "],\n\"alone\":[%u,%u],\"losses\":[", (unsigned)c->alone[0],
               (unsigned)c->alone[1]);
   for (uint32_t i = 0; i < common_steps(c); i++) {
-    text_printf(out, "%s[%lld,", i ? "," : "", (long long)c->steps[0].at[i].step);
-    add_number(out, NULL, c->steps[0].at[i].loss, ",");
-    add_number(out, NULL, c->steps[1].at[i].loss, "]");
+    text_printf(out, "%s[%lld,", i ? "," : "", (long long)c->log[0].steps.at[i].step);
+    add_number(out, NULL, c->log[0].steps.at[i].loss, ",");
+    add_number(out, NULL, c->log[1].steps.at[i].loss, "]");
   }
   text_add(out, "],\"part\":");
   if (c->part) add_pair_json(out, c->part);

@@ -4,7 +4,7 @@
  * A stage that reported an error ends it with status 1.  Nothing is written before all of it is
  * known to be right, and then under a temporary name (output.c). */
 #define _POSIX_C_SOURCE 200809L
-#include "tools/tools.h"
+#include "tools/demotions.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -218,6 +218,7 @@ static int compile(Session *s, const CpuTarget *cpu) {
                         .source = o->input};
   Graph *g = frontend_compile(s->arena, &s->strings, &s->diag, ast, &fo);
   if (!g || s->diag.errors) return 1;
+  if (o->demotions) demotions_sites(o->demotions, g, &s->diag);
   const Target *target = cpu_target_info(cpu);
   int bad = choose_precision(s, g, target);
   if (bad || o->syntax_only) return bad;
@@ -228,15 +229,17 @@ static int compile(Session *s, const CpuTarget *cpu) {
   Arena scratch = {0};
   s->precision.arena = s->arena;
   o->pass.precision = &s->precision;
-  if (o->explain_precision) o->pass.stop_after = "precision";
+  bool count_only = o->demotions && o->demotions->count_only;
+  if (o->explain_precision || count_only) o->pass.stop_after = "precision";
   PassCtx c = {.arena = &scratch, .diag = &s->diag, .target = target, .options = &o->pass};
   if (o->emit && passes_know(o->emit)) o->pass.stop_after = o->emit;
   bool ok = passes_run(&g, o->passes ? o->passes : passes_default, &c);
   precision_remarks(&s->precision, &s->diag);
   int status = ok ? write_manifest(s) : 1;
+  if (ok && o->demotions) demotions_measure(o->demotions, g, &s->precision, &s->diag);
   if (!status && o->explain_precision) status = explain_precision(s);
-  else if (!status && o->pass.stop_after) status = emit_graph(s, g);
-  else if (!status) status = emit_program(s, plan_make(g, &c), cpu);
+  else if (!status && !count_only && o->pass.stop_after) status = emit_graph(s, g);
+  else if (!status && !count_only) status = emit_program(s, plan_make(g, &c), cpu);
   arena_free(&scratch);
   return status;
 }

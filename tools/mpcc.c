@@ -40,7 +40,9 @@ int main(int argc, char **argv) {
     int (*run)(int, char **, Arena *) = command_compile;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
       if (argc > 1 && !strcmp(argv[1], commands[i].word)) run = commands[i].run;
-    int words = run == command_compile ? 1 : 2;
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+      if (run == command_compile && !strcmp(argv[i], "--bisect-precision")) run = command_bisect;
+    int words = run == command_compile || run == command_bisect ? 1 : 2;
     status = run(argc - words, argv + words, &arena);
   }
   arena_free(&arena);

@@ -52,8 +52,19 @@ static const Flag flags[] = {
      FLAG_TEXT, AT(precision)},
     {"--precision-greedy", NULL, "place casts by a greedy rule instead of the minimum cut",
      FLAG_BOOL, AT(pass.greedy_precision)},
-    {"--keep", "GLOB:W", "modules and parameters of these paths work in f32, bf16 or f16",
+    {"--keep", "WHAT:W",
+     "modules and parameters of the paths GLOB, a line FILE:LINE, or one in modules GLOB@FILE:LINE "
+     "work in f32, bf16 or f16",
      FLAG_KEEP, 0},
+    {"--bisect-precision", NULL,
+     "find what has to stay in f32 by training: mpcc --bisect-precision model.mp -- ARGUMENTS",
+     FLAG_BOOL, AT(bisect)},
+    {"--budget", "SHARE",
+     "of --bisect-precision: how far the loss may lie above that of f32 (default 0.5%)", FLAG_TEXT,
+     AT(budget)},
+    {"--trials", "FILE",
+     "of --bisect-precision: keep the losses of runs here, and those there are not run again",
+     FLAG_TEXT, AT(trials)},
     {"-D", "NAME=VALUE", "set a config of the model file", FLAG_DEFINE, 0},
     {"-I", "FOLDER", "look for imports here, too", FLAG_FOLDER, 0},
     {"--train", "MODEL", "whose train block is built, where the file has several", FLAG_TEXT,
@@ -130,6 +141,7 @@ void options_help(FILE *out) {
         "       mpcc run [flags] model.mp -- ARGUMENTS     compile it and run the program\n"
         "       mpcc compare [flags] --precision=A,B model.mp -- ARGUMENTS     where two "
         "precisions part\n"
+        "       mpcc --bisect-precision [flags] model.mp -- ARGUMENTS     what has to stay in f32\n"
         "       mpcc fmt [--check] FILE.mp …   lay sources out in the standard way\n"
         "       mpcc new DIR                   a folder with a first model\n\n"
         "model.mp may be - (standard input); @FILE stands for the words in FILE.\n\n",
@@ -195,7 +207,7 @@ static bool take_keep(Options *o, Arena *arena, const char *text) {
     vec_push(arena, &o->keeps, (KeepOption){glob, words[i][1]});
     return true;
   }
-  return wrong("--keep wants GLOB:f32, GLOB:bf16 or GLOB:f16", text);
+  return wrong("--keep wants WHAT:f32, WHAT:bf16 or WHAT:f16", text);
 }
 
 static bool take_count(const char *flag, const char *value, int *n) {
@@ -245,7 +257,10 @@ static bool check_places(const Options *o, const char *command) {
   const struct {
     bool given;
     const char *flag, *command;
-  } only[] = {{o->plot, "--plot", "compare"},
+  } only[] = {{o->bisect, "--bisect-precision", "--bisect-precision"},
+              {o->budget, "--budget", "--bisect-precision"},
+              {o->trials, "--trials", "--bisect-precision"},
+              {o->plot, "--plot", "compare"},
               {o->values_step, "--values-step", "compare"},
               {o->json, "--json", "compare"}};
   for (size_t i = 0; i < sizeof only / sizeof *only; i++)

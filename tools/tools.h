@@ -11,20 +11,23 @@
 
 /* ---- options.c ------------------------------------------------------------------------------- */
 
+typedef struct Demotions Demotions;
+
 typedef struct Options {
   const char *input, *output, *emit, *target, *multiversion, *mcpu, *name, *train, *precision,
       *passes;
   const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker,
       *sysroot;
   const char *diagnostics_format, *diagnostics_color;
-  const char *plot, *values_step;
+  const char *plot, *values_step, *budget, *trials;
   const char *remarks[2]; /* patterns of -Rpass, -Rpass-missed */
   int opt, error_limit;
-  bool json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin;
+  bool bisect, json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin;
   VEC(Define) defines;
   VEC(const char *) folders;  /* of imports */
   VEC(KeepOption) keeps;
   VEC(const char *) warnings; /* the words behind -W, in order */
+  Demotions *demotions; /* filled in, if not NULL */
   PassOptions pass;
 } Options;
 
@@ -105,6 +108,7 @@ int compile_model(Options *o, Arena *arena); /* the exit status */
 
 int command_run(int argc, char **argv, Arena *arena);
 int command_compare(int argc, char **argv, Arena *arena);
+int command_bisect(int argc, char **argv, Arena *arena);
 int command_new(int argc, char **argv, Arena *arena);
 int command_fmt(int argc, char **argv, Arena *arena);
 

@@ -86,35 +86,46 @@ int trial_run(Trials *t, const char *program, uint32_t n, const char *const *wor
 
 /* ---- the log of a run ---- */
 
-/* The loss stands behind the epoch: under its name, or as whatever is first. */
-static bool read_line(const char *line, TrialStep *out) {
+/* The loss stands under its name, or is whatever comes first behind `behind`. */
+static double loss_of(const char *line, const char *behind) {
   const char *at = strstr(line, "\"loss\":");
   char *end;
-  if (strncmp(line, "{\"step\":", 8)) return false;
-  out->step = strtoll(line + 8, &end, 10);
   if (!at) {
-    at = strstr(end, "\"epoch\":");
+    at = strstr(line, behind);
     at = at ? strchr(at, ',') : NULL;
     at = at ? strchr(at, ':') : NULL;
   } else at += 6;
-  if (!at) return false;
-  out->loss = strtod(at + 1, &end);
-  if (end == at + 1) out->loss = NAN; /* null: nothing was finite */
-  return true;
+  double loss = at ? strtod(at + 1, &end) : NAN;
+  return at && end != at + 1 ? loss : NAN; /* null: nothing was finite */
 }
 
-bool trial_read_log(Trials *t, const char *log, TrialSteps *out) {
+static void read_line(Trials *t, const char *line, TrialLog *out) {
+  if (!strncmp(line, "{\"eval\":true", 12)) out->eval = loss_of(line, "\"step\":");
+  if (strncmp(line, "{\"step\":", 8)) return;
+  TrialStep s = {strtoll(line + 8, NULL, 10), loss_of(line, "\"epoch\":")};
+  vec_push(t->arena, &out->steps, s);
+}
+
+bool trial_read_log(Trials *t, const char *log, TrialLog *out) {
   const char *why = NULL;
   size_t size;
   char *text = read_file(t->arena, log, &size, &why), *next;
-  *out = (TrialSteps){0};
+  *out = (TrialLog){.eval = NAN};
   if (!text) return fail(t, "cannot read the log of a run", why), false;
   for (char *line = text; *line; line = next) {
-    TrialStep s;
     char *end = strchr(line, '\n');
     next = end ? end + 1 : line + strlen(line);
     if (end) *end = 0;
-    if (read_line(line, &s)) vec_push(t->arena, out, s);
+    read_line(t, line, out);
   }
-  return out->len || (fail(t, "a run took no step", NULL), false);
+  return out->steps.len || (fail(t, "a run took no step", NULL), false);
+}
+
+double trial_loss(const TrialLog *log) {
+  double sum = 0;
+  uint32_t n = log->steps.len, quarter = n < 4 ? n : n / 4, counted = 0;
+  if (!isnan(log->eval)) return log->eval;
+  for (uint32_t i = n - quarter; i < n; i++)
+    if (!isnan(log->steps.at[i].loss)) sum += log->steps.at[i].loss, counted++;
+  return 2 * counted > quarter ? sum / counted : NAN;
 }

@@ -20,6 +20,11 @@ typedef struct TrialStep {
 } TrialStep;
 typedef VEC(TrialStep) TrialSteps;
 
+typedef struct TrialLog {
+  TrialSteps steps;
+  double eval; /* loss of the last evaluation; NaN: there was none */
+} TrialLog;
+
 /* argv: behind the command.  Not 0: an exit status; what is wrong was said. */
 int trials_begin(Trials *t, int argc, char **argv);
 void trials_end(Trials *t);
@@ -27,6 +32,9 @@ void trials_end(Trials *t);
 int trial_compile(Trials *t, const Options *o, const char *name, const char **program);
 /* Ours are the n words in front of the user's. */
 int trial_run(Trials *t, const char *program, uint32_t n, const char *const *words);
-bool trial_read_log(Trials *t, const char *log, TrialSteps *out);
+bool trial_read_log(Trials *t, const char *log, TrialLog *out);
+/* What a run came to: its last evaluation, else the mean over its last quarter.  NaN: most of that
+ * was skipped. */
+double trial_loss(const TrialLog *log);
 
 #endif
