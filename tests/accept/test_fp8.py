@@ -42,6 +42,12 @@ train M {
 }
 """
 
+# Frozen layers in a loop, forward alone: what they saw of each iteration counts.
+LOOP = (MODEL.replace("  fn f", "  q: param[D, D] = normal(0, 0.3)\n  r: param[D, D] = normal(0, 0.3)\n  fn f")
+        .replace("    precision(bf16)", "    b, all = scan(fn (h, s) { return relu(h @ q) @ r + s, h }, stop(x), "
+                 "over: zeros[3, D]() + 1)\n    x = x + b\n    precision(bf16)")
+        .replace("  precision WORD", '  frozen "{q,r}"\n  precision WORD'))
+
 # the recipe, micro-batches a step, the width: of blocks, below one, and two of which none is whole
 CASES = [("fp8", 1, 12), ("fp8(delayed, history: 3) scale(dynamic) residual(f32)", 2, 12), ("fp8(current)", 2, 12),
          ("fp8(current) scale(2^8)", 1, 12), ("fp8(block)", 2, 12), ("fp8(block) scale(2^8)", 1, 130),
@@ -70,27 +76,32 @@ def check_guard(library, rows):
         m.close()
 
 
+def check_case(folder, name, source, word, times, width, count):
+    model = folder / f"{name}.mp"
+    model.write_text(source.replace("WORD", word).replace("ACCUMULATE", str(times))
+                     .replace("D = 12", f"D = {width}"))
+    rows = B * times - 1
+    text = emit("fp8", model)
+    found = len(products(text, "matmul_scaled")), len(products(text, "matmul"))
+    assert found == count, found
+    quantized = re.findall(r"quantize .* : (f8\w+)", text)
+    assert {"f8e4m3fn", "f8e5m2"} == set(quantized), quantized
+    for level in levels()[0], levels()[-1]:
+        flag = f"-mcpu={level}"
+        wanted = list(evaluated(emit("schedule", model, flag), rows))
+        library = compile_to(folder / f"{name}_{level[-1]}.so", model, flag)
+        for threads in 1, 2, 3:
+            check(library, threads, wanted, rows, f"{word}, {level}")
+    check_guard(library, rows)
+    print(f"{word}, {times} micro-batches: equal", flush=True)
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for i, (word, times, width) in enumerate(CASES):
-            model = folder / f"model{i}.mp"
-            model.write_text(MODEL.replace("WORD", word).replace("ACCUMULATE", str(times))
-                             .replace("D = 12", f"D = {width}"))
-            rows = B * times - 1
-            text = emit("fp8", model)
-            scaled, plain = products(text, "matmul_scaled"), products(text, "matmul")
-            assert len(scaled) == 6 and len(plain) == 9, (scaled, plain)
-            quantized = re.findall(r"quantize .* : (f8\w+)", text)
-            assert {"f8e4m3fn", "f8e5m2"} == set(quantized), quantized
-            for level in levels()[0], levels()[-1]:
-                flag = f"-mcpu={level}"
-                wanted = list(evaluated(emit("schedule", model, flag), rows))
-                library = compile_to(folder / f"lib{i}_{level[-1]}.so", model, flag)
-                for threads in 1, 2, 3:
-                    check(library, threads, wanted, rows, f"{word}, {level}")
-            check_guard(library, rows)
-            print(f"{word}, {times} micro-batches: equal", flush=True)
+            check_case(folder, f"model{i}", MODEL, word, times, width, (6, 9))
+        check_case(folder, "loop", LOOP, "fp8(delayed, history: 2) scale(2^4)", 2, 12, (8, 9))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,8 @@ def check_case(folder, case):
     committed, rows, scales = 0, B * times, set()
     for step in range(steps):
         amax = {role: bf16(magnitude(rng)) for role in FMAX}
+        if step < 3 and length < 16:  # no good batch to calibrate on, for a while
+            amax["x" if step < 2 else "dy"] = F32(np.inf if step else np.nan)
         if not np.isfinite(amax["w"]):  # weights are finite: a step that makes them otherwise ends the run
             amax["w"] = F32(1)
         inputs = {"x": tensor(rng, (rows, D), amax["x"]), "g": tensor(rng, (rows, D), amax["dy"])}
