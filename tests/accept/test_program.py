@@ -270,7 +270,7 @@ DEEP = (MODEL.replace("  fn f", "  u: param[d, d] = normal(0, 0.3)\n  t: param[d
 
 
 def check_resume(folder, flags):
-    save, again, model = folder / "whole", folder / "again", folder / "deep.mp"
+    save, again, model = folder / "deep.whole", folder / "again", folder / "deep.mp"
     model.write_text(DEEP)
     program = compile_to(folder / "deep", model)
     run(program, *flags, "--quiet", "--save", save, "--every", 1, "--keep", 99, "--seed", 5,
@@ -470,6 +470,7 @@ def main():
         check_split(folder, flags)
         check_windows(folder)
         check_resume(folder, flags)
+        run(program, *flags, "--quiet", "--save", folder / "whole", "--seed", 5)
         check_policy(folder, program, flags)
         check_weights(folder, program, flags)
         check_infer(folder, program)
