@@ -39,7 +39,8 @@
  * 19. A step that writes a parameter writes its derived copies, under the same ok.  One that writes
  *     a part writes all parts of the same commit, which falls back on the old parts joined.  Of a
  *     parameter without a master (`sr`) what commits is randomly rounded.
- * 20. An entry `grads` writes shadows and nothing else; no other entry writes one.
+ * 20. An entry `grads` writes shadows and nothing else; no other entry writes one.  Entries `eval`
+ *     and `infer` write private states alone.
  * Around the entries
  * 21. What is listed on top of verify_parts.c.
  *

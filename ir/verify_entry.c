@@ -293,13 +293,25 @@ static bool check_shadow(Verifier *v, const Port *p) {
                        p->name);
 }
 
+/* What looks at a model leaves it alone. */
+static bool check_looks(Verifier *v, const Port *p, ValueId result) {
+  EntryKind kind = v->entry->kind;
+  if ((kind != ENTRY_eval && kind != ENTRY_infer) || graph_state(v->g, p->name)->private)
+    return true;
+  ValueId old = graph_entry_arg(v->g, entry_index(v), ARG_state, p->name);
+  return (old != NO_ID && value_origin(v->g, result, false) == old) ||
+         verify_report(v, p->loc, NO_ID, "an entry %s changes the state \"%s\"",
+                       entry_kind_name[kind], p->name);
+}
+
 bool verify_transaction(Verifier *v, const Entry *e) {
   const Block *b = &v->g->blocks.at[e->body];
-  bool ok = true, commits = e->kind == ENTRY_step || e->kind == ENTRY_apply || e->kind == ENTRY_calibrate;
+  bool ok = true,
+       commits = e->kind == ENTRY_step || e->kind == ENTRY_apply || e->kind == ENTRY_calibrate;
   for (uint32_t i = 0; i < e->results.len; i++) {
     const Port *p = &e->results.at[i];
     if (p->role != RES_state) continue;
-    ok = check_shadow(v, p) && ok;
+    ok = check_shadow(v, p) && check_looks(v, p, b->results.at[i]) && ok;
     if (!commits) continue;
     ok = check_committed(v, p, b->results.at[i]) && check_copies(v, p, b->results.at[i]) && ok;
   }

@@ -29,6 +29,7 @@ typedef struct Accumulate {
   BlockId body, inner; /* of the entry; of the loop */
   int64_t times;
   bool *inside; /* by value: each micro-batch has its own */
+  uint32_t front; /* first nodes of the body: they have gone over all micro-batches */
   uint8_t *cut; /* Cut, by argument */
   Loc loc;
 } Accumulate;
@@ -126,8 +127,7 @@ static void find_inside(Accumulate *s) {
   if (attempt != NO_ID) s->inside[attempt] = true;
   for (uint32_t i = 0; i < body_of(s)->nodes.len; i++) {
     const Node *n = &s->g->nodes.at[body_of(s)->nodes.at[i]];
-    bool totals = node_attr(n, AT_rows); /* has gone over all of them */
-    bool in = !totals && (reads_inside(s, n) || has_rows(s, n));
+    bool in = i >= s->front && (reads_inside(s, n) || has_rows(s, n));
     for (uint32_t k = 0; k < n->nres; k++) s->inside[n->res + k] = in;
   }
 }
@@ -320,6 +320,7 @@ static bool total_weights(Accumulate *s) {
   if (s->c->diag->errors != errors) return false;
   use_totals(s, &carries, weight, end_loop(s, block, &carries, &slices));
   move_to_front(g, s->body, before);
+  s->front = body_of(s)->nodes.len - before;
   return true;
 }
 
