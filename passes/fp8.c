@@ -141,16 +141,19 @@ static void copy_entry(Graph *g, Arena *arena, uint32_t from, uint32_t to) {
   }
 }
 
-static void keep_observations(Graph *g, uint32_t entry) {
+/* How many slots; index faults stay, for they keep a batch from being calibrated on. */
+static uint32_t keep_observations(Graph *g, uint32_t entry) {
   Entry *e = &g->entries.at[entry];
   Block *body = &g->blocks.at[e->body];
-  uint32_t kept = 0;
+  uint32_t kept = 0, slots = 0;
   for (uint32_t i = 0; i < e->results.len; i++) {
     if (e->results.at[i].role != RES_amax && e->results.at[i].role != RES_fault) continue;
+    slots += e->results.at[i].role == RES_amax;
     e->results.at[kept] = e->results.at[i];
     body->results.at[kept++] = body->results.at[i];
   }
   e->results.len = body->results.len = kept;
+  return slots;
 }
 
 /* The step once more, in bf16, for what it shows of the slots' values alone. */
@@ -160,8 +163,7 @@ static void add_calibration(Graph *g, Arena *arena, uint32_t step, Fp8Layers *la
   uint32_t entry = graph_add_entry(g, name, ENTRY_calibrate, e.batch, e.loc);
   copy_entry(g, arena, step, entry);
   scale_entry(g, arena, entry, layers, fp8_observe, true);
-  keep_observations(g, entry);
-  if (!g->entries.at[entry].results.len) g->entries.len--;
+  if (!keep_observations(g, entry)) g->entries.len--;
 }
 
 bool pass_fp8(Graph *g, PassCtx *c) {
@@ -174,7 +176,13 @@ bool pass_fp8(Graph *g, PassCtx *c) {
   for (uint32_t i = 0; i < entries; i++) {
     if (g->entries.at[i].kind != ENTRY_step) continue;
     if (slots) add_calibration(g, c->arena, i, &layers);
-    changed |= scale_entry(g, c->arena, i, &layers, product[recipe], slots);
+    bool any = scale_entry(g, c->arena, i, &layers, product[recipe], slots);
+    if (!any)
+      diag_warning(
+          c->diag, WARN_fp8, g->train.precision_loc,
+          "no layer multiplies in fp8: one with a layer before and one behind it would; all "
+          "is bf16");
+    changed |= any;
   }
   for (uint32_t i = 0; i < entries; i++) {
     EntryKind kind = g->entries.at[i].kind;
