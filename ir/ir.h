@@ -262,6 +262,7 @@ typedef struct LossScale { /* of a loss that has one of its own */
 /* What the train block says beyond the computation. */
 typedef struct Train {
   const char *precision; /* "f32", "bf16", "fp8_current" */
+  bool automatic;        /* `auto` chose it: products for which it does not pay stay in f32 */
   const char *residual;  /* storage type of the residual stream, NULL: as precision says */
   const char *master;    /* what a low weight is rounded from: "sr", "split"; NULL: an f32 master */
   Scale scale;           /* of the losses without one of their own */

@@ -37,16 +37,17 @@ static bool delayed(Parser *p, Fp8Delayed *d) {
   return true;
 }
 
-/* [precision word] [history n] [margin n] [residual type] [master word] [scale …]
- * [steps n] [epochs n] [accumulate n] [clip x] */
+/* [precision word [auto]] [history n] [margin n] [residual type] [master word]
+ * [scale …] [steps n] [epochs n] [accumulate n] [clip x] */
 bool parse_train(Parser *p) {
   Train *t = &p->g->train;
   t->loc = parse_loc_at(p, p->at);
   if (!parse_loc(p, &t->loc)) return false;
   if (parse_accept_word(p, "precision")) {
     t->precision_loc = parse_loc_at(p, p->at);
-    if (!parse_word_or_string(p, &t->precision, "a precision") || !parse_loc(p, &t->precision_loc))
-      return false;
+    if (!parse_word_or_string(p, &t->precision, "a precision")) return false;
+    t->automatic = parse_accept_word(p, "auto");
+    if (!parse_loc(p, &t->precision_loc)) return false;
   }
   if (!delayed(p, &t->delayed)) return false;
   if (parse_accept_word(p, "residual") && !parse_word_or_string(p, &t->residual, "a type"))

@@ -322,6 +322,7 @@ static void put_train(Printer *p, const Train *t) {
   if (t->precision) {
     put(p, " precision ");
     put_word(p, t->precision);
+    if (t->automatic) put(p, " auto");
     put_loc(p, t->precision_loc);
   }
   if (t->delayed.history != 0) put_delayed(p, &t->delayed);

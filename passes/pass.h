@@ -40,6 +40,8 @@ typedef struct PrecisionRow {    /* of a kernel */
 
 typedef struct PrecisionMoves {
   int64_t bytes;
+  int64_t cast_bytes; /* of these: read and written only because a value is there twice */
+  int64_t cost; /* what the cut makes least, in fs of the target's table (Costs); 0: all f32 */
   uint32_t casts, kernels;
 } PrecisionMoves;
 

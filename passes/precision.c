@@ -2,8 +2,8 @@
  *
  * Groups are fixed; inside one everything is f32.  A value in memory is f32 or low (bf16, f16), or
  * there is a copy of each.  Every node works in one type: that of its attribute `prec`, else the
- * program's.  Where it is low, what column PREC of ops.def says it loads low (a matmul's operands, a
- * table that is looked up in) it loads low, always; everything else it can read in either form.
+ * program's.  Where it is low, what column PREC of ops.def says it loads low (a matmul's operands,
+ * a table that is looked up in) it loads low, always; everything else it can read in either form.
  * Which copies there are and who reads which is the least-cost assignment under these rules
  * (precision_assign.c builds the problem, assign.c solves it):
  *
@@ -17,12 +17,12 @@
  *   value.  What an entry is given widens nothing: it is f32 by nature, not by decision.
  *
  * A low value is written by its kernel through `cast.policy` and read through another; a matmul
- * reads it as it is.  Both copies are written by the kernel that makes the value; where it cannot (a
- * scatter) or where none does (an input), a kernel casts once for all readers.  Of a parameter the
- * low form is a derived state, `PATH:bf16`; every entry that writes the
- * master writes the copy in the same kernel, and the entry `derive` makes it anew after init, load
- * or set.  So no step casts a weight; nor does a loop, to which the form is one more invariant.
- * After this pass every rounding is meaning: nobody adds, moves or drops a cast.
+ * reads it as it is.  Both copies are written by the kernel that makes the value; where it cannot
+ * (a scatter) or where none does (an input), a kernel casts once for all readers.  Of a parameter
+ * the low form is a derived state, `PATH:bf16`; every entry that writes the master writes the copy
+ * in the same kernel, and the entry `derive` makes it anew after init, load or set.  So no step
+ * casts a weight; nor does a loop, to which the form is one more invariant. After this pass every
+ * rounding is meaning: nobody adds, moves or drops a cast.
  */
 #include "passes/precision.h"
 
@@ -169,9 +169,10 @@ static void find_readers(Precision *s, BlockId block) {
   }
 }
 
-/* ---- which values are wide -------------------------------------------------------------------- */
+/* ---- which values are wide --------------------------------------------------------------------
+ */
 
-static bool contracts_rows(const Graph *g, const Node *n) {
+bool contracts_rows(const Graph *g, const Node *n) {
   Type a = matmul_operand(g, n, 0), b = matmul_operand(g, n, 1);
   return a.rows == a.rank - 1 || b.rows == b.rank - 2;
 }
@@ -342,6 +343,8 @@ static void label_block(Precision *s, BlockId block, NodeId loop) {
 static void label_entry(Precision *s) {
   BlockId body = s->g->entries.at[s->entry].body;
   set_up(s);
+  for (Low low = 0; s->g->train.automatic && !s->greedy && low < LOWS; low++)
+    if (s->type == low_type[low]) assign_products(s, low);
   find_readers(s, body);
   for (Low low = 0; low < LOWS; low++) assign_entry(s, low);
   memset(s->readers, 0, s->values * sizeof *s->readers);
@@ -370,17 +373,25 @@ static Precision start(Graph *g, const PassCtx *ctx, bool greedy) {
   s.type = precision_type(g->train.precision);
   s.wide_residual = g->train.residual && !strcmp(g->train.residual, "f32");
   s.node_why = NEW_ARRAY(s.arena, const char *, s.nodes);
+  s.cost = NEW_ARRAY(s.arena, int64_t, g->entries.len);
+  s.costs = ctx->target->costs;
   return s;
 }
 
-/* diag: NULL where the errors are told by another run. */
-static void label(Precision *s, Diag *diag) {
+static void label_kind(Precision *s, Diag *diag, bool steps) {
   Graph *g = s->g;
   for (s->entry = 0; s->entry < g->entries.len; s->entry++) {
-    bool scaled = g->entries.at[s->entry].kind != ENTRY_step || graph_is_scaled(g);
-    s->unscaled = scaled || !diag || diag->errors ? NULL : diag;
-    if (is_labelled(g, s->entry)) label_entry(s);
+    bool step = g->entries.at[s->entry].kind == ENTRY_step;
+    s->unscaled = !step || graph_is_scaled(g) || !diag || diag->errors ? NULL : diag;
+    if (step == steps && is_labelled(g, s->entry)) label_entry(s);
   }
+}
+
+/* Steps decide first.  diag: NULL where the errors are told by another run. */
+static void label(Precision *s, Diag *diag) {
+  Graph *g = s->g;
+  label_kind(s, diag, true);
+  label_kind(s, diag, false);
   for (s->entry = 0; s->entry < g->entries.len; s->entry++) {
     EntryKind kind = g->entries.at[s->entry].kind;
     if (kind == ENTRY_step || kind == ENTRY_apply) write_copies(s);
@@ -391,9 +402,14 @@ static void label(Precision *s, Diag *diag) {
 
 typedef VEC(PrecisionMoves) Moves; /* by entry */
 
-static Moves moves_of(const Graph *g, Arena *arena) {
+/* cost: by entry, or NULL. */
+static Moves moves_of(const Graph *g, Arena *arena, const int64_t *cost) {
   Moves m = {0};
-  for (uint32_t e = 0; e < g->entries.len; e++) vec_push(arena, &m, precision_moves(g, e));
+  for (uint32_t e = 0; e < g->entries.len; e++) {
+    PrecisionMoves moves = precision_moves(g, e);
+    if (cost && is_labelled(g, e)) moves.cost = cost[e];
+    vec_push(arena, &m, moves);
+  }
   return m;
 }
 
@@ -403,13 +419,13 @@ static Moves greedy_moves(const Graph *g, const PassCtx *ctx) {
   Graph *copy = graph_clone(g, &arena);
   Precision s = start(copy, ctx, true);
   if (has_work(&s)) label(&s, NULL);
-  Moves m = moves_of(copy, ctx->arena);
+  Moves m = moves_of(copy, ctx->arena, s.cost);
   arena_free(&arena);
   return m;
 }
 
 static void report(const Precision *s, PrecisionReport *r, Moves f32, Moves greedy) {
-  Moves chosen = moves_of(s->g, s->arena);
+  Moves chosen = moves_of(s->g, s->arena, s->cost);
   for (uint32_t e = 0; e < f32.len; e++) {
     if (!is_labelled(s->g, e)) continue;
     PrecisionEntry x = {s->g->entries.at[e].name, f32.at[e], greedy.at[e], chosen.at[e]};
@@ -422,7 +438,7 @@ bool pass_precision(Graph *g, PassCtx *ctx) {
   Precision s = start(g, ctx, ctx->options->greedy_precision);
   PrecisionReport *r = ctx->options->precision;
   Moves f32 = {0}, greedy = {0};
-  if (r) f32 = moves_of(g, s.arena);
+  if (r) f32 = moves_of(g, s.arena, NULL);
   if (r) greedy = greedy_moves(g, ctx);
   bool work = has_work(&s);
   if (work) label(&s, ctx->diag);

@@ -1,12 +1,13 @@
 /* precision.h: what the files of pass `precision` share.
  *
- * precision.c knows the rules and rewrites an entry; precision_assign.c asks for the best assignment
- * under them, precision_cast.c edits kernels and copies accordingly; precision_residual.c finds the
- * residual stream.
+ * precision.c knows the rules and rewrites an entry; precision_assign.c asks for the best
+ * assignment under them, precision_cast.c edits kernels and copies accordingly;
+ * precision_residual.c finds the residual stream.
  */
 #ifndef PASSES_PRECISION_H
 #define PASSES_PRECISION_H
 
+#include "ir/target.h"
 #include "passes/pass.h"
 
 /* The types a value may be stored in instead of f32. */
@@ -29,13 +30,24 @@ typedef struct Frame {
   struct Frame *outer;
 } Frame;
 
+/* Whether a product of a step is low; other entries follow, so a model is evaluated as it learned.
+ */
+typedef struct Decision {
+  Loc loc;
+  bool contracts; /* the batch: of the two products of a gradient the weight's */
+  bool low;
+} Decision;
+
 typedef struct Precision {
   Graph *g;
   Arena *arena;
   DType type; /* that the program works in */
   bool wide_residual, greedy;
-  NodeId nodes;          /* before the pass */
-  const char **node_why; /* of a kernel of those: the reasons of its results; NULL: none */
+  const Costs *costs;
+  int64_t *cost;           /* by entry: of the assignment, in units of `costs` */
+  VEC(Decision) decisions; /* of steps, where products are a question */
+  NodeId nodes;            /* before the pass */
+  const char **node_why;   /* of a kernel of those: the reasons of its results; NULL: none */
   Diag *unscaled; /* where f16 is an error in the entry at hand: it trains, and no loss is scaled */
   uint32_t entry;
   Frame *at;
@@ -46,7 +58,7 @@ typedef struct Precision {
   const char **why;       /* value: what decided that, NULL: it was no question */
   uint32_t *first_choice; /* node: where its operands' choices begin */
   uint8_t *choices;       /* set of Low: what the kernel reads the operand as where it may choose */
-  ValueId *low_of[LOWS]; /* value: its form in this type (itself: stored so), NO_ID: none */
+  ValueId *low_of[LOWS];  /* value: its form in this type (itself: stored so), NO_ID: none */
 } Precision;
 
 /* ---- precision.c ----------------------------------------------------------------------------- */
@@ -58,6 +70,7 @@ const Node *made_by(const Graph *g, ValueId v); /* inside the kernel; NULL: no k
 int work_bit(DType t);
 /* Why v, made by a node that works in this type, is wide; NULL: it is not. */
 const char *wide_because(const Precision *s, ValueId v, Low low);
+bool contracts_rows(const Graph *g, const Node *n); /* a matmul: its sum runs over the batch */
 bool stores_widest(Op op);
 DType precision_of(const Precision *s, const Node *n); /* the type the node works in */
 /* The form of v, which the block in hand sees, in this type, or NO_ID where it has none: no f32. */
@@ -76,6 +89,8 @@ typedef struct Origin {
 Origin precision_origin(const Precision *s, ValueId v);
 /* Decides `alone`, `choices` and `why` of what this type is a question for. */
 void assign_entry(Precision *s, Low low);
+/* Under `precision auto`, before: products for which low does not pay get prec=f32. */
+void assign_products(Precision *s, Low low);
 
 /* ---- precision_residual.c -------------------------------------------------------------------- */
 

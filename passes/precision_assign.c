@@ -1,6 +1,10 @@
 /* precision_assign.c: the problem of assign.h, of one entry and one low type: its values are what
  * kernels make with nodes that work in this type, its reads whoever loads them, through views and
  * into loops.  Counts are elements times the trips of the loops around.
+ *
+ * Under `precision auto` it is solved twice: first with products that may stay in f32, where what
+ * they read counts even if it is no question otherwise (a parameter's copy, an input's); those that
+ * the cut leaves in f32 get `prec=f32`, and the rest is a problem as under a written precision.
  */
 #include "passes/assign.h"
 #include "passes/precision.h"
@@ -15,6 +19,8 @@ typedef struct Problem {
   VEC(uint8_t *) choices;    /* by read of a: where the answer goes, NULL: there is none */
   VEC(ValueId) values;       /* by value of a */
   VEC(const char *) because; /* by value of a: the rule that makes it wide, or NULL */
+  bool products;             /* they are questions, too: */
+  VEC(NodeId) op_kernel;     /* by op of a */
 } Problem;
 
 Origin precision_origin(const Precision *s, ValueId v) {
@@ -35,9 +41,37 @@ Origin precision_origin(const Precision *s, ValueId v) {
 
 /* ---- reads ----------------------------------------------------------------------------------- */
 
+static uint32_t new_value(Problem *p, ValueId v, AssignValue x, const char *because) {
+  p->number[v] = p->a.values.len;
+  vec_push(p->s->arena, &p->a.values, x);
+  vec_push(p->s->arena, &p->values, v);
+  vec_push(p->s->arena, &p->because, because);
+  return p->number[v];
+}
+
+/* What is f32 by nature.  A step writes a parameter's copy with the parameter, other entries find
+ * it; of anything else that no kernel makes a kernel casts one. */
+static void add_given(Problem *p, ValueId v) {
+  const Graph *g = p->s->g;
+  const Entry *e = &g->entries.at[p->s->entry];
+  Value at = g->values.at[v];
+  bool argument = at.node == NO_ID && at.block == e->body;
+  const State *state = argument && e->args.at[at.index].role == ARG_state
+                           ? graph_state(g, e->args.at[at.index].name)
+                           : NULL;
+  bool param = state && state->kind == STATE_param, step = e->kind == ENTRY_step;
+  new_value(p, v,
+            (AssignValue){.count = param && !step ? 0 : type_count(value_type(g, v)),
+                          .given = true,
+                          .apart = !param && !made_by(g, v)},
+            NULL);
+}
+
 /* The index of the read, NO_ID: what is read is no question. */
 static uint32_t add_read(Problem *p, ValueId v, int64_t trips, ReadNeed need, uint8_t *choice) {
   Origin o = precision_origin(p->s, v);
+  bool f32 = value_type(p->s->g, o.value).dtype == DT_f32;
+  if (p->number[o.value] == NO_ID && p->products && f32) add_given(p, o.value);
   if (p->number[o.value] == NO_ID) return NO_ID;
   AssignRead r = {.value = p->number[o.value],
                   .count = type_count(value_type(p->s->g, v)) * trips,
@@ -47,6 +81,51 @@ static uint32_t add_read(Problem *p, ValueId v, int64_t trips, ReadNeed need, ui
   vec_push(p->s->arena, &p->choices, o.sliced ? NULL : choice);
   return p->a.reads.len - 1;
 }
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+/* The node of this type in the kernel that makes the kernel a gemm, or NULL. */
+static const Node *product_in(const Problem *p, const Block *body) {
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &p->s->g->nodes.at[body->nodes.at[i]];
+    if (op_form[n->op] == FORM_gemm && precision_of(p->s, n) == low_type[p->low]) return n;
+  }
+  return NULL;
+}
+
+/* Operands that the product loads low are f32 values that the kernel gets whole. */
+static bool is_question(const Problem *p, const Node *k, const Node *n) {
+  const Graph *g = p->s->g;
+  for (uint32_t j = 0; j < n->nops; j++) {
+    if (!loads_low(n, j)) continue;
+    Value at = g->values.at[n->ops[j]];
+    if (at.node != NO_ID) return false;
+    Origin o = precision_origin(p->s, k->ops[at.index]);
+    if (o.sliced || value_type(g, o.value).dtype != DT_f32) return false;
+  }
+  return true;
+}
+
+/* Multiply-adds: of each element of the result as many as the product sums up. */
+static int64_t work_of(const Graph *g, const Node *n) {
+  Type a = matmul_operand(g, n, 0);
+  return type_count(value_type(g, n->res)) * a.dim[a.rank - 1];
+}
+
+/* The op's index, NO_ID: the kernel has none that is a question. */
+static uint32_t add_product(Problem *p, NodeId k, int64_t trips) {
+  const Node *kernel = &p->s->g->nodes.at[k];
+  const Node *n = product_in(p, &p->s->g->blocks.at[kernel->blocks[0]]);
+  if (!p->products || !n || n->op != OP_matmul || !is_question(p, kernel, n)) return NO_ID;
+  int64_t work = work_of(p->s->g, n) * trips;
+  const Costs *c = p->a.costs;
+  vec_push(p->s->arena, &p->a.ops,
+           ((AssignOp){.low_time = work * c->mac_low, .f32_time = work * c->mac32}));
+  vec_push(p->s->arena, &p->op_kernel, k);
+  return p->a.ops.len - 1;
+}
+
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 /* How the kernel's nodes use argument i. */
 typedef struct Uses {
@@ -70,14 +149,17 @@ static Uses uses_of(const Problem *p, const Block *body, ValueId arg) {
   return u;
 }
 
-/* free: by operand, the read that may choose or is f32, NO_ID: none. */
-static void add_reads(Problem *p, NodeId k, int64_t trips, uint32_t *free) {
+/* op: of the product whose operands are low, NO_ID: that is settled.  free: by operand, the read
+ * that may choose or is f32, NO_ID: none. */
+static void add_reads(Problem *p, NodeId k, int64_t trips, uint32_t op, uint32_t *free) {
   const Node *n = &p->s->g->nodes.at[k];
   const Block *body = &p->s->g->blocks.at[n->blocks[0]];
   for (uint32_t i = 0; i < n->nops; i++) {
     Uses u = uses_of(p, body, body->args.at[i]);
     free[i] = NO_ID;
-    if (u.asked) add_read(p, n->ops[i], trips, NEED_low, NULL);
+    uint32_t r = NO_ID;
+    if (u.asked) r = add_read(p, n->ops[i], trips, op == NO_ID ? NEED_low : NEED_op, NULL);
+    if (r != NO_ID) p->a.reads.at[r].op = op;
     if (u.f32) free[i] = add_read(p, n->ops[i], trips, NEED_f32, NULL);
     else if (u.any) free[i] = add_read(p, n->ops[i], trips, NEED_any, read_choice(p->s, k, i));
   }
@@ -107,7 +189,7 @@ static bool makes_apart(const Node *k) {
   return !strcmp(node_text(k, AT_form, ""), form_name[FORM_scatter]);
 }
 
-static void add_value(Problem *p, ValueId v, int64_t trips, const uint32_t *free) {
+static void add_value(Problem *p, ValueId v, int64_t trips, uint32_t op, const uint32_t *free) {
   Precision *s = p->s;
   const Node *made = made_by(s->g, v);
   if (value_type(s->g, v).dtype != DT_f32 || !made) return;
@@ -115,12 +197,10 @@ static void add_value(Problem *p, ValueId v, int64_t trips, const uint32_t *free
   const char *because = wide_because(s, v, p->low);
   AssignValue x = {.count = type_count(value_type(s->g, v)) * trips,
                    .wide = because,
-                   .apart = s->greedy || makes_apart(value_node(s->g, v))};
-  p->number[v] = p->a.values.len;
-  vec_push(s->arena, &p->a.values, x);
-  vec_push(s->arena, &p->values, v);
-  vec_push(s->arena, &p->because, because);
-  add_rules(p, made, p->number[v], free);
+                   .apart = s->greedy || makes_apart(value_node(s->g, v)),
+                   .asks = op != NO_ID && op_form[made->op] == FORM_gemm,
+                   .op = op};
+  add_rules(p, made, new_value(p, v, x, because), free);
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
@@ -136,8 +216,9 @@ static void add_loop(Problem *p, const Node *n, int64_t trips) {
 static void add_kernel(Problem *p, NodeId k, int64_t trips) {
   const Node *n = &p->s->g->nodes.at[k];
   uint32_t *free = NEW_ARRAY(p->s->arena, uint32_t, n->nops);
-  add_reads(p, k, trips, free);
-  for (uint32_t i = 0; i < n->nres; i++) add_value(p, n->res + i, trips, free);
+  uint32_t op = add_product(p, k, trips);
+  add_reads(p, k, trips, op, free);
+  for (uint32_t i = 0; i < n->nres; i++) add_value(p, n->res + i, trips, op, free);
 }
 
 static void add_block(Problem *p, BlockId block, int64_t trips) {
@@ -171,13 +252,53 @@ static void take_answers(Problem *p) {
     if (p->choices.at[i] && p->a.reads.at[i].low) *p->choices.at[i] |= (uint8_t)(1 << p->low);
 }
 
-void assign_entry(Precision *s, Low low) {
-  Problem p = {.s = s, .low = low, .a = {.arena = s->arena}};
+static Problem problem(Precision *s, Low low, bool products) {
+  Problem p = {.s = s, .low = low, .products = products};
+  p.a = (Assign){.arena = s->arena, .costs = s->costs};
   p.number = NEW_ARRAY(s->arena, uint32_t, s->values);
   for (ValueId v = 0; v < s->values; v++) p.number[v] = NO_ID;
   add_block(&p, s->g->entries.at[s->entry].body, 1);
+  return p;
+}
+
+void assign_entry(Precision *s, Low low) {
+  Problem p = problem(s, low, false);
   if (!p.a.values.len) return;
   if (s->greedy) assign_greedy(&p.a);
   else assign_cut(&p.a);
+  s->cost[s->entry] += assign_cost(&p.a);
   take_answers(&p);
+}
+
+/* ---- precision auto -------------------------------------------------------------------------- */
+
+static void keep_f32(Precision *s, NodeId kernel, NodeId product) {
+  node_set_attr(s->g, product, attr_text(AT_prec, "f32"));
+  s->node_why[kernel] = "cut: f32, low does not pay";
+}
+
+/* What a step decided of the product written there; NULL: no step holds it. */
+static const Decision *decision_at(const Precision *s, Loc loc, bool contracts) {
+  for (uint32_t i = 0; i < s->decisions.len; i++) {
+    const Decision *d = &s->decisions.at[i];
+    bool place = d->loc.source == loc.source && d->loc.line == loc.line && d->loc.col == loc.col;
+    bool same = place && d->loc.module == loc.module && d->loc.backward == loc.backward;
+    if (same && d->contracts == contracts) return d;
+  }
+  return NULL;
+}
+
+void assign_products(Precision *s, Low low) {
+  Problem p = problem(s, low, true);
+  bool step = s->g->entries.at[s->entry].kind == ENTRY_step;
+  if (!p.a.ops.len) return;
+  assign_cut(&p.a);
+  for (uint32_t i = 0; i < p.a.ops.len; i++) {
+    NodeId k = p.op_kernel.at[i];
+    const Node *n = product_in(&p, &s->g->blocks.at[s->g->nodes.at[k].blocks[0]]);
+    Decision here = {n->loc, contracts_rows(s->g, n), p.a.ops.at[i].low};
+    const Decision *d = decision_at(s, here.loc, here.contracts);
+    if (step && !d) vec_push(s->arena, &s->decisions, here);
+    if (!(d ? d->low : here.low)) keep_f32(s, k, (NodeId)(n - s->g->nodes.at));
+  }
 }

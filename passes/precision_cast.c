@@ -191,8 +191,8 @@ void build_derive(Precision *s) {
 
 /* ---- both copies by one kernel --------------------------------------------------------------- */
 
-/* The kernel that makes what kernel `id` does nothing but cast; NO_ID: it is no such kernel, or that
- * one has a single result by its form. */
+/* The kernel that makes what kernel `id` does nothing but cast; NO_ID: it is no such kernel, or
+ * that one has a single result by its form. */
 static NodeId cast_source(const Graph *g, NodeId id) {
   const Node *n = &g->nodes.at[id];
   if (n->op != OP_kernel || n->nops != 1 || n->nres != 1) return NO_ID;

@@ -24,6 +24,29 @@ static uint32_t kernel_casts(const Graph *g, const Node *k) {
   return casts;
 }
 
+static bool is_cast(const Graph *g, ValueId v) {
+  const Node *n = value_node(g, v);
+  return n && n->op == OP_cast_policy;
+}
+
+/* Is result i a copy of another result? */
+static bool is_copy(const Graph *g, const ValueIds *results, uint32_t i) {
+  if (!is_cast(g, results->at[i])) return false;
+  for (uint32_t j = 0; j < results->len; j++)
+    if (results->at[j] == value_node(g, results->at[i])->ops[0]) return true;
+  return false;
+}
+
+/* All that a kernel moves which does nothing but cast; of any other, the copies it writes. */
+static int64_t kernel_cast_bytes(const Graph *g, const Node *k) {
+  const Block *body = &g->blocks.at[k->blocks[0]];
+  int64_t bytes = 0;
+  if (body->nodes.len == 1 && is_cast(g, body->results.at[0])) return kernel_bytes(g, k);
+  for (uint32_t i = 0; i < body->results.len; i++)
+    if (is_copy(g, &body->results, i)) bytes += bytes_of(value_type(g, k->res + i));
+  return bytes;
+}
+
 /* Each kernel reads every operand once and writes every result once, trips times. */
 static void add_moved(const Graph *g, BlockId block, int64_t trips, PrecisionMoves *m) {
   const NodeIds *nodes = &g->blocks.at[block].nodes;
@@ -34,6 +57,7 @@ static void add_moved(const Graph *g, BlockId block, int64_t trips, PrecisionMov
     m->kernels++;
     m->casts += kernel_casts(g, n);
     m->bytes += kernel_bytes(g, n) * trips;
+    m->cast_bytes += kernel_cast_bytes(g, n) * trips;
   }
 }
 

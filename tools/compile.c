@@ -178,7 +178,8 @@ static int emit_program(Session *s, const Program *p, const CpuTarget *cpu) {
  * are scaled; where the command line or the target chooses f16, it is dynamic. */
 static int choose_precision(Session *s, Graph *g, const Target *target) {
   const char *word = s->o.precision ? s->o.precision : g->train.precision;
-  if (word && !strcmp(word, "auto")) word = target->auto_precision;
+  g->train.automatic = word && !strcmp(word, "auto");
+  if (g->train.automatic) word = target->auto_precision;
   if (word && !strcmp(word, "fp8")) word = fp8_recipe_name[0];
   for (int i = 0; word && i < FP8_RECIPES; i++)
     if (!strcmp(word, fp8_recipe_written[i])) word = fp8_recipe_name[i];
@@ -197,7 +198,8 @@ static int choose_precision(Session *s, Graph *g, const Target *target) {
   return 0;
 }
 
-static int compile(Session *s, const CpuTarget *cpu) {
+/* cpu: NULL where the target has no code generator. */
+static int compile(Session *s, const Target *target, const CpuTarget *cpu) {
   Options *o = &s->o;
   uint32_t source = diag_source(&s->diag, o->input, s->text, s->size);
   Ast *ast = frontend_parse(s->arena, &s->strings, &s->diag, source);
@@ -219,7 +221,6 @@ static int compile(Session *s, const CpuTarget *cpu) {
   Graph *g = frontend_compile(s->arena, &s->strings, &s->diag, ast, &fo);
   if (!g || s->diag.errors) return 1;
   if (o->demotions) demotions_sites(o->demotions, g, &s->diag);
-  const Target *target = cpu_target_info(cpu);
   int bad = choose_precision(s, g, target);
   if (bad || o->syntax_only) return bad;
   if (o->emit && !strcmp(o->emit, "graph")) return emit_graph(s, g);
@@ -288,19 +289,42 @@ static int choose_report(const Options *o) {
   return fail("--explain-precision is text or json, not", word);
 }
 
+/* Of several GPUs the oldest decides; what needs no code can be asked of them already. */
+static int choose_gpu(Session *s, const Target **target) {
+  const Options *o = &s->o;
+  const char *list = o->gpu_arch ? o->gpu_arch : "sm_80";
+  bool report = o->explain_precision || o->syntax_only || (o->emit && passes_know(o->emit));
+  if (!report && !(o->emit && !strcmp(o->emit, "graph")))
+    return fail("--target=cuda: mpcc has no code generator for CUDA yet; --explain-precision, "
+                "--emit=graph and --emit=PASS work",
+                NULL);
+  while (*list) {
+    size_t n = strcspn(list, ",");
+    const char *name = arena_text(s->arena, list, n);
+    const Target *t = gpu_target(name);
+    if (!t) return fail("--gpu-arch wants names such as sm_70, sm_80 or sm_90, not", name);
+    if (!*target || gpu_is_older(t, *target)) *target = t;
+    list += n + (list[n] == ',');
+  }
+  return *target ? 0 : fail("--gpu-arch is empty", NULL);
+}
+
 /* --target, and either -mcpu, which is one level, or --multiversion. */
-static int choose_target(Session *s, const CpuTarget **cpu) {
+static int choose_target(Session *s, const Target **target, const CpuTarget **cpu) {
   const Options *o = &s->o;
   const char *triple = o->target && strcmp(o->target, "cpu") ? o->target : NULL, *why = NULL;
-  if (triple && !strcmp(triple, "cuda"))
-    return fail("--target=cuda: mpcc has no code generator for CUDA yet; cpu or a triple", NULL);
+  bool cuda = triple && !strcmp(triple, "cuda");
+  if (o->gpu_arch && !cuda) return fail("--gpu-arch goes with --target=cuda", NULL);
+  if (cuda) return choose_gpu(s, target);
   if (o->mcpu && o->multiversion)
     return fail("-mcpu= is one level, --multiversion= several: give one of the two", NULL);
   if (o->mcpu && strchr(o->mcpu, ','))
     return fail("-mcpu= is one level; several: --multiversion", o->mcpu);
   *cpu = cpu_target(s->arena, triple, o->mcpu ? o->mcpu : o->multiversion, &why);
   const char *flag = o->mcpu ? "-mcpu" : o->multiversion ? "--multiversion" : "--target";
-  return *cpu ? 0 : fail(flag, why);
+  if (!*cpu) return fail(flag, why);
+  *target = cpu_target_info(*cpu);
+  return 0;
 }
 
 static const char *depfile_path(const Session *s) {
@@ -318,18 +342,19 @@ static int session(Session *s) {
   if (!bad) bad = choose_report(&s->o);
   if (!bad) bad = choose_remarks(s);
   if (bad) return bad;
+  const Target *target = NULL;
   const CpuTarget *cpu = NULL;
-  bad = choose_target(s, &cpu);
+  bad = choose_target(s, &target, &cpu);
   if (bad) return bad;
   s->text = read_file(s->arena, s->o.input, &s->size, &why);
   if (!s->text) {
     fprintf(stderr, "mpcc: cannot read %s: %s\n", s->o.input, why);
     return 1;
   }
-  int status = compile(s, cpu);
+  int status = compile(s, target, cpu);
   if (status || !s->o.depfile) return status;
-  const char *target = s->o.depfile_target ? s->o.depfile_target : s->path;
-  return !depfile_write(s->arena, depfile_path(s), target, &s->diag);
+  const char *made = s->o.depfile_target ? s->o.depfile_target : s->path;
+  return !depfile_write(s->arena, depfile_path(s), made, &s->diag);
 }
 
 int compile_model(Options *o, Arena *arena) {

@@ -21,8 +21,12 @@ static void place(const Explain *e, Loc loc, char *out, size_t size) {
 
 static void add_text_moves(Explain *e, const char *what, PrecisionMoves m, PrecisionMoves f32) {
   double share = f32.bytes ? 100.0 * (double)m.bytes / (double)f32.bytes : 100.0;
-  text_printf(e->out, "  %-10s %12lld bytes moved (%5.1f %%), %4u casts, %4u kernels\n", what,
+  text_printf(e->out, "  %-10s %12lld bytes moved (%5.1f %%), %4u casts, %4u kernels", what,
               (long long)m.bytes, share, (unsigned)m.casts, (unsigned)m.kernels);
+  if (m.cost)
+    text_printf(e->out, ", %lld bytes for copies, cost %.3f ms", (long long)m.cast_bytes,
+                (double)m.cost * 1e-12);
+  text_add(e->out, "\n");
 }
 
 static void add_text_rows(Explain *e, const char *entry) {
@@ -107,8 +111,10 @@ static void add_json(Explain *e, const char *key, const char *text) {
 }
 
 static void add_json_moves(Explain *e, const char *key, PrecisionMoves m, const char *end) {
-  text_printf(e->out, "\"%s\":{\"bytes\":%lld,\"casts\":%u,\"kernels\":%u}%s", key,
-              (long long)m.bytes, (unsigned)m.casts, (unsigned)m.kernels, end);
+  text_printf(e->out, "\"%s\":{\"bytes\":%lld,\"casts\":%u,\"kernels\":%u,", key,
+              (long long)m.bytes, (unsigned)m.casts, (unsigned)m.kernels);
+  text_printf(e->out, "\"cast_bytes\":%lld,\"cost\":%lld}%s", (long long)m.cast_bytes,
+              (long long)m.cost, end);
 }
 
 static void add_json_row(Explain *e, const PrecisionRow *row, bool first) {

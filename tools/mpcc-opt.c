@@ -27,7 +27,8 @@ typedef struct Options {
 } Options;
 
 /* Passes may ask for a device; tests must not depend on the one at hand. */
-static const Target target = {.name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8};
+static const Target target = {
+    .name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8, .costs = &costs_cpu};
 
 /* ---- command line --------------------------------------------------------------------------- */
 

@@ -41,6 +41,8 @@ static const Flag flags[] = {
     {"--target", "TARGET",
      "cpu (this machine's, the default), cuda, or a triple: aarch64-linux-gnu", FLAG_TEXT,
      AT(target)},
+    {"--gpu-arch", "ARCH,…", "with --target=cuda: sm_70, sm_80, … (default: sm_80)", FLAG_TEXT,
+     AT(gpu_arch)},
     {"--multiversion", "LEVEL,…",
      "code for these instruction sets in one output, the lowest first; the best that the CPU has "
      "is "

@@ -14,8 +14,8 @@
 typedef struct Demotions Demotions;
 
 typedef struct Options {
-  const char *input, *output, *emit, *target, *multiversion, *mcpu, *name, *train, *precision,
-      *passes;
+  const char *input, *output, *emit, *target, *gpu_arch, *multiversion, *mcpu, *name, *train,
+      *precision, *passes;
   const char *depfile_path, *depfile_target, *memory_report, *explain_precision, *manifest, *linker,
       *sysroot;
   const char *diagnostics_format, *diagnostics_color;

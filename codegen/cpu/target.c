@@ -235,8 +235,10 @@ const CpuTarget *cpu_target(Arena *a, const char *triple, const char *names, con
   if (*why) return NULL;
   Text all = {.arena = a};
   for (unsigned i = 0; i < t->n; i++) text_printf(&all, "%s%s", i ? "," : "", t->level[i].name);
-  t->base =
-      (Target){.name = all.at, .auto_precision = "bf16", .f32_lanes = t->level[0].vec.f32_lanes};
+  t->base = (Target){.name = all.at,
+                     .auto_precision = "bf16",
+                     .f32_lanes = t->level[0].vec.f32_lanes,
+                     .costs = &costs_cpu};
   return t;
 }
 

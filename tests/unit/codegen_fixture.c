@@ -122,7 +122,8 @@ static void check_program(Checks *c, Fixture *f, uint32_t entry, int64_t rows) {
 }
 
 void fixture_plan(Checks *c, Fixture *f, bool shared) {
-  static const Target target = {.name = "x86-64-v3", .auto_precision = "f32", .f32_lanes = 8};
+  static const Target target = {
+      .name = "x86-64-v3", .auto_precision = "f32", .f32_lanes = 8, .costs = &costs_cpu};
   PassOptions o = {.check = pass_check_values, .check_user = &f->diag};
   PassCtx pc = {.arena = &f->arena, .diag = &f->diag, .target = &target, .options = &o};
   if (!passes_run(&f->g, passes_default, &pc)) exit(1);

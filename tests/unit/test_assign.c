@@ -79,11 +79,30 @@ static ReadNeed random_need(void) {
   return r < 5 ? NEED_any : r < 7 ? NEED_low : NEED_f32;
 }
 
+enum { MOST_OPS = 4 };
+
+/* A product of two values, or one: it reads them, and makes v. */
+static void add_op(Assign *a, uint32_t v, AssignValue *x) {
+  uint32_t op = a->ops.len;
+  vec_push(a->arena, &a->ops, ((AssignOp){.low_time = below(90), .f32_time = below(90)}));
+  for (int k = 0; k < 2; k++) {
+    AssignRead r = {.value = below(v), .need = NEED_op, .op = op};
+    r.count = a->values.at[r.value].count;
+    vec_push(a->arena, &a->reads, r);
+  }
+  x->asks = true;
+  x->op = op;
+}
+
+static const Costs costs = {.byte = 5, .widen = 1, .narrow = 2, .launch = 17};
+
 static Assign random_problem(Arena *arena) {
-  Assign a = {.arena = arena};
+  Assign a = {.arena = arena, .costs = &costs};
   uint32_t n = 1 + below(16);
   for (uint32_t v = 0; v < n; v++) {
     AssignValue x = {.count = 1 + below(9), .wide = !below(5), .apart = !below(4)};
+    x.given = !below(6);
+    if (v && a.ops.len < MOST_OPS && !below(4)) add_op(&a, v, &x);
     for (uint32_t k = v ? below(4) : 0; k-- > 0;) { /* what it is computed from */
       AssignRead r = {.value = below(v), .need = random_need(), .sole = !below(8)};
       r.count = a.values.at[r.value].count;
@@ -106,7 +125,8 @@ typedef struct Search {
 } Search;
 
 static bool is_wide(const Assign *a, uint32_t v) {
-  if (a->values.at[v].wide) return true;
+  const AssignValue *x = &a->values.at[v];
+  if (x->wide || (x->asks && !a->ops.at[x->op].low)) return true;
   for (uint32_t i = 0; i < a->rules.len; i++)
     if (a->rules.at[i].value == v && !a->reads.at[a->rules.at[i].read].low) return true;
   return false;
@@ -116,15 +136,20 @@ static bool is_wide(const Assign *a, uint32_t v) {
  * choose, low is never worse: it costs less and no rule is against it. */
 static int64_t cost_of(Assign *a, uint32_t v, bool wide) {
   const AssignValue *x = &a->values.at[v];
-  int64_t cost = x->count * (4 * x->f32 + 2 * x->low + (x->f32 && x->low && x->apart ? 4 : 0));
+  const int64_t f32 = 4 * costs.byte, low = 2 * costs.byte, narrow = low + costs.narrow;
+  int64_t cost = x->count * ((x->f32 && !x->given ? f32 : 0) + (x->low ? narrow : 0));
+  if (!x->f32 && (x->given || (x->asks && !a->ops.at[x->op].low))) return INT64_MAX;
+  if (x->f32 && x->low && x->apart) cost += x->count * f32 + costs.launch;
   for (uint32_t i = 0; i < a->reads.len; i++) {
     AssignRead *r = &a->reads.at[i];
     if (r->value != v) continue;
     bool seen = r->sole ? !x->f32 : x->low, makes = r->sole && r->need == NEED_low;
-    r->low = r->need == NEED_low || (r->need == NEED_any && seen && !wide);
+    r->low = r->need == NEED_low || (r->need == NEED_op && a->ops.at[r->op].low) ||
+             (r->need == NEED_any && seen && !wide);
     if (makes && !(x->f32 || x->low)) return INT64_MAX;
     if (!makes && !(r->low ? seen : x->f32)) return INT64_MAX;
-    cost += r->count * (makes && x->f32 ? 8 : r->low ? 2 : 4);
+    int64_t widened = low + (r->need == NEED_any ? costs.widen : 0);
+    cost += r->count * (makes && x->f32 ? f32 + narrow + low : r->low ? widened : f32);
   }
   return cost;
 }
@@ -144,25 +169,40 @@ static void search(Search *s, uint32_t v, int64_t cost) {
   }
 }
 
-/* From above the cut's cost down: what is found is the least there is. */
-static int64_t least_cost(Assign *a, int64_t most) {
-  Search s = {.a = a, .best = most};
+/* Under the choice of ops in hand. */
+static void search_all(Search *s, int64_t cost) {
+  Assign *a = s->a;
   for (uint32_t v = a->values.len; v-- > 0;) {
     int64_t least = INT64_MAX;
     for (int copies = 1; copies < 4; copies++) {
       a->values.at[v].f32 = copies & 1;
       a->values.at[v].low = copies & 2;
-      int64_t cost = cost_of(a, v, a->values.at[v].wide);
-      if (cost < least) least = cost;
+      int64_t cost_v = cost_of(a, v, a->values.at[v].wide);
+      if (cost_v < least) least = cost_v;
     }
-    s.at_least[v] = s.at_least[v + 1] + least;
+    if (least == INT64_MAX) return;
+    s->at_least[v] = s->at_least[v + 1] + least;
   }
-  search(&s, 0, 0);
+  search(s, 0, cost);
+}
+
+/* From above the cut's cost down: what is found is the least there is. */
+static int64_t least_cost(Assign *a, int64_t most) {
+  Search s = {.a = a, .best = most};
+  for (uint32_t choice = 0; choice < 1u << a->ops.len; choice++) {
+    int64_t cost = 0;
+    for (uint32_t i = 0; i < a->ops.len; i++) {
+      AssignOp *op = &a->ops.at[i];
+      op->low = choice >> i & 1;
+      cost += op->low ? op->low_time : op->f32_time;
+    }
+    search_all(&s, cost);
+  }
   return s.best;
 }
 
 typedef struct Seen {
-  int both, better;
+  int both, better, f32_ops, low_ops;
 } Seen;
 
 static void check_problem(Checks *c, Seen *seen) {
@@ -176,6 +216,8 @@ static void check_problem(Checks *c, Seen *seen) {
   seen->better += cut < greedy;
   for (uint32_t v = 0; v < a.values.len; v++)
     seen->both += a.values.at[v].f32 && a.values.at[v].low;
+  for (uint32_t i = 0; i < a.ops.len; i++)
+    *(a.ops.at[i].low ? &seen->low_ops : &seen->f32_ops) += 1;
   CHECK(c, least_cost(&a, cut + 1000) == cut);
   arena_free(&arena);
 }
@@ -190,5 +232,6 @@ int main(void) {
   Seen seen = {0};
   for (int i = 0; i < 1000; i++) check_problem(&c, &seen);
   CHECK(&c, seen.both > 100 && seen.better > 100); /* the problems are none that any rule solves */
+  CHECK(&c, seen.f32_ops > 100 && seen.low_ops > 100);
   return checks_end(&c, "assign");
 }

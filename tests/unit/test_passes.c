@@ -55,7 +55,8 @@ static Graph *parse(PassFixture *f) {
 }
 
 static void run_without(Tally *t, const char *left_out, bool roundtrip) {
-  static const Target target = {.name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8};
+  static const Target target = {
+      .name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8, .costs = &costs_cpu};
   PassFixture f = {0};
   Graph *g = parse(&f);
   PassOptions o = {.disable = left_out,

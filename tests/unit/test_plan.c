@@ -28,7 +28,8 @@ typedef struct World {
 } World;
 
 static Graph *compile(World *w, const char *path, const char *precision) {
-  static const Target target = {.name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8};
+  static const Target target = {
+      .name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8, .costs = &costs_cpu};
   static const Define small[] = {{"hidden", "24"}};
   w->strings.arena = &w->arena;
   diag_init(&w->diag, &w->arena, stdout);

@@ -1,0 +1,71 @@
+"""The cut against the greedy placement of casts: it costs no more and moves no more bytes, in every
+entry of every example and of every acceptance program that compiles, in bf16, f16 and by itself; and
+where products are no question (a written precision) every one of them reads low.
+
+    python3 tests/accept/test_cut.py BIN --table      the table of docs/precision.md
+"""
+import concurrent.futures
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from support import BIN, ROOT
+
+MLP = ROOT / "examples" / "mlp.mp"
+GPT = ROOT / "examples" / "chargpt" / "chargpt.mp"
+
+
+def explain(model, *flags):
+    """None: the program holds something that does not compile."""
+    run = subprocess.run([BIN / "mpcc", "--explain-precision=json", *flags, model], capture_output=True, text=True)
+    return json.loads(run.stdout) if run.returncode == 0 else None
+
+
+def check(model, word):
+    """Entries seen; of how many the cut costs less."""
+    report = explain(model, "--precision=" + word)
+    if report is None:
+        return model.name, word, None, 0
+    better = 0
+    for e in report["entries"]:
+        cut, greedy, where = e["chosen"], e["greedy"], f"{model.name} {word} {e['name']}"
+        assert cut["cost"] <= greedy["cost"], f"{where}: cost {cut['cost']}, greedy {greedy['cost']}"
+        assert word == "auto" or cut["bytes"] <= greedy["bytes"], f"{where}: {cut['bytes']}, greedy {greedy['bytes']}"
+        better += cut["cost"] < greedy["cost"]
+    for o in report["ops"] if word != "auto" else ():
+        assert o["why"] != "cut: f32, low does not pay", f"{model.name} {word}: {o}"
+    return model.name, word, len(report["entries"]), better
+
+
+def main():
+    models = [MLP, GPT, *sorted((ROOT / "tests" / "programs").glob("*.mp"))]
+    seen = {}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for name, word, entries, better in pool.map(lambda j: check(*j), [(m, w) for m in models for w in
+                                                                          ("bf16", "f16", "auto")]):
+            if entries is not None:
+                seen[name, word] = better
+                print(f"{name:16} {word:5} {entries:2} entries, cheaper than greedy in {better}")
+    assert len({n for n, _ in seen}) >= 11 and sum(seen.values()) > 0, seen
+
+
+def table():
+    wide = Path(tempfile.mkdtemp()) / "chargpt.mp"
+    text = GPT.read_text()
+    assert "precision bf16" in text
+    wide.write_text(text.replace("precision bf16", "precision bf16 residual(f32)"))
+    rows = [(m, f"`{m.name}`, {w}", [f"--precision={w}"]) for m in (MLP, GPT) for w in ("bf16", "f16", "auto", "fp8")]
+    rows.append((wide, "`chargpt.mp`, bf16 `residual(f32)`", ["-I", str(GPT.parent)]))
+    print("| | all f32 | greedy | cut | casts, greedy | casts, cut | copies, greedy | copies, cut |\n|" + "---|" * 8)
+    for model, name, flags in rows:
+        e = next(e for e in explain(model, *flags)["entries"] if e["name"] == "train_step")
+        mb = lambda n: f"{n / 1e6:.2f}"
+        casts = lambda m: f"{m['casts']} in {m['kernels']}"
+        g, c = e["greedy"], e["chosen"]
+        print(f"| {name} | {mb(e['f32']['bytes'])} | {mb(g['bytes'])} | {mb(c['bytes'])} | {casts(g)} | {casts(c)} "
+              f"| {mb(g['cast_bytes'])} | {mb(c['cast_bytes'])} |")
+
+
+table() if "--table" in sys.argv else main()
