@@ -69,7 +69,7 @@ bool region_head(Sema *s, Scope *sc, const Ast *head, Region *r) {
 Inside region_enter(Sema *s, const Region *r) {
   Inside before = {s->b.prec, s->b.module, s->b.recompute, s->training, s->fitting};
   if (r->precision) s->b.prec = r->precision;
-  if (r->recompute) s->b.recompute = true;
+  if (r->recompute && !before.recompute) s->b.recompute = ++s->recomputed;
   if (r->eval) s->training = s->fitting = false;
   return before;
 }

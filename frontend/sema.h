@@ -122,6 +122,7 @@ struct Sema {
   Loc traced;                    /* the last of them */
   /* the entry being built */
   Builder b;
+  int64_t recomputed;  /* regions of `recompute` so far */
   uint32_t entry;
   VEC(Known) known; /* an element a value */
   bool building;
@@ -243,7 +244,8 @@ bool tensor_align(Sema *s, uint32_t n, ValueId *v, Loc loc, const char *what);
 /* ---- region.c ---- */
 typedef struct Inside { /* what held before */
   const char *precision, *module;
-  bool recompute, training, fitting;
+  int64_t recompute;
+  bool training, fitting;
 } Inside;
 
 bool region_head(Sema *s, Scope *sc, const Ast *head, Region *r); /* of `precision(f32) { … }` */

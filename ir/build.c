@@ -11,7 +11,7 @@
 void builder_follow(Builder *b, const Node *n) {
   b->loc = n->loc;
   b->prec = node_text(n, AT_prec, NULL);
-  b->recompute = node_bool(n, AT_recompute);
+  b->recompute = node_int(n, AT_recompute, 0);
 }
 
 Loc builder_loc(const Builder *b) {
@@ -24,7 +24,7 @@ ValueId build_typed(Builder *b, Op op, Type t, uint32_t nops, const ValueId *ops
                     const Attr *attrs) {
   NodeId n = graph_add_node(b->g, b->block, op, builder_loc(b), nops, ops, 1, &t, nattrs, attrs);
   if (b->prec) node_set_attr(b->g, n, attr_text(AT_prec, b->prec));
-  if (b->recompute) node_set_attr(b->g, n, attr_bool(AT_recompute, true));
+  if (b->recompute) node_set_attr(b->g, n, attr_int(AT_recompute, b->recompute));
   return b->g->nodes.at[n].res;
 }
 

@@ -378,7 +378,7 @@ typedef struct Builder {
   Loc loc;            /* of what is built */
   const char *module; /* in which, where loc does not say; NULL: in none */
   const char *prec;   /* attributes of what is built; NULL: none */
-  bool recompute;
+  int64_t recompute;  /* of which region; 0: of none */
 } Builder;
 
 /* What is built from now on stands for n: its place, its common attributes. */

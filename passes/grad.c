@@ -163,7 +163,7 @@ static void visit(Grad *r, NodeId id) {
   r->node = id;
   r->dy = r->cot[n->res];
   builder_follow(&r->b, n);
-  r->b.recompute = false;
+  r->b.recompute = 0;
   vjp_rule[n->op](r);
   mark_backward(g, r->b.block, before);
 }

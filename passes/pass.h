@@ -69,6 +69,7 @@ typedef struct PassOptions {
   bool keep_values;           /* --with-values: what a step computes is there when it is over */
   bool halves;                /* each step also as NAME.grads and NAME.apply (step_halves.c) */
   PrecisionReport *precision; /* filled in by that pass; NULL: nobody asks */
+  uint64_t memory_limit;      /* --memory-limit, of state and arena together; 0: none */
   bool greedy_precision;      /* --precision-greedy: the baseline in place of the minimum cut */
   FILE *out;                  /* where dumps and times go; NULL: stderr */
   PassCheck *check;

@@ -240,7 +240,10 @@ static int compile(Session *s, const Target *target, const CpuTarget *cpu) {
   if (ok && o->demotions) demotions_measure(o->demotions, g, &s->precision, &s->diag);
   if (!status && o->explain_precision) status = explain_precision(s);
   else if (!status && !count_only && o->pass.stop_after) status = emit_graph(s, g);
-  else if (!status && !count_only) status = emit_program(s, plan_make(g, &c), cpu);
+  else if (!status && !count_only) {
+    const Program *p = plan_make(g, &c);
+    status = memory_fits(p, o->pass.memory_limit, &s->diag) ? emit_program(s, p, cpu) : 1;
+  }
   arena_free(&scratch);
   return status;
 }

@@ -22,7 +22,7 @@ static uint64_t bytes_of(Type t) {
 }
 
 /* "12.3 MB" */
-static const char *human(char *out, size_t size, uint64_t bytes) {
+const char *human_bytes(char *out, size_t size, uint64_t bytes) {
   static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
   double v = (double)bytes;
   int unit = 0;
@@ -50,7 +50,7 @@ static void add_states(Report *r) {
                   (unsigned long long)bytes);
     else
       text_printf(r->out, "  %-10s %10s in %u tensors\n", state_kind_name[kind],
-                  human(text, sizeof text, bytes), (unsigned)n);
+                  human_bytes(text, sizeof text, bytes), (unsigned)n);
     first = false;
   }
   text_add(r->out, r->json ? "}" : "");
@@ -67,7 +67,7 @@ static void add_entries(Report *r) {
       text_printf(r->out, ":%llu", (unsigned long long)r->p->entries[i].arena_bytes);
     } else
       text_printf(r->out, "  %-10s %10s\n", g->entries.at[i].name,
-                  human(text, sizeof text, r->p->entries[i].arena_bytes));
+                  human_bytes(text, sizeof text, r->p->entries[i].arena_bytes));
   }
   text_add(r->out, r->json ? "}" : "");
 }
@@ -123,7 +123,7 @@ static void add_large(Report *r) {
       text_json(r->out, where);
       text_add(r->out, "}");
     } else
-      text_printf(r->out, "  %10s  %s, %s at %s\n", human(text, sizeof text, l->bytes), type.at,
+      text_printf(r->out, "  %10s  %s, %s at %s\n", human_bytes(text, sizeof text, l->bytes), type.at,
                   l->what, where);
   }
   text_add(r->out, r->json ? "]" : "");
@@ -142,6 +142,6 @@ void memory_report(const Program *p, const Diag *sources, bool json, Text *out) 
                 (unsigned long long)p->state_bytes, (unsigned long long)p->arena_bytes);
   else
     text_printf(out, "a context holds %s: state %s, arena %s\n",
-                human(a, sizeof a, p->state_bytes + p->arena_bytes),
-                human(b, sizeof b, p->state_bytes), human(c, sizeof c, p->arena_bytes));
+                human_bytes(a, sizeof a, p->state_bytes + p->arena_bytes),
+                human_bytes(b, sizeof b, p->state_bytes), human_bytes(c, sizeof c, p->arena_bytes));
 }

@@ -13,6 +13,7 @@ typedef enum FlagKind {
   FLAG_TEXT,
   FLAG_OPTIONAL, /* --name alone means --name=text */
   FLAG_COUNT,
+  FLAG_BYTES,
   FLAG_KEEP,
   FLAG_LEVEL,
   FLAG_DEFINE,
@@ -108,6 +109,9 @@ static const Flag flags[] = {
      FLAG_TEXT, AT(sysroot)},
     {"--memory-report", "json", "print what a context will hold instead of compiling",
      FLAG_OPTIONAL, AT(memory_report)},
+    {"--memory-limit", "BYTES",
+     "what a context may hold, as in 4G: values are computed again rather than kept until it fits",
+     FLAG_BYTES, AT(pass.memory_limit)},
     {"--explain-precision", "json", "print what is stored how, and why, instead of compiling",
      FLAG_OPTIONAL, AT(explain_precision)},
     {"--precision-manifest", "FILE", "write the same without bytes and places, to be compared",
@@ -223,6 +227,23 @@ static bool take_count(const char *flag, const char *value, int *n) {
   return true;
 }
 
+/* 1500, 64k, 1.5M, 4G: powers of 1000, as reports have them. */
+static bool take_bytes(const char *flag, const char *value, uint64_t *n) {
+  static const char units[] = "kMGT";
+  char *end;
+  double v = strtod(value, &end);
+  const char *unit = *end ? strchr(units, *end == 'K' ? 'k' : *end) : NULL;
+  for (const char *u = units; unit && u <= unit; u++) v *= 1000;
+  end += unit != NULL;
+  end += *end == 'B';
+  if (end != value && !*end && v >= 1 && v < 1e18) {
+    *n = (uint64_t)v;
+    return true;
+  }
+  fprintf(stderr, "mpcc: %s wants a number of bytes, as in 512M or 4G, not %s\n", flag, value);
+  return false;
+}
+
 static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena) {
   char *field = (char *)o + f->field;
   switch (f->kind) {
@@ -231,6 +252,7 @@ static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena)
   case FLAG_TEXT: *(const char **)(void *)field = value; return true;
   case FLAG_DEFINE: return take_define(o, arena, value);
   case FLAG_COUNT: return take_count(f->name, value, (int *)(void *)field);
+  case FLAG_BYTES: return take_bytes(f->name, value, (uint64_t *)(void *)field);
   case FLAG_FOLDER: vec_push(arena, &o->folders, value); return true;
   case FLAG_KEEP: return take_keep(o, arena, value);
   case FLAG_WARNING: vec_push(arena, &o->warnings, value); return true;

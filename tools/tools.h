@@ -87,6 +87,9 @@ void header_print(Arena *arena, const struct mp_desc *d, Text *out);
 /* ---- dot.c, memory_report.c ------------------------------------------------------------------ */
 
 void dot_print(const Graph *g, Text *out);
+/* memory_limit.c: false: it does not, which has been said.  limit 0: everything fits. */
+bool memory_fits(const Program *p, uint64_t limit, Diag *diag);
+const char *human_bytes(char *out, size_t size, uint64_t bytes); /* "12.3 MB" */
 void memory_report(const Program *p, const Diag *sources, bool json, Text *out);
 
 /* ---- explain.c ------------------------------------------------------------------------------- */
