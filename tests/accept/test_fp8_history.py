@@ -172,12 +172,28 @@ def check_frozen(m, history, word):
         history.compare(m, (word, "eval"))
 
 
+def check_own_calibration(folder, case):
+    """A host calibrates on what it likes; the first step then takes the scales as they are."""
+    word, length, margin, times, *_ = case
+    m, history, rows = start(folder / f"h{length}.so"), History(length, margin), B * times
+    for calibrate in True, False, False:
+        amax = {"x": F32(2), "w": F32(3), "dy": F32(0.5)} if calibrate else {"x": F32(40), "w": F32(1), "dy": F32(7)}
+        inputs = {name: np.full((rows, D), amax[role], F32) for name, role in (("x", "x"), ("g", "dy"))}
+        m.set("inner", np.eye(D, dtype=F32) * amax["w"])
+        before = m.get("step").copy(), m.get("attempt").copy()
+        assert m.run("train_step.calibrate" if calibrate else "train_step", rows=rows, **inputs).committed
+        assert ((m.get("step"), m.get("attempt")) == before) == calibrate
+        history.calibrated += history.update(amax) and calibrate
+        history.compare(m, (word, "own calibration"))
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         for i, case in enumerate(CASES):
             folder = Path(name) / str(i)
             folder.mkdir()
             check_case(folder, case)
+            check_own_calibration(folder, case)
 
 
 if __name__ == "__main__":
