@@ -115,7 +115,8 @@ static const char SLOTS[] = "entry @slots infer (%x: f32[5,9000] = input \"x\") 
 
 /* States: one carried by a loop and stored, two that change places, one read as a result. */
 static const char STATES[] =
-    "state state \"a\" : f32[7]\nstate state \"b\" : f32[7]\nstate state \"s\" : f32[7]\n"
+    "state state \"a\" : f32[7] private\nstate state \"b\" : f32[7] private\nstate state \"s\" : "
+    "f32[7] private\n"
     "entry @states infer (%a: f32[7] = state \"a\", %b: f32[7] = state \"b\", %s: f32[7] = state "
     "\"s\", %xs: f32[3,7] = input \"xs\") {\n"
     "%n = loop %s, %xs {trip=3, carries=1, slices=1} : f32[7]\n"
