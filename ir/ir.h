@@ -109,9 +109,10 @@ typedef enum ResRole {
   RES_hyper,     /* of a step: effective value of a hyperparameter, f32[] */
   RES_finite,    /* of a step, i1[]: what `name` says was finite: "grad:net.0.weight" */
   RES_gauge,     /* of a step, f32[]: a number to look at: "grad_norm", "scale" */
-  RES_amax       /* between fp8 and optimize, f32[]: largest |x| of the slot of this name */
+  RES_amax,      /* between fp8 and optimize, f32[]: largest |x| of the slot of this name */
+  RES_count      /* the same, i32[]: what the step adds to the counter of this name */
 } ResRole;
-enum { RES_ROLES = RES_amax + 1 };
+enum { RES_ROLES = RES_count + 1 };
 extern const char *const state_kind_name[STATE_KINDS], *const arg_role_name[ARG_ROLES],
                                                            *const res_role_name[RES_ROLES];
 

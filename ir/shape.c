@@ -199,6 +199,15 @@ static bool matmul_rows(Shape *s, Type a, Type b, Type *t) {
   return true;
 }
 
+/* *dim as far as the attribute says; what is beyond is padding, so no rows of a batch. */
+static bool cut_padding(Shape *s, AttrKey key, int64_t *dim, bool tagged) {
+  const Attr *a = attr(s, key);
+  if (a && (a->i < 0 || a->i > *dim || tagged))
+    return refuse(s, "m or n cuts off what there is not");
+  if (a) *dim = a->i;
+  return true;
+}
+
 static bool multiplies(Type t) {
   return t.dtype == DT_f32 || t.dtype == DT_bf16 || t.dtype == DT_f16;
 }
@@ -219,6 +228,9 @@ static bool shape_product(Shape *s, bool (*fits)(Type), const char *wants, Type 
   if (!fits(a) || !fits(b)) return refuse(s, wants);
   Type t = type_make(DT_f32, rank, a.dim);
   t.dim[rank - 1] = b.dim[rank - 1];
+  if (!cut_padding(s, AT_m, &t.dim[rank - 2], a.rows == rank - 2) ||
+      !cut_padding(s, AT_n, &t.dim[rank - 1], b.rows == rank - 1))
+    return false;
   if (!matmul_rows(s, a, b, &t)) return false;
   if (attr(s, AT_perm_c)) t = permuted(t, attr(s, AT_perm_c)->ints);
   *result = t;

@@ -9,7 +9,8 @@
  *  3. Blocks are nested at most 32 deep.
  *  4. Operands and results are as many as ARGS says.  Region ops own one block, others none.
  *  5. Attributes are those of ARGS, sorted, each once.  Only those of kind BOOL (then false),
- *     `part` (until `schedule`), `rows`, `scale_axes` and the orders `perm_…` may be absent.
+ *     `part` (until `schedule`), `rows`, `scale_axes`, `m`, `n` and the orders `perm_…` may be
+ *     absent.
  * Types
  *  6. Element type exists, rank <= 8, dims >= 0, bytes < 2^46.
  *  7. The axis `rows` exists; its size is a multiple of the entry's batch; no batch, no such axis.
@@ -99,9 +100,11 @@ static bool check_arity(Verifier *v, NodeId id) {
 }
 
 static bool may_be_absent(int key) {
-  bool order = key == AT_perm_a || key == AT_perm_b || key == AT_perm_c;
-  return attr_kind[key] == ATTR_BOOL || key == AT_part || key == AT_rows || key == AT_scale_axes ||
-         order;
+  static const AttrKey optional[] = {AT_part,   AT_rows,   AT_scale_axes, AT_perm_a,
+                                     AT_perm_b, AT_perm_c, AT_m,          AT_n};
+  bool found = attr_kind[key] == ATTR_BOOL;
+  for (size_t i = 0; i < sizeof optional / sizeof *optional; i++) found |= (int)optional[i] == key;
+  return found;
 }
 
 static bool known_precision(const char *word) {

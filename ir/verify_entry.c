@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-static const char *const exempt[] = {"attempt", "skipped", "cursor", "saturated", "watched"};
+static const char *const exempt[] = {"attempt",    "skipped",    "cursor",
+                                     "saturated:", "underflow:", "watched"}; /* …: each slot's */
 static const char *const of_scaler[] = {"scale", "clean", "hysteresis"};
 
 /* ---- states: 11, 12 ------------------------------------------------------------------------- */
@@ -123,6 +124,9 @@ static bool check_result(Verifier *v, const Port *p, Type t) {
       return verify_report(v, p->loc, NO_ID, "there is no slot \"%s\"", p->name);
     return type_equal(t, type_scalar(DT_f32)) ||
            verify_report(v, p->loc, NO_ID, "amax must be f32[]");
+  case RES_count:
+    return type_equal(t, type_scalar(DT_i32)) ||
+           verify_report(v, p->loc, NO_ID, "count must be i32[]");
   case RES_metric:
   case RES_weight: break;
   }
@@ -187,10 +191,15 @@ bool verify_ports(Verifier *v, const Entry *e) {
 
 /* ---- transaction: 18 to 20 ------------------------------------------------------------------- */
 
+static bool is_prefix(const char *name, const char *path) {
+  size_t n = strlen(name);
+  return name[n - 1] == ':' && !strncmp(path, name, n);
+}
+
 static bool is_exempt(const Graph *g, const State *s) {
   uint32_t scaler;
   for (size_t i = 0; s->kind == STATE_counter && i < sizeof exempt / sizeof *exempt; i++)
-    if (!strcmp(s->path, exempt[i])) return true;
+    if (!strcmp(s->path, exempt[i]) || is_prefix(exempt[i], s->path)) return true;
   for (size_t i = 0; i < sizeof of_scaler / sizeof *of_scaler; i++)
     if (scaler_counts(g, s, of_scaler[i], &scaler)) return true;
   return false;

@@ -4,10 +4,10 @@
  * The step's inputs become k·B rows, and what depends on them, on the states it writes or on the
  * number of the draw goes into a `loop` over the micro-batches: iteration j sees rows j·B … of the
  * inputs, of which clamp(rows - j·B, 0, B) are real.  The loop carries sums of losses, metrics,
- * weights and gradients from zero, states from their values, faults by `or`, the largest of amax.  A gradient that is
- * one matmul adds up in its accumulator, which is the order of additions of one matmul over all
- * rows; others by an addition.  Draws are those of number attempt·k + j (docs/language.md, random
- * draws).
+ * weights and gradients from zero, states from their values, faults by `or`, the largest of amax.
+ * A gradient that is one matmul adds up in its accumulator, which is the order of additions of one
+ * matmul over all rows; others by an addition.  Draws are those of number attempt·k + j
+ * (docs/language.md, random draws).
  *
  * A state with a dim of the batch (phased) has a slot for each micro-batch, [k, …]: iteration j
  * reads and writes slot j, as a slice and a stacked result.
@@ -340,11 +340,14 @@ static uint32_t count_uses(const Accumulate *s, ValueId v) {
 static ValueId add_to(Accumulate *s, ValueId sum, ValueId v) {
   Builder b = {.g = s->g, .block = s->inner, .loc = s->loc};
   const Node *n = value_node(s->g, v);
-  if (!n || n->op != OP_matmul || n->nops != 2 || !s->inside[v] || count_uses(s, v) != 1)
+  uint32_t operands = !n ? 0 : n->op == OP_matmul ? 2 : n->op == OP_matmul_scaled ? 4 : 0;
+  if (!operands || n->nops != operands || !s->inside[v] || count_uses(s, v) != 1)
     return build2(&b, OP_add, sum, v);
+  ValueId ops[5];
+  memcpy(ops, n->ops, operands * sizeof *ops);
+  ops[operands] = sum;
   b.loc = n->loc;
-  return build_typed(&b, OP_matmul, value_type(s->g, v), 3, (ValueId[]){n->ops[0], n->ops[1], sum},
-                     n->nattrs, n->attrs);
+  return build_typed(&b, n->op, value_type(s->g, v), operands + 1, ops, n->nattrs, n->attrs);
 }
 
 static ValueId with(Accumulate *s, Op op, ValueId carry, ValueId v) {
@@ -381,6 +384,7 @@ static bool is_carried(const Accumulate *s, uint32_t i) {
   case RES_weight:
   case RES_grad: return true;
   case RES_amax:
+  case RES_count:
   case RES_fault: return s->inside[v];
   case RES_state:
     return !is_stacked(s, i) && v != graph_entry_arg(s->g, s->entry, ARG_state, p->name);

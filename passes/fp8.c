@@ -45,30 +45,88 @@ NodeId fp8_add_quantize(Builder *b, ValueId x, ValueId scale, DType to, DType st
   return graph_add_node(b->g, b->block, OP_quantize, b->loc, 2, ops, 4, t, axes != NULL, axes);
 }
 
+int64_t fp8_filled(int64_t n) { return (n + 15) / 16 * 16; }
+
+ValueId fp8_fill(Builder *b, ValueId x, Type t) {
+  static const int64_t starts[MAX_RANK] = {0}, steps[MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1};
+  return type_same_dims(value_type(b->g, x), t) ? x : build_pad(b, x, t, starts, steps);
+}
+
 ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale) {
-  NodeId q = fp8_add_quantize(b, x, scale, fp8_type(s, x), DT_f32, NULL);
+  Type t = value_type(s->g, x);
+  for (int i = t.rank - 2; i < t.rank; i++)
+    if (i != t.rows) t.dim[i] = fp8_filled(t.dim[i]);
+  NodeId q = fp8_add_quantize(b, fp8_fill(b, x, t), scale, fp8_type(s, x), DT_f32, NULL);
+  fp8_count(s, b, x, q);
   return s->quantized[x] = b->g->nodes.at[q].res;
 }
 
+ValueId fp8_product(Builder *b, Type c, const ValueId *ops, bool ta, bool tb, int64_t k_chunk) {
+  Type x = value_type(b->g, ops[0]), y = value_type(b->g, ops[1]);
+  int64_t m = c.dim[c.rank - 2], n = c.dim[c.rank - 1];
+  Attr attrs[5] = {attr_int(AT_k_chunk, k_chunk)};
+  uint32_t nattrs = 1;
+  if (ta) attrs[nattrs++] = attr_bool(AT_ta, true);
+  if (tb) attrs[nattrs++] = attr_bool(AT_tb, true);
+  if (x.dim[x.rank - 2 + ta] != m) attrs[nattrs++] = attr_int(AT_m, m);
+  if (y.dim[y.rank - 1 - tb] != n) attrs[nattrs++] = attr_int(AT_n, n);
+  return build(b, OP_matmul_scaled, 4, ops, nattrs, attrs);
+}
+
 ValueId fp8_multiply(Builder *b, const Node *n, ValueId x, ValueId y) {
-  return build(b, OP_matmul_scaled, 4, (ValueId[]){x, y, x + 1, y + 1}, n->nattrs, n->attrs);
+  ValueId ops[] = {x, y, x + 1, y + 1};
+  return fp8_product(b, value_type(b->g, n->res), ops, node_bool(n, AT_ta), node_bool(n, AT_tb),
+                     node_int(n, AT_k_chunk, K_CHUNK));
+}
+
+/* ---- what is counted ------------------------------------------------------------------------- */
+
+/* How many of `outcome` are so; rows first, so that threads share them. */
+static void count(Fp8 *s, Builder *b, const char *what, const char *slot, ValueId outcome,
+                  double so) {
+  ValueId n = build_cast(b, build2(b, OP_eq, outcome, build_like(b, outcome, so)), DT_i32);
+  if (value_type(s->g, n).rank > 1) n = build_reduce_last(b, OP_sum, n);
+  const char *name = arena_printf(s->arena, "%s:%s", what, slot);
+  Fp8Staged staged = {RES_count, states_name(s->g, name), build_reduce_all(b, OP_sum, n)};
+  vec_push(s->arena, &s->staged, staged);
+}
+
+/* One value says both, so that pass `group` counts in one kernel: that of the cast, where no matmul
+ * is. */
+void fp8_count(Fp8 *s, Builder *b, ValueId x, NodeId q) {
+  enum { SATURATED = 1, FLUSHED };
+  const char *slot = s->slot[x];
+  const Node *n = &s->g->nodes.at[q];
+  const Attr *axes = node_attr(n, AT_scale_axes);
+  ValueId ops[] = {n->ops[0], n->ops[1], n->res};
+  if (!slot || s->g->entries.at[s->entry].kind != ENTRY_step) return;
+  if (axes) ops[1] = build_broadcast(b, ops[1], value_type(s->g, ops[0]), axes->ints);
+  Type t = type_with(value_type(s->g, ops[2]), DT_i1), word = type_with(t, DT_i32);
+  ValueId saturated = build_typed(b, OP_saturated, t, 3, ops, 0, NULL);
+  ops[1] = ops[2];
+  ValueId flushed = build_typed(b, OP_flushed, t, 2, ops, 0, NULL);
+  ValueId outcome = build_constant(b, word, 0);
+  outcome = build_select(b, flushed, build_constant(b, word, FLUSHED), outcome);
+  outcome = build_select(b, saturated, build_constant(b, word, SATURATED), outcome);
+  count(s, b, "saturated", slot, outcome, SATURATED);
+  count(s, b, "underflow", slot, outcome, FLUSHED);
 }
 
 /* ---- the entry, anew ------------------------------------------------------------------------- */
 
-/* What was staged in the loop is a result of it, one an iteration, and the largest is staged behind
- * it. */
+/* What was staged in the loop is a result of it, one an iteration, and the largest, or the sum, is
+ * staged behind it. */
 static void lift_staged(Fp8 *s, NodeId loop) {
   BlockId inner = s->g->nodes.at[loop].blocks[0];
   for (uint32_t i = 0; i < s->staged.len; i++) {
-    ValueId amax = s->staged.at[i].amax;
-    if (value_block(s->g, amax) != inner) continue;
+    Fp8Staged *x = &s->staged.at[i];
+    if (value_block(s->g, x->value) != inner) continue;
     Node old = s->g->nodes.at[loop];
     Builder b = {.g = s->g, .block = old.block, .loc = old.loc};
-    ValueId all = loop_add_result(s->g, loop, amax);
+    ValueId all = loop_add_result(s->g, loop, x->value);
     for (uint32_t k = 0; k < old.nres; k++)
       vec_push(s->arena, &s->done, (Replaced){old.res + k, s->g->nodes.at[loop].res + k});
-    s->staged.at[i].amax = build_reduce_all(&b, OP_reduce_max, all);
+    x->value = build_reduce_all(&b, x->role == RES_amax ? OP_reduce_max : OP_sum, all);
   }
 }
 
@@ -104,18 +162,33 @@ static Fp8 begin_entry(Graph *g, Arena *arena, uint32_t entry) {
   return s;
 }
 
-static bool scale_entry(Graph *g, Arena *arena, uint32_t entry, Fp8Layers *layers, Fp8Product *make,
-                        bool slots) {
+/* A slot that was quantized more than once (blocks) has one count. */
+static void give_staged(Fp8 *s) {
+  Entry e = s->g->entries.at[s->entry];
+  Builder b = {.g = s->g, .block = e.body, .loc = e.loc};
+  for (uint32_t i = 0; i < s->staged.len; i++) {
+    Fp8Staged *x = &s->staged.at[i];
+    for (uint32_t k = i + 1; k < s->staged.len; k++) {
+      Fp8Staged *y = &s->staged.at[k];
+      if (y->value == NO_ID || y->role != x->role || y->name != x->name) continue;
+      x->value = build2(&b, OP_add, x->value, y->value);
+      y->value = NO_ID;
+    }
+    if (x->value != NO_ID)
+      graph_add_entry_result(s->g, s->entry, x->role, x->name, x->value, e.loc);
+  }
+}
+
+static bool scale_entry(Graph *g, Arena *arena, uint32_t entry, Fp8Layers *layers,
+                        Fp8Product *make) {
   Fp8 s = begin_entry(g, arena, entry);
   s.product = make;
   s.layers = layers;
   fp8_find_layers(&s);
-  if (slots) fp8_name_slots(&s);
+  fp8_name_slots(&s);
   rewrite(&s, g->entries.at[entry].body);
   graph_replace_all(g, arena, s.done.len, s.done.at);
-  for (uint32_t i = 0; i < s.staged.len; i++)
-    graph_add_entry_result(g, entry, RES_amax, s.staged.at[i].slot, s.staged.at[i].amax,
-                           g->entries.at[entry].loc);
+  give_staged(&s);
   return s.done.len > 0;
 }
 
@@ -162,7 +235,7 @@ static void add_calibration(Graph *g, Arena *arena, uint32_t step, Fp8Layers *la
   const char *name = states_name(g, arena_printf(arena, "%s.calibrate", e.name));
   uint32_t entry = graph_add_entry(g, name, ENTRY_calibrate, e.batch, e.loc);
   copy_entry(g, arena, step, entry);
-  scale_entry(g, arena, entry, layers, fp8_observe, true);
+  scale_entry(g, arena, entry, layers, fp8_observe);
   if (!keep_observations(g, entry)) g->entries.len--;
 }
 
@@ -176,7 +249,7 @@ bool pass_fp8(Graph *g, PassCtx *c) {
   for (uint32_t i = 0; i < entries; i++) {
     if (g->entries.at[i].kind != ENTRY_step) continue;
     if (slots) add_calibration(g, c->arena, i, &layers);
-    bool any = scale_entry(g, c->arena, i, &layers, product[recipe], slots);
+    bool any = scale_entry(g, c->arena, i, &layers, product[recipe]);
     if (!any)
       diag_warning(
           c->diag, WARN_fp8, g->train.precision_loc,
@@ -187,7 +260,7 @@ bool pass_fp8(Graph *g, PassCtx *c) {
   for (uint32_t i = 0; i < entries; i++) {
     EntryKind kind = g->entries.at[i].kind;
     if (kind == ENTRY_eval || kind == ENTRY_infer)
-      changed |= scale_entry(g, c->arena, i, &layers, product[recipe], slots);
+      changed |= scale_entry(g, c->arena, i, &layers, product[recipe]);
   }
   return changed;
 }

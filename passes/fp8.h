@@ -12,12 +12,14 @@ typedef struct Fp8Layer { /* of the step, in its order; other entries look their
 } Fp8Layer;
 typedef VEC(Fp8Layer) Fp8Layers;
 
-typedef struct Fp8Staged { /* the largest |x| of a slot in this entry */
-  const char *slot;
-  ValueId amax;
+typedef struct Fp8Staged { /* what the entry gives of a slot */
+  ResRole role;            /* amax: the largest |x|; count: how many elements */
+  const char *name;        /* of the result */
+  ValueId value;
 } Fp8Staged;
 
-typedef struct Fp8Blocks { /* x in blocks, for the products that contract its axis `along`; -1: any */
+typedef struct Fp8Blocks { /* x in blocks, for the products that contract its axis `along`; -1: any
+                            */
   ValueId x, y, scale_inv;
   int along;
 } Fp8Blocks;
@@ -53,11 +55,21 @@ DType fp8_type(const Fp8 *s, ValueId x); /* that x becomes: e4m3 forward, e5m2 a
 /* Where what is made of x stands: once, behind x and before all who read it. */
 Builder fp8_builder(const Fp8 *s, const Builder *b, ValueId x);
 ValueId fp8_amax(Builder *b, ValueId x); /* as quantize's own, so that they are computed once */
-/* A quantize of x by the f32[] scale: its y, the other results behind it; s->quantized knows it. */
+/* A quantize of x, filled up, by the f32[] scale: its y, the other results behind it; s->quantized
+ * knows it. */
 ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale);
 /* A quantize of x to that type, with scales along `axes` (NULL: one), scale_inv of type stored. */
 NodeId fp8_add_quantize(Builder *b, ValueId x, ValueId scale, DType to, DType stored,
                         const Attr *axes);
+/* Tensor cores take fp8 matrices whose sizes are multiples of 16.  So operands are filled up with
+ * zeros, which change neither a largest |x| nor a sum, and the product counts what there was; only
+ * the batch, of which the real rows are known at run time, stays as it is. */
+int64_t fp8_filled(int64_t n);
+ValueId fp8_fill(Builder *b, ValueId x, Type t); /* x as long as t along every axis */
+/* The product of a, b, a_scale, b_scale, of which c's dims count. */
+ValueId fp8_product(Builder *b, Type c, const ValueId *ops, bool ta, bool tb, int64_t k_chunk);
+/* Stages how many elements of x the quantize q, of x in whatever place, saturated and flushed. */
+void fp8_count(Fp8 *s, Builder *b, ValueId x, NodeId q);
 ValueId fp8_multiply(Builder *b, const Node *n, ValueId x,
                      ValueId y); /* what it made of operands */
 

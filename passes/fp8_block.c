@@ -11,14 +11,11 @@
  * [lines, k], transposed where it lies the other way.  A contraction over the batch takes padding
  * rows as the zeros that they are.
  *
- * The contracted axis is filled with zeros to a multiple of 16, as tensor cores want it; they
- * change neither a largest |x| nor a sum.  Blocks are cut out by a reshape, so where there are
- * several the axis is filled to whole ones first, and cut behind.
+ * Axes are filled with zeros to multiples of 16 (fp8.h).  Blocks are cut out by a reshape, so where
+ * there are several the axis is filled to whole ones first, and cut behind.
  */
 #include "passes/fp8.h"
 #include "ref/expand.h"
-
-enum { MULTIPLE = 16 };
 
 typedef struct Format {
   int64_t block;
@@ -45,23 +42,15 @@ static ValueId scale_of(Builder *b, const Format *f, ValueId amax, DType to) {
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
 /* Elements of an axis that become one place of it: a block, or all there are. */
 static int64_t share(int64_t n, const Format *f) {
-  int64_t filled = round_up(n, MULTIPLE);
-  return filled < f->block ? filled : f->block;
+  return fp8_filled(n) < f->block ? fp8_filled(n) : f->block;
 }
 
-/* x with every axis as long as t's, zeros behind. */
-static ValueId filled(Builder *b, ValueId x, Type t) {
-  static const int64_t starts[MAX_RANK] = {0}, steps[MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1};
-  return type_same_dims(value_type(b->g, x), t) ? x : build_pad(b, x, t, starts, steps);
-}
-
-/* Quantizes x with a scale for each block of the last axis, of the last two where they are
- * `square`: y as long as whole blocks are, and beside it its scale_inv. */
-static Fp8Blocks quantize(Fp8 *s, Builder *b, const Format *f, ValueId x, DType to, bool square) {
+/* Quantizes x, made of the value `of`, with a scale for each block of the last axis, of the last
+ * two where they are `square`: y as long as whole blocks are, and beside it its scale_inv. */
+static Fp8Blocks quantize(Fp8 *s, Builder *b, const Format *f, ValueId of, ValueId x, bool square) {
+  DType to = fp8_type(s, of);
   Type whole = value_type(s->g, x), cut = whole;
   int64_t axes[MAX_RANK];
   cut.rank = 0;
@@ -70,15 +59,17 @@ static Fp8Blocks quantize(Fp8 *s, Builder *b, const Format *f, ValueId x, DType 
     int64_t n = blocks ? share(whole.dim[i], f) : 1;
     axes[i] = cut.rank;
     int64_t places = (whole.dim[i] + n - 1) / n;
+    if (!blocks && i == whole.rank - 2 && i != whole.rows) places = fp8_filled(places);
     cut.dim[cut.rank++] = places;
     if (blocks) cut.dim[cut.rank++] = n;
     whole.dim[i] = places * n;
   }
   if (whole.rows >= 0) cut.rows = (int8_t)axes[whole.rows];
   Attr at = attr_ints(AT_scale_axes, whole.rank, axes);
-  x = build_reshape(b, filled(b, x, whole), cut);
+  x = build_reshape(b, fp8_fill(b, x, whole), cut);
   ValueId scale = scale_of(b, f, build_amax(b, x, &at), to);
   NodeId q = fp8_add_quantize(b, x, scale, to, f->stored, &at);
+  fp8_count(s, b, of, q);
   ValueId y = s->g->nodes.at[q].res;
   return (Fp8Blocks){.y = build_reshape(b, y, whole), .scale_inv = y + 1};
 }
@@ -95,14 +86,13 @@ static Fp8Blocks blocks_of(Fp8 *s, Builder *b, const Format *f, ValueId x, int a
   int key = square ? -1 : along;
   for (uint32_t i = 0; i < s->blocks.len; i++)
     if (s->blocks.at[i].x == x && s->blocks.at[i].along == key) return s->blocks.at[i];
-  DType to = fp8_type(s, x);
   ValueId lines = x;
   int64_t perm[MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
   perm[t.rank - 1] = t.rank - 2;
   perm[t.rank - 2] = t.rank - 1;
   if (t.rows == along) lines = build1(&at, OP_untag_rows, lines);
   if (!square && along != t.rank - 1) lines = build_transpose(&at, lines, perm);
-  Fp8Blocks q = quantize(s, &at, f, lines, to, square);
+  Fp8Blocks q = quantize(s, &at, f, x, lines, square);
   q.x = x;
   q.along = key;
   vec_push(s->arena, &s->blocks, q);
@@ -117,10 +107,8 @@ static Fp8Blocks operand(Fp8 *s, Builder *b, const Format *f, const Node *n, int
   int along = t.rank - 1 - ((i == 1) != swapped);
   Fp8Blocks q = blocks_of(s, b, f, x, along);
   bool lines = q.along >= 0;
-  int across = 2 * t.rank - 3 - along;
   *swap = lines ? i == 1 : swapped;
-  q.y = build_part(b, q.y, lines ? t.rank - 1 : along, 0, round_up(t.dim[along], MULTIPLE));
-  if (!lines) q.y = build_part(b, q.y, across, 0, t.dim[across]);
+  q.y = build_part(b, q.y, lines ? t.rank - 1 : along, 0, fp8_filled(t.dim[along]));
   return q;
 }
 
@@ -129,12 +117,8 @@ static ValueId multiply(Fp8 *s, Builder *b, const Format *f, const Node *n) {
   if (value_type(s->g, n->ops[0]).rank + 2 > MAX_RANK) /* no room for blocks: it stays wide */
     return build(b, OP_matmul, n->nops, n->ops, n->nattrs, n->attrs);
   Fp8Blocks x = operand(s, b, f, n, 0, &ta), y = operand(s, b, f, n, 1, &tb);
-  Attr attrs[3] = {attr_int(AT_k_chunk, f->block)};
-  uint32_t nattrs = 1;
-  if (ta) attrs[nattrs++] = attr_bool(AT_ta, true);
-  if (tb) attrs[nattrs++] = attr_bool(AT_tb, true);
   ValueId ops[] = {x.y, y.y, x.scale_inv, y.scale_inv};
-  return build(b, OP_matmul_scaled, 4, ops, nattrs, attrs);
+  return fp8_product(b, value_type(s->g, n->res), ops, ta, tb, f->block);
 }
 
 ValueId product_fp8_block(Fp8 *s, Builder *b, const Node *n) {

@@ -87,7 +87,7 @@ static bool observes(const Fp8 *s) {
 
 static void stage(Fp8 *s, Builder *b, const char *slot, ValueId sigma, ValueId amax) {
   if (sigma != NO_ID) amax = build2(b, OP_mul, sigma, amax);
-  vec_push(s->arena, &s->staged, (Fp8Staged){slot, amax});
+  vec_push(s->arena, &s->staged, (Fp8Staged){RES_amax, slot, amax});
 }
 
 /* NO_ID: 1. */

@@ -75,7 +75,7 @@ static void commit_written(Step *s) {
 /* Gradients and what slots saw are used up.  Losses and weights of the second half are the first one's results. */
 static bool stays(const Entry *e, const Port *p) {
   if (p->role == RES_loss || p->role == RES_weight) return e->kind != ENTRY_apply;
-  return p->role != RES_grad && p->role != RES_amax;
+  return p->role != RES_grad && p->role != RES_amax && p->role != RES_count;
 }
 
 void step_remove_used(Step *s) {
@@ -102,6 +102,7 @@ static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) 
   commit_written(&s);
   for (uint32_t i = 0; i < s.grads.len; i++) step_update(&s, &s.grads.at[i]);
   step_amax(&s);
+  step_add_counts(&s);
   step_count(&s);
   scaler_update(&s);
   step_result(&s, RES_ok, "ok", s.ok);

@@ -198,6 +198,7 @@ void step_remove_used(Step *s); /* optimize.c: results that the next passes do n
 /* step_update.c, step_count.c */
 void step_update(Step *s, const StepGrad *grad);
 void step_add_counters(Graph *g, Loc loc);
+void step_add_counts(Step *s);
 void step_count(Step *s);
 
 /* step_amax.c: the slots of fp8(delayed); the entry of a calibration. */

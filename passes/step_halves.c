@@ -74,9 +74,11 @@ static void give(Halves *h, const Port *p, ValueId v) {
   if (p->role == RES_grad) shadow(h, "grad", p, unscaled(h, v));
   if (p->role == RES_state) shadow(h, "next", p, v);
   if (p->role == RES_amax) shadow(h, "amax", p, v);
+  if (p->role == RES_count) shadow(h, "count", p, v);
   if (p->role == RES_loss) shadow(h, "loss", p, build_cast(&h->b, v, DT_f32));
   if (handed) shadow(h, "weight", p, build_cast(&h->b, v, DT_f32));
-  if (p->role != RES_grad && p->role != RES_state && p->role != RES_hyper && p->role != RES_amax)
+  if (p->role != RES_grad && p->role != RES_state && p->role != RES_hyper && p->role != RES_amax &&
+      p->role != RES_count)
     graph_add_entry_result(h->g, h->half, (ResRole)p->role, p->name, v, p->loc);
 }
 
@@ -151,6 +153,7 @@ static ValueId taken(Halves *h, const Port *p, ValueId v) {
   case RES_grad: return shadow_argument(h, "grad", p);
   case RES_state: return shadow_argument(h, "next", p);
   case RES_amax: return shadow_argument(h, "amax", p);
+  case RES_count: return shadow_argument(h, "count", p);
   case RES_loss: return shadow_argument(h, "loss", p);
   case RES_weight: return is_loss(h, p->name) ? shadow_argument(h, "weight", p) : NO_ID;
   case RES_hyper: return copy_value(h, v);

@@ -187,7 +187,9 @@ void eval_matmul(Eval *e, const Node *n) {
   int rank = a.rank;
   int64_t lead = 1;
   for (int i = 0; i < rank - 2; i++) lead *= a.dim[i];
-  x.p = (Matmul){.m = a.dim[rank - 2], .n = b.dim[rank - 1], .k = a.dim[rank - 1]};
+  x.p = (Matmul){.m = node_int(n, AT_m, a.dim[rank - 2]),
+                 .n = node_int(n, AT_n, b.dim[rank - 1]),
+                 .k = a.dim[rank - 1]};
   x.p.chunk = node_int(n, AT_k_chunk, K_CHUNK);
   x.p.pad = x.p.k % 2 && a.dtype == DT_bf16 && b.dtype == DT_bf16;
   if (x.p.chunk < 1) eval_refuse(e, n, "k_chunk must be positive");

@@ -206,7 +206,9 @@ static GemmSpec product_spec(Product *p) {
   const Kernel *k = p->k;
   const Node *n = p->matmul;
   int rank = p->rank;
-  GemmSpec s = {.m = p->a.dim[rank - 2], .n = p->b.dim[rank - 1], .k = p->a.dim[rank - 1]};
+  GemmSpec s = {.m = node_int(n, AT_m, p->a.dim[rank - 2]),
+                .n = node_int(n, AT_n, p->b.dim[rank - 1]),
+                .k = p->a.dim[rank - 1]};
   s.ta = node_bool(n, AT_ta);
   s.tb = node_bool(n, AT_tb);
   s.k_chunk = node_int(n, AT_k_chunk, K_CHUNK);

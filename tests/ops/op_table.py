@@ -651,7 +651,7 @@ def matmul_scaled_cases(op):
 
 def matmul_block_cases(op):
     """Operands in blocks of the contracted axis; of the other axis one line each, or as many lines again, of
-    which the last block is cut off.  rows, k, n; block; lines of a block of a and of b."""
+    which the end is cut off, or is padding to the product.  rows, k, n; block; are a's and b's blocks square."""
     m = Maker(25)
     sizes = [(1, 1, 1, 4, 0, 0), (3, 7, 5, 8, 0, 1), (8, 96, 16, 32, 0, 0), (17, 40, 15, 8, 1, 1), (5, 257, 33, 128, 0, 1),
              (130, 129, 140, 128, 0, 1), (4, 0, 3, 8, 0, 0), (0, 9, 2, 8, 0, 0), (37, 64, 50, 32, 1, 0)]
@@ -676,24 +676,25 @@ def matmul_block_cases(op):
                 s = 2.0**m.rng.integers(-3, 4, blocks) if inverse == "f8e8m0" else held("f32", m.rng.uniform(0.5, 9, blocks))
                 args += [("f32", held("f32", x.reshape(whole))), ("f32", s)]
                 low, padded = types[j], x.shape
-                part = lead + (padded[0 + len(lead)] if last == 0 else cut[0], padded[1 + len(lead)] if last else cut[1])
+                part = lead + tuple(padded[a + len(lead)] if a == last or swaps > 1 else cut[a] for a in range(2))
                 text += (f"%q{j}, %s{j}, %m{j}, %n{j} = quantize %x{2 * j}, %x{2 * j + 1} {{scale_axes=[{','.join(map(str, axes))}]}} : "
                          f"{type_of(low, whole)}, {type_of(inverse, blocks)}, {type_of('f32', blocks)}, i1[]\n"
                          f"%r{j} = reshape %q{j} : {type_of(low, padded)}\n"
                          f"%o{j} = slice %r{j} {{starts={[0] * len(part)}, steps={[1] * len(part)}}} : {type_of(low, part)}\n")
                 operands.append((axes, padded, part, swap))
-            attrs = "{" + "ta, " * ta + "tb, " * tb + f"k_chunk={block}}}"
+            attrs = "{" + "ta, " * ta + "tb, " * tb + f"m={rows}, n={n}, " * (swaps > 1) + f"k_chunk={block}}}"
             acc = [m.floats(lead + (rows, n))] if i % 2 else []
             out = lead + (rows, n)
             text += f"%y0 = matmul_scaled %o0, %o1, %s0, %s1{', %x4' * len(acc)} {attrs} : {type_of('f32', out)}"
 
-            def product(code, x, operands=operands, types=types):
+            def product(code, x, operands=operands, types=types, sizes=(rows, n)):
                 held_as = []
                 for j, (axes, padded, part, swap) in enumerate(operands):
                     v, s = x[2 * j], x[2 * j + 1]
                     s = np.expand_dims(s, tuple(a for a in range(v.ndim) if a not in axes))
                     v = (code(types[j], v, s) / s).reshape(padded)[tuple(slice(d) for d in part)]
-                    held_as.append(v.swapaxes(-1, -2) if swap == (j == 0) else v)
+                    v = v.swapaxes(-1, -2) if swap == (j == 0) else v
+                    held_as.append(v[..., :sizes[0], :] if j == 0 else v[..., :sizes[1]])
                 acc = x[4] if len(x) > 4 else 0
                 return [held_as[0] @ held_as[1] + acc, np.abs(held_as[0]) @ np.abs(held_as[1]) + np.abs(acc)]
 
