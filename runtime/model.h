@@ -53,7 +53,7 @@ typedef struct mp_entry_code {
   const uint64_t *output_at; /* arena offset of each output */
   uint64_t seed_at;          /* arena offset of u32[2], the run's seed; UINT64_MAX: unused */
   uint64_t draw_at;          /* arena offset of the i32 that counts draws; UINT64_MAX: unused */
-  const mp_site *sites;      /* of a step */
+  const mp_site *sites;      /* of a step; with check_nan of whatever runs often */
   uint64_t n_sites;
 } mp_entry_code;
 
@@ -84,6 +84,7 @@ typedef struct mp_model {
   const char *cpu_flag;   /* the flag that would build for a lower one, for the error message */
   const mp_value *values; /* of steps, in the order they are computed */
   uint64_t n_values;
+  uint64_t check_nan; /* 1: every run looks at what each kernel wrote, and ends at a NaN */
 } mp_model;
 
 /* The one exported symbol of a model calls this with its table: model->api, or NULL if too new. */

@@ -158,6 +158,34 @@ const mp_site *mp_first_bad_state(const mp_ctx *ctx, uint32_t entry) {
   return NULL;
 }
 
+/* ---- --check-nan: each run, whatever the guard thinks of it ---- */
+
+static const mp_finding *first_found(const mp_replay *r, uint64_t n) {
+  const mp_finding *first = NULL;
+  for (uint64_t i = 0; i < n; i++)
+    if (r->found[i].order == 1) first = &r->found[i];
+  return first;
+}
+
+int mp_call_checked(mp_ctx *ctx, uint32_t entry, int64_t rows) {
+  const mp_entry_code *code = &ctx->model->code[entry];
+  mp_replay r = {.sites = code->sites, .found = ctx->findings};
+  mp_origin o = {0};
+  char at[128];
+  memset(r.found, 0, code->n_sites * sizeof *r.found);
+  mp_call_entry(ctx, entry, rows, &r);
+  const mp_finding *first = first_found(&r, code->n_sites);
+  if (!first) return MP_OK;
+  describe(&r.sites[first - r.found], first, &o);
+  return mp_fail(&ctx->error, MP_E_NONFINITE, "%s is %s at %s, in %s, step %lld (--check-nan)",
+                 o.where,
+                 isnan(o.value) ? "NaN"
+                 : o.value > 0  ? "inf"
+                                : "-inf",
+                 mp_dims_text(o.at, o.ndim, at, sizeof at), ctx->model->desc->entries[entry].name,
+                 (long long)mp_counter(ctx, "attempt"));
+}
+
 /* ---- a step again ---- */
 
 uint64_t mp_finding_bytes(const mp_model *m) {

@@ -170,6 +170,9 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows, mp_replay *replay)
 
 /* ---- origin.c: where a skipped step was first not finite ----------------------------------- */
 
+/* Runs the entry and looks at each kernel's results: MP_E_NONFINITE, with the first of them that is
+ * not finite though nothing makes it lawful. */
+int mp_call_checked(mp_ctx *ctx, uint32_t entry, int64_t rows);
 uint64_t mp_counter_bytes(const mp_desc *d);
 void mp_copy_counters(const mp_ctx *ctx, char *copy, bool back); /* of the state; back: into it */
 uint64_t mp_finding_bytes(const mp_model *m);

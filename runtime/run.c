@@ -248,8 +248,10 @@ static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result
   mp_place_weights(ctx, d, run);
   e->batches++;
   if (ctx->model->code[entry].n_sites) mp_copy_counters(ctx, ctx->counters, false);
-  mp_call_entry(ctx, entry, run->rows, NULL);
-  int status = check_faults(ctx, entry);
+  int status = MP_OK;
+  if (ctx->model->check_nan) status = mp_call_checked(ctx, entry, run->rows);
+  else mp_call_entry(ctx, entry, run->rows, NULL);
+  if (!status) status = check_faults(ctx, entry);
   r->committed = !status && has_committed(ctx, entry);
   if (!status && !r->committed) ctx->skipped = entry, ctx->skipped_rows = run->rows;
   take_outputs(ctx, entry, r->committed);

@@ -136,6 +136,7 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
                   .compiler = "mpcc " MPCC_VERSION,
                   .sources = &s->diag,
                   .parts = parts_of(s->kind),
+                  .check_nan = s->o.check_nan,
                   .no_origin = s->o.no_origin};
   const char *name = s->o.name ? s->o.name : base_name(s->arena, s->o.input);
   o.name = symbol_prefix(s->arena, name);
@@ -286,7 +287,17 @@ static int choose_remarks(Session *s) {
   return 0;
 }
 
+/* A word that changes bits for no gain would be a trap: `fast` waits for a kernel that gains. */
+static int choose_numerics(const Options *o) {
+  if (!o->numerics || !strcmp(o->numerics, "strict")) return 0;
+  if (!strcmp(o->numerics, "fast"))
+    return fail("-fnumerics=fast: no kernel is faster by other numerics yet; leave it out", NULL);
+  return fail("-fnumerics is strict or fast, not", o->numerics);
+}
+
 static int choose_report(const Options *o) {
+  if (o->check_nan && o->no_origin)
+    return fail("--check-nan finds values by what --no-origin leaves out", NULL);
   const char *word = o->explain_precision;
   if (!word || !strcmp(word, "json") || !strcmp(word, "text")) return 0;
   return fail("--explain-precision is text or json, not", word);
@@ -344,6 +355,7 @@ static int session(Session *s) {
   if (!bad) bad = choose_output(s);
   if (!bad) bad = choose_report(&s->o);
   if (!bad) bad = choose_remarks(s);
+  if (!bad) bad = choose_numerics(&s->o);
   if (bad) return bad;
   const Target *target = NULL;
   const CpuTarget *cpu = NULL;

@@ -102,6 +102,13 @@ static const Flag flags[] = {
      FLAG_BOOL, AT(pass.keep_values)},
     {"--no-origin", NULL, "leave out what names the first value of a step that is not finite",
      FLAG_BOOL, AT(no_origin)},
+    {"-fnumerics", "MODE",
+     "strict (default): the bits that docs/ir.md defines, on any CPU and any number of threads",
+     FLAG_TEXT, AT(numerics)},
+    {"--check-nan", NULL,
+     "for debugging: every run ends at the first result of a kernel that is not finite, and says "
+     "which: op, line, element, step",
+     FLAG_BOOL, AT(check_nan)},
     {"--linker", "COMMAND",
      "links executables and .so (default: $CC, else cc, or TRIPLE-gcc for another machine)",
      FLAG_TEXT, AT(linker)},

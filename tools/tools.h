@@ -20,9 +20,11 @@ typedef struct Options {
       *sysroot;
   const char *diagnostics_format, *diagnostics_color;
   const char *plot, *values_step, *budget, *trials;
+  const char *numerics;
   const char *remarks[2]; /* patterns of -Rpass, -Rpass-missed */
   int opt, error_limit;
-  bool bisect, json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin;
+  bool bisect, json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin,
+      check_nan;
   VEC(Define) defines;
   VEC(const char *) folders;  /* of imports */
   VEC(KeepOption) keeps;

@@ -35,6 +35,7 @@ typedef struct CpuOptions {
   bool with_main;          /* also int main(int, char **), which hands over to mp_cli */
   CpuOutput output;
   unsigned parts; /* objects only: as many, made by as many threads; 0: one */
+  bool check_nan; /* every run looks at what each kernel wrote: mp_model's */
   bool no_origin; /* a step cannot be asked where it was first not finite */
 } CpuOptions;
 

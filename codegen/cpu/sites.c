@@ -232,7 +232,9 @@ Sites sites_of(const Module *m, uint32_t entry) {
   Sites s = {.of = NEW_ARRAY(m->arena, uint32_t, g->values.len)};
   Finder f = {.m = m, .s = &s, .body = &g->blocks.at[e->body]};
   for (ValueId v = 0; v < g->values.len; v++) s.of[v] = NO_ID;
-  if (m->o->no_origin || (e->kind != ENTRY_step && e->kind != ENTRY_apply)) return s;
+  bool step = e->kind == ENTRY_step || e->kind == ENTRY_apply;
+  bool once = e->kind == ENTRY_init || e->kind == ENTRY_derive;
+  if (m->o->no_origin || once || !(step || m->o->check_nan)) return s;
   f.asked = NEW_ARRAY(m->arena, uint32_t, g->values.len);
   add_arguments(&f, e);
   add_kernels(&f, &m->p->entries[entry]);

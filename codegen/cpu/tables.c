@@ -490,6 +490,7 @@ void tables_emit(Module *m, const LevelCode *levels, unsigned n) {
                     .levels = level_table(m, levels, n, &names),
                     .n_levels = n,
                     .cpu_flag = lower_flag(m),
+                    .check_nan = m->o->check_nan,
                     .values = values(m),
                     .n_values = m->p->values.len};
   d.target = names.at;

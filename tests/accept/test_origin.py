@@ -109,6 +109,29 @@ def check_inputs(folder):
     print("a NaN of the data and an infinite weight are named with their place")
 
 
+def check_every_run(folder):
+    """--check-nan: the run itself says it, of eval too, and of what the guard lets pass."""
+    def stops(line, entry, **data):
+        m = Model(build(folder, line, flags=("--check-nan",)))
+        m.init(1)
+        try:
+            m.run(entry, **data)
+        except ModelError as error:
+            assert error.status == E_NONFINITE, error
+            return str(error)
+        return None
+
+    for entry in "train_step", "eval":
+        text = stops("log(relu(h) - 1e3)", entry, **batch())
+        assert f"m.mp:{LINE}:" in text and f"is NaN at [0, 0], in {entry}, step" in text, text
+        assert stops("softmax(where(h > 0, h, -inf), axis: 1)", entry, **batch()) is None
+    bad = batch()
+    bad["x"][5, 1] = np.nan
+    text = stops("tanh(h)", "train_step", **bad)
+    assert "input 'x' is NaN at [5, 1], in train_step, step" in text, text
+    print("--check-nan ends the run at op, element and step")
+
+
 def check_modules(folder):
     """Two instances share their line: the path tells them apart."""
     library = build(folder, "relu(h)")
@@ -207,8 +230,8 @@ def check_run(folder):
 def main():
     with tempfile.TemporaryDirectory() as temp:
         folder = Path(temp)
-        for check in (check_lines, check_inputs, check_modules, check_loop, check_draws,
-                      check_update, check_refusals, check_run):
+        for check in (check_lines, check_inputs, check_every_run, check_modules, check_loop,
+                      check_draws, check_update, check_refusals, check_run):
             check(folder)
 
 

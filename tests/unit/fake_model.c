@@ -287,10 +287,10 @@ static const mp_level levels[] = {{"x86-64", no_features, run, 64},
 static const mp_level other_levels[] = {{"x86-64-v8", other_features, run, 64},
                                         {"x86-64-v9", future_features, run, 64}};
 
-const mp_model fake_model = {&desc, &api, code, state_at, levels, 3, "", NULL, 0};
-const mp_model fake_model_split = {&split_desc, &split_api, code, state_at, levels, 1, "", NULL, 0};
-const mp_model fake_model_loads = {&loads_desc, &loads_api, code, state_at, levels, 1, "", NULL, 0};
+const mp_model fake_model = {&desc, &api, code, state_at, levels, 3, "", NULL, 0, 0};
+const mp_model fake_model_split = {&split_desc, &split_api, code, state_at, levels, 1, "", NULL, 0, 0};
+const mp_model fake_model_loads = {&loads_desc, &loads_api, code, state_at, levels, 1, "", NULL, 0, 0};
 const mp_model fake_model_for_other_cpu = {
-    &desc, &api, code, state_at, other_levels, 2, "-mcpu=x86-64-v3", NULL, 0};
+    &desc, &api, code, state_at, other_levels, 2, "-mcpu=x86-64-v3", NULL, 0, 0};
 
 const mp_api *fake_get_api(uint32_t max_abi) { return mp_get_api(&fake_model, max_abi); }
