@@ -206,7 +206,7 @@ static void add_row(Rows *r, NodeId id, int64_t trips) {
   const char *why = with_fp8(r, k, id < r->s->nodes ? r->s->node_why[id] : NULL);
   if (!why) why = why_not_asked(r, k);
   PrecisionRow row = {.entry = g->entries.at[r->entry].name,
-                      .path = path_of(r, k),
+                      .path = k->loc.module ? k->loc.module : path_of(r, k),
                       .op = op_name[op_of(g, k)],
                       .loc = k->loc,
                       .load = types_of(r, k->nops, k->ops, NO_ID),

@@ -23,6 +23,8 @@ void mp_note(const mp_ctx *ctx, const char *fmt, ...) {
   va_start(args, fmt);
   vsnprintf(line, sizeof line, fmt, args);
   va_end(args);
+  for (char *c = line; *c; c++)
+    if ((unsigned char)*c < ' ') *c = '?'; /* a file's own words may be anything */
   ctx->log(ctx->memory.user, line);
 }
 

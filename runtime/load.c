@@ -163,16 +163,6 @@ static int check_unsaved(const Loading *l, const mp_st *st, const char *where, m
   return MP_OK;
 }
 
-/* What the run saved it stored in other types: said once a checkpoint. */
-static void note_policy(mp_ctx *ctx, const mp_st *st, const char *where) {
-  const char *policy = mp_st_note_of(st, "policy"), *word = mp_st_note_of(st, "precision");
-  const mp_desc *own = ctx->model->desc;
-  if (!policy || !own->policy || !strcmp(policy, own->policy) || ctx->other_policy) return;
-  ctx->other_policy = true;
-  mp_note(ctx, "note: %s was computed under another precision policy: %s %s, here %s %s", where,
-          word ? word : "", policy, own->precision, own->policy);
-}
-
 static void note_origin(const mp_ctx *ctx, const mp_st *st, const char *where) {
   const char *hash = mp_st_note_of(st, "source_hash"), *own = ctx->model->desc->source_hash;
   if (!st->has_crc) mp_note(ctx, "note: %s has no checksums", where);
@@ -203,7 +193,7 @@ static int read_parts(Loading *l, int parts, mp_read_fn read, void *user, uint64
     status = check_unsaved(l, &st, where, err);
   if (!status && parts & MP_PART_STATE) status = read_state_notes(l, &st, where, err);
   if (!status) note_origin(l->ctx, &st, where);
-  if (!status && !l->how) note_policy(l->ctx, &st, where);
+  if (!status && !l->how && parts & MP_PART_STATE) mp_note_policy(l->ctx, &st, where);
   l->parts |= parts;
   mp_st_free(&st);
   return status;

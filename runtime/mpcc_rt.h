@@ -194,7 +194,8 @@ typedef struct mp_desc {
   const mp_source_desc *sources; /* none: every input is read by rows */
   const mp_formula_desc *formulas;
   const mp_load_desc *loads;
-  const char *policy; /* hash of what is stored in which type: mpcc --precision-manifest */
+  const char *policy;   /* hash of what is stored in which type: mpcc --precision-manifest */
+  const char *manifest; /* that text, a line an op; saved with the state */
 } mp_desc;
 
 typedef struct mp_ctx mp_ctx;

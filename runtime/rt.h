@@ -326,6 +326,10 @@ int64_t mp_checkpoint_newest(const char *dir); /* step of the newest whole one, 
 void mp_checkpoint_prune(const char *dir, int keep);
 void mp_checkpoint_clean(const char *dir); /* removes what killed savings left */
 
+/* ---- policy.c: what a checkpoint's run stored in other types than this one; said, remembered --- */
+
+void mp_note_policy(mp_ctx *ctx, const mp_st *st, const char *where);
+
 /* ---- formula.c: metrics of totals ---------------------------------------------------------- */
 
 typedef bool mp_mean_fn(void *user, const char *name, double *out); /* false: no such metric */

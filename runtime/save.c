@@ -72,7 +72,7 @@ static void note_unsaved(Notes *n, const mp_ctx *ctx) {
 
 static Notes make_notes(const mp_ctx *ctx, int parts) {
   const mp_desc *d = ctx->model->desc;
-  size_t most = 11 + (size_t)d->n_hypers + d->n_states; /* eleven: those below with a fixed name */
+  size_t most = 12 + (size_t)d->n_hypers + d->n_states; /* twelve: those below with a fixed name */
   Notes n = {.at = calloc(most, sizeof *n.at)};
   if (!n.at) return (Notes){.failed = true};
   note_text(&n, "", "part", mp_part_names[parts]);
@@ -82,6 +82,7 @@ static Notes make_notes(const mp_ctx *ctx, int parts) {
   note_text(&n, "", "precision", d->precision);
   note_text(&n, "", "policy", d->policy);
   if (parts & MP_PART_MODEL) note_unsaved(&n, ctx);
+  if (parts & MP_PART_STATE) note_text(&n, "", "manifest", d->manifest);
   if (parts & MP_PART_STATE) note_state(&n, ctx);
   return n;
 }

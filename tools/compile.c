@@ -142,6 +142,10 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
   o.name = symbol_prefix(s->arena, name);
   o.source_hash = source_hash(s);
   o.policy = precision_policy(&s->precision);
+  Text manifest = {.arena = s->arena};
+  text_add(&manifest, "");
+  precision_manifest(&s->precision, &manifest);
+  o.manifest = manifest.at;
   o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
   if (s->kind == OUT_HEADER) {
     Text t = {.arena = s->arena};

@@ -29,6 +29,7 @@ typedef struct CpuOptions {
   const char *name;        /* prefix of the exported symbol, a C identifier; desc->name */
   const char *source_hash; /* desc->source_hash */
   const char *policy;      /* desc->policy */
+  const char *manifest;    /* desc->manifest */
   const char *compiler;    /* desc->compiler: "mpcc 0.1.0" */
   const Diag *sources;     /* names for the places in faults; may be NULL */
   int opt;                 /* 0 … 3; the bits of the results do not depend on it */

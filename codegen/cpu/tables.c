@@ -380,6 +380,7 @@ static mp_desc description(const Module *m, const mp_entry_desc *entries) {
       .formulas = formulas(m),
       .loads = loads(m),
       .policy = m->o->policy,
+      .manifest = m->o->manifest,
   };
 }
 

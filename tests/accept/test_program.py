@@ -13,6 +13,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -253,7 +254,7 @@ def without(path, field):
 
 
 def fields_of(checkpoint):
-    plain = {"part", "model", "source_hash", "compiler", "precision", "policy", "mpcc",
+    plain = {"part", "model", "source_hash", "compiler", "precision", "policy", "manifest", "mpcc",
              "hyper:steps"}  # total_steps again, as the hyperparameter that schedules see
     for name in "model.safetensors", "state.safetensors":
         head, _ = parts(checkpoint / name)
@@ -310,6 +311,31 @@ def check_policy(folder, program, flags):
     said = run(low, *flags, "--resume", save, "--save", save, "--steps", 6)
     assert said.count("was computed under another precision policy: f32 ") == 1, said
     assert "another precision policy" in run(program, *flags, *exact, 7, code=1)
+    check_differences(folder, model, said)
+    without(last_checkpoint(save) / "state.safetensors", "manifest")  # as older ones are
+    said = run(program, *flags, "--resume", save, "--steps", 7)
+    assert "another precision policy" in said and "note:   " not in said, said
+    print("policy: said op by op; refused under --resume-exact", flush=True)
+
+
+def manifest_of(folder, model, *flags):
+    """Op -> triple."""
+    compile_to(folder / "manifest.o", model, f"--precision-manifest={folder}/manifest", *flags)
+    lines = [line.split(": ", 2) for line in (folder / "manifest").read_text().splitlines()]
+    assert all(len(line) == 3 for line in lines)
+    assert len({line[0] for line in lines}) == len(lines)
+    return {name: triple for name, triple, _ in lines}
+
+
+def check_differences(folder, model, said):
+    was, here = manifest_of(folder, model), manifest_of(folder, model, "--precision=bf16")
+    want = [f"{op}: {was[op]}; " + (f"here {here[op]}" if op in here else "not here")
+            for op in was if was[op] != here.get(op)]
+    want += [f"{op}: {here[op]}; here alone" for op in here if op not in was]
+    got = re.findall(r"note:   (.*)", said)
+    assert got[:12] == want[:12] and len(want) > 3, (got, want)
+    more = [f"and {len(want) - 12} ops more: mpcc --precision-manifest writes all"]
+    assert got[12:] == (more if len(want) > 12 else []), got
 
 
 def bf16(array):

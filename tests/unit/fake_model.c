@@ -210,7 +210,7 @@ static const mp_formula_desc formulas[] = {
 #define COMMON                                                                                     \
   .abi = MP_ABI, .size = sizeof(mp_desc), .name = "Fake", .source = "fake.mp",                     \
   .source_hash = "0123456789abcdef", .compiler = "none", .target = "cpu", .precision = "f32",      \
-  .policy = "fedcba9876543210", .n_entries = 6, .n_hypers = 2, .entries = entries,                 \
+  .policy = "fedcba9876543210", .manifest = "step w add#0: load f32: user", .n_entries = 6, .n_hypers = 2, .entries = entries,                 \
   .states = states, .hypers = hypers, .arena_bytes = sizeof(Arena), .state_bytes = sizeof(State),  \
   .default_epochs = 2, .n_formulas = 3, .formulas = formulas
 
