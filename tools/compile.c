@@ -30,7 +30,7 @@ static const struct {
 } kinds[] = {
     {"exe", "", OUT_EXE},         {"lib", ".so", OUT_SHARED}, {"archive", ".a", OUT_ARCHIVE},
     {"obj", ".o", OUT_OBJECT},    {"asm", ".s", OUT_ASM},     {"ll", ".ll", OUT_LL},
-    {"header", ".h", OUT_HEADER}, {"dot", ".dot", OUT_DOT},
+    {"header", ".h", OUT_HEADER}, {"dot", ".dot", OUT_DOT},   {"svg", ".svg", OUT_SVG},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -68,9 +68,10 @@ static int choose_output(Session *s) {
       if (!strcmp(o->emit, kinds[i].word)) s->kind = kinds[i].kind;
     if (s->kind == OUT_TEXT && strcmp(o->emit, "ast") && strcmp(o->emit, "graph") &&
         strcmp(o->emit, "plan") && !passes_know(o->emit))
-      return fail("--emit wants ast, graph, a pass, plan, dot, header, ll, asm, obj, archive, lib "
-                  "or exe, not",
-                  o->emit);
+      return fail(
+          "--emit wants ast, graph, a pass, plan, dot, svg, header, ll, asm, obj, archive, lib "
+          "or exe, not",
+          o->emit);
   } else if (o->pass.stop_after) s->kind = OUT_TEXT;
   else {
     for (int i = 1; dot && i < KINDS; i++)
@@ -174,6 +175,7 @@ static int emit_program(Session *s, const Program *p, const CpuTarget *cpu) {
     return output_write("-", t.at, t.len) ? 0 : 1;
   }
   if (s->kind == OUT_DOT) dot_print(p->g, &t);
+  else if (s->kind == OUT_SVG) svg_print(p->g, &t);
   else if (s->o.emit && !strcmp(s->o.emit, "plan")) plan_print(p, &t);
   else return emit_code(s, p, cpu);
   return emit_text(s, &t);

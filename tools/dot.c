@@ -6,13 +6,13 @@
 
 #include <string.h>
 
-static const char *color_of(Type t) {
+const char *dot_color(Type t) {
   if (t.dtype == DT_f32) return "#2f6db5";
   return dtype_kind[t.dtype] == 'f' ? "#d9822b" : "#888888";
 }
 
 /* Of a kernel by what it stores. */
-static const char *fill_of(const Graph *g, const Node *k) {
+const char *dot_fill(const Graph *g, const Node *k) {
   static const char *const fills[] = {"#eeeeee", "#d6e4f5", "#fae3c8", "#e6d8f2"};
   int wide = 0, low = 0;
   for (uint32_t i = 0; i < k->nres; i++) {
@@ -32,7 +32,7 @@ static void add_type(Text *out, Type t) {
 }
 
 /* The ops of a kernel that say what it is: what is not moved or cast. */
-static void add_ops(Text *out, const Graph *g, BlockId body) {
+void dot_ops(Text *out, const Graph *g, BlockId body) {
   const NodeIds *nodes = &g->blocks.at[body].nodes;
   int shown = 0;
   for (uint32_t i = 0; i < nodes->len; i++) {
@@ -62,11 +62,11 @@ static void add_node(Text *out, const Graph *g, NodeId id) {
               n->op == OP_kernel ? node_text(n, AT_form, "") : op_name[n->op]);
   if (n->op == OP_kernel) {
     text_add(out, "\\n");
-    add_ops(out, g, n->blocks[0]);
+    dot_ops(out, g, n->blocks[0]);
   }
   if (n->loc.line) text_printf(out, "\\nline %u", (unsigned)n->loc.line);
   if (n->op == OP_kernel)
-    text_printf(out, "\", shape=box, style=filled, fillcolor=\"%s\"];\n", fill_of(g, n));
+    text_printf(out, "\", shape=box, style=filled, fillcolor=\"%s\"];\n", dot_fill(g, n));
   else text_add(out, "\", shape=ellipse];\n");
   for (uint32_t i = 0; i < n->nops; i++) {
     ValueId v = n->ops[i];
@@ -76,7 +76,7 @@ static void add_node(Text *out, const Graph *g, NodeId id) {
       text_printf(out, "    n%u -> n%u [label=", (unsigned)(from - g->nodes.at), (unsigned)id);
     else text_printf(out, "    v%u -> n%u [label=", (unsigned)v, (unsigned)id);
     add_type(out, t);
-    text_printf(out, ", color=\"%s\"];\n", color_of(t));
+    text_printf(out, ", color=\"%s\"];\n", dot_color(t));
   }
 }
 

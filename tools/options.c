@@ -31,10 +31,12 @@ typedef struct Flag {
 
 static const Flag flags[] = {
     {"-o", "FILE",
-     "output; its suffix picks the kind: none = executable, .so .a .o .h .s .ll .dot; - is stdout",
+     "output; its suffix picks the kind: none = executable, .so .a .o .h .s .ll .dot .svg; - is "
+     "stdout",
      FLAG_TEXT, AT(output)},
     {"--emit", "KIND",
-     "ast, graph, a pass (below: the graph behind it), plan, dot, header, ll, asm, obj, archive, "
+     "ast, graph, a pass (below: the graph behind it), plan, dot, svg, header, ll, asm, obj, "
+     "archive, "
      "lib, exe",
      FLAG_TEXT, AT(emit)},
     {"-fsyntax-only", NULL, "check the model and stop", FLAG_BOOL, AT(syntax_only)},

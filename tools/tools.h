@@ -26,10 +26,10 @@ typedef struct Options {
   bool bisect, json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin,
       check_nan;
   VEC(Define) defines;
-  VEC(const char *) folders;  /* of imports */
+  VEC(const char *) folders; /* of imports */
   VEC(KeepOption) keeps;
   VEC(const char *) warnings; /* the words behind -W, in order */
-  Demotions *demotions; /* filled in, if not NULL */
+  Demotions *demotions;       /* filled in, if not NULL */
   PassOptions pass;
 } Options;
 
@@ -58,6 +58,7 @@ typedef enum OutputKind {
   OUT_LL,
   OUT_HEADER,
   OUT_DOT,
+  OUT_SVG,
   OUT_TEXT
 } OutputKind;
 
@@ -86,12 +87,16 @@ bool archive_make(Arena *arena, const char *runtime, size_t runtime_size, const 
 
 void header_print(Arena *arena, const struct mp_desc *d, Text *out);
 
-/* ---- dot.c, memory_report.c ------------------------------------------------------------------ */
+/* ---- dot.c, svg.c, memory_report.c ---- */
 
 void dot_print(const Graph *g, Text *out);
 /* memory_limit.c: false: it does not, which has been said.  limit 0: everything fits. */
 bool memory_fits(const Program *p, uint64_t limit, Diag *diag);
 const char *human_bytes(char *out, size_t size, uint64_t bytes); /* "12.3 MB" */
+const char *dot_color(Type t);                         /* of an edge */
+const char *dot_fill(const Graph *g, const Node *k);   /* of a kernel */
+void dot_ops(Text *out, const Graph *g, BlockId body); /* "matmul add gelu": what it is there for */
+void svg_print(const Graph *g, Text *out);             /* svg.c: the same, laid out */
 void memory_report(const Program *p, const Diag *sources, bool json, Text *out);
 
 /* ---- explain.c ------------------------------------------------------------------------------- */
