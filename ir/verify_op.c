@@ -327,8 +327,8 @@ static bool same_value(const Graph *g, ValueId x, ValueId y, int depth) {
   return same;
 }
 
-/* Is `inverse` 1 / scale, maybe as f8e8m0, or that with NaN in its place where something was not finite?  Where the
- * scale is a number, simplify has made its inverse one too. */
+/* Is `inverse` 1 / scale, maybe as f8e8m0, or that with NaN in its place where something was not
+ * finite?  Where the scale is a number, simplify has made its inverse one too. */
 static bool inverts(const Graph *g, ValueId inverse, ValueId scale) {
   enum { DEPTH = 8 }; /* of what a scale is computed by */
   const Node *n = value_node(g, source_of(g, inverse));
@@ -658,6 +658,9 @@ static bool kernel_reduce(const Kernel *k) {
   for (uint32_t i = 0; i < k->body->nodes.len; i++) {
     const Node *n = body_node(k, i);
     if (op_form[n->op] != FORM_reduce) continue;
+    Type y = value_type(k->c.g, n->res);
+    if (n->op == OP_sum && kind(y) == 'f' && y.dtype != DT_f32)
+      return refuse(&k->c, "sums floats in f32 alone, not in %s", dtype_name[y.dtype]);
     if (!type_same_dims(space, value_type(k->c.g, n->ops[0])))
       return refuse(&k->c, "its reductions have operands of different dims");
     if (!same_axes(axes, node_attr(n, AT_axes)))

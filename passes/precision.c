@@ -79,8 +79,8 @@ DType precision_of(const Precision *s, const Node *n) {
   return word ? precision_type(word) : s->type;
 }
 
-/* An optional operand is an accumulator. */
-static bool is_optional(Op op, uint32_t operand) {
+/* An optional operand is one. */
+bool is_accumulator(Op op, uint32_t operand) {
   for (const OpArg *a = op_args[op]; a->kind != ARG_END; a++) {
     if (a->kind != ARG_IN && a->kind != ARG_OPT) continue;
     if (!operand--) return a->kind == ARG_OPT;
@@ -89,7 +89,7 @@ static bool is_optional(Op op, uint32_t operand) {
 }
 
 bool loads_low(const Node *n, uint32_t j) {
-  return prec[n->op].load == PREC_low && !is_optional(n->op, j);
+  return prec[n->op].load == PREC_low && !is_accumulator(n->op, j);
 }
 
 bool takes_low(const Node *n, uint32_t j) { return loads_low(n, j) && op_form[n->op] == FORM_gemm; }

@@ -78,6 +78,7 @@ ValueId low_form(Precision *s, ValueId v, Low low, Loc loc);
 /* Operand j of n is loaded low; a gemm takes it as it is, another form through a cast. */
 bool loads_low(const Node *n, uint32_t j);
 bool takes_low(const Node *n, uint32_t j);
+bool is_accumulator(Op op, uint32_t operand); /* which is f32 */
 
 /* ---- precision_assign.c ---------------------------------------------------------------------- */
 

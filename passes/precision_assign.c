@@ -139,7 +139,7 @@ static Uses uses_of(const Problem *p, const Block *body, ValueId arg) {
     const Node *n = &g->nodes.at[body->nodes.at[i]];
     for (uint32_t j = 0; j < n->nops; j++) {
       if (n->ops[j] != arg) continue;
-      if (precision_of(p->s, n) != low_type[p->low]) u.f32 = true;
+      if (precision_of(p->s, n) != low_type[p->low] || is_accumulator(n->op, j)) u.f32 = true;
       else if (loads_low(n, j)) u.asked = true;
       else if (op_form[n->op] == FORM_gemm) u.f32 = true; /* scales, accumulators: as they are */
       else u.any = true;
