@@ -105,9 +105,14 @@ static const char *const losses[] = {
 static const char *const optimizers[] = {
     "sgd(lr: 0.1)", "sgd(lr: linear(0.1, to: 0), momentum: 0.9, weight_decay: 0.01)",
     "adamw(lr: 0.01, weight_decay: 0.1)", "adam(lr: 0.01)"};
-static const char *const precisions[] = {
-    "f32",           "bf16", "f16 scale(dynamic)", "fp8(current)", "fp8(delayed, history: 3)",
-    "fp8 scale(2^8)"};
+static const char *const precisions[] = {"f32",
+                                         "bf16",
+                                         "f16 scale(dynamic)",
+                                         "fp8(current)",
+                                         "fp8(delayed, history: 3)",
+                                         "fp8 scale(2^8)",
+                                         "fp8(block)",
+                                         "mx8 scale(2^4)"};
 
 typedef struct Line {
   int op, a, b, width; /* a, b: 0 is x, i + 1 is line i */
