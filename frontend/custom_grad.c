@@ -21,8 +21,9 @@ struct CustomGrad {
   uint32_t n;
   ValueId x[MOST_INPUTS]; /* the float tensors among the arguments */
   const Ast *param[MOST_INPUTS];
-  Val *args; /* all of them, as they were passed */
-  Loc loc;   /* of the rule */
+  Val *args;   /* all of them, as they were passed */
+  NodeId from; /* the first node of the call */
+  Loc loc;     /* of the rule */
 };
 
 typedef struct CustomGrad Rule;
@@ -37,6 +38,7 @@ CustomGrad *custom_grad_begin(Sema *s, const Ast *fn, Scope *sc) {
   if (!has_rule(s, fn)) return NULL;
   Rule *r = NEW(s->arena, Rule);
   *r = (Rule){.s = s, .fn = fn, .scope = sc, .loc = fn->kid[FN_GRAD]->loc};
+  r->from = s->g->nodes.len;
   const Ast *params = fn->kid[FN_PARAMS];
   r->args = NEW_ARRAY(s->arena, Val, params->len);
   for (uint32_t i = 0; i < params->len && r->n < MOST_INPUTS; i++) {
@@ -121,7 +123,7 @@ static bool follow_scale(Rule *r, ValueId dy, NodeId from) {
     Unit unit = value_type(g, n->res).unit;
     Text why = {.arena = r->s->arena};
     if (!unit_infer(g, n->op, n->nops, n->ops, &unit, &why) ||
-        (unit && unit != UNIT_S))
+        (unit && (unit != UNIT_S || !is_float(r->s, n->res))))
       return not_linear(r, n->loc);
     for (uint32_t k = 0; k < n->nres; k++) g->values.at[n->res + k].type.unit = unit;
   }
@@ -135,6 +137,46 @@ static bool carries_scale(Rule *r, const ValueId *g) {
   return true;
 }
 
+/* ---- what it reads besides its arguments ----------------------------------------------------- */
+
+static bool is_input(const Rule *r, ValueId v) {
+  for (uint32_t i = 0; i < r->n; i++)
+    if (r->x[i] == v) return true;
+  return false;
+}
+
+/* The trained parameter that v is, or NULL. */
+static const State *parameter_of(const Sema *s, ValueId v) {
+  const Graph *g = s->g;
+  const Entry *e = &g->entries.at[s->entry];
+  Value x = g->values.at[v];
+  if (x.node != NO_ID || x.block != e->body || e->args.at[x.index].role != ARG_state) return NULL;
+  const State *p = graph_state(g, e->args.at[x.index].name);
+  return p && p->kind == STATE_param && !p->frozen ? p : NULL;
+}
+
+/* It gets no gradient from here, which is easily overlooked.  Said of each rule once. */
+static void warn_of_parameters(Rule *r) {
+  Sema *s = r->s;
+  for (NodeId i = 0; i < r->from; i++) {
+    const Node *n = &s->g->nodes.at[i];
+    if (n->op == OP_custom_grad && n->loc.line == r->loc.line && n->loc.col == r->loc.col)
+      return;
+  }
+  for (NodeId i = r->from; i < s->g->nodes.len; i++) {
+    const Node *n = &s->g->nodes.at[i];
+    for (uint32_t k = 0; k < n->nops && n->op != OP_stop; k++) {
+      const State *p = is_input(r, n->ops[k]) ? NULL : parameter_of(s, n->ops[k]);
+      if (!p) continue;
+      diag_warning(s->diag, WARN_closed_over, r->loc,
+                   "the rule gives no gradient to %s, which the function reads: make it an "
+                   "argument, or read stop(…) of it",
+                   p->path);
+      return;
+    }
+  }
+}
+
 Val custom_grad_end(CustomGrad *r, Val v) {
   if (!r || !r->n || v.kind == VAL_BAD) return v;
   Sema *s = r->s;
@@ -144,6 +186,7 @@ Val custom_grad_end(CustomGrad *r, Val v) {
                val_describe(s, v));
     return val_bad();
   }
+  warn_of_parameters(r);
   NodeId from = s->g->nodes.len;
   s->b.loc = r->loc;
   ops[0] = y;

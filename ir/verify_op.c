@@ -154,6 +154,8 @@ static bool verify_pad(const Check *c) { return lies_in(c, in(c, 0), out(c)); }
 
 static bool verify_cast(const Check *c) {
   Type x = in(c, 0), y = out(c);
+  if (kind(y) != 'f' && x.unit && !unit_is_any(c->g, c->n->ops[0]))
+    return refuse(c, "an integer must not carry the loss scale");
   return (type_same_dims(x, y) && x.rows == y.rows) || refuse(c, "must keep dims and rows");
 }
 

@@ -229,6 +229,9 @@ static int compile(Session *s, const Target *target, const CpuTarget *cpu) {
   if (!g || s->diag.errors) return 1;
   if (o->demotions) demotions_sites(o->demotions, g, &s->diag);
   int bad = choose_precision(s, g, target);
+  Text tried = {.arena = s->arena};
+  if (!bad && o->check_grad && !check_grad(g, &s->diag, &tried)) bad = 1;
+  if (!bad && tried.len && !output_write("-", tried.at, tried.len)) bad = 1;
   if (bad || o->syntax_only) return bad;
   if (o->emit && !strcmp(o->emit, "graph")) return emit_graph(s, g);
 

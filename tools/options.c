@@ -102,6 +102,8 @@ static const Flag flags[] = {
      "of an executable: keep what a step computes until it is over; --values of the program writes "
      "it",
      FLAG_BOOL, AT(pass.keep_values)},
+    {"--check-grad", NULL, "try the program's own gradients, a line each: g(2 dy) = 2 g(dy)",
+     FLAG_BOOL, AT(check_grad)},
     {"--no-origin", NULL, "leave out what names the first value of a step that is not finite",
      FLAG_BOOL, AT(no_origin)},
     {"-fnumerics", "MODE",

@@ -24,7 +24,7 @@ typedef struct Options {
   const char *remarks[2]; /* patterns of -Rpass, -Rpass-missed */
   int opt, error_limit;
   bool bisect, json, syntax_only, help, version, locs, print_ops, depfile, no_halves, no_origin,
-      check_nan;
+      check_nan, check_grad;
   VEC(Define) defines;
   VEC(const char *) folders; /* of imports */
   VEC(KeepOption) keeps;
@@ -42,6 +42,10 @@ void options_help(FILE *out);
  * -------- */
 
 bool response_expand(Arena *arena, int *argc, char ***argv);
+
+/* ---- check_grad.c: false: a rule is not linear, which has been said ---------------------------- */
+
+bool check_grad(const Graph *g, Diag *diag, Text *out);
 
 /* ---- print_ops.c ----------------------------------------------------------------------------- */
 
