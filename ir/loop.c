@@ -1,8 +1,8 @@
 /* loop.c: edits of nodes that own a block, loops above all, that several make.
  *
  * Closing: a loop's block is to see its arguments alone (docs/why/loops.md), so what it reads from
- * outside becomes an invariant, one operand each however often it is read; constants and views of
- * them are copied inside instead, being cheaper made again than read. */
+ * outside becomes an invariant, one operand each however often it is read; constants, a number
+ * spread out, and views of such are copied inside instead, being cheaper made again than read. */
 #include "ir/ir.h"
 
 #include <string.h>
@@ -53,12 +53,13 @@ typedef struct Closing {
   bool changed;
 } Closing;
 
-/* A few constants and views of them: cheaper made again than read. */
-static bool is_made_of_constants(const Graph *g, ValueId v) {
+/* A number spread out, a few constants, views of such: cheaper made again than read. */
+static bool is_cheap(const Graph *g, ValueId v) {
   const Node *n = value_node(g, v);
+  if (n && n->op == OP_broadcast && !value_type(g, n->ops[0]).rank) return true;
   if (!n || n->nres != 1 || (n->nops && !(op_flags[n->op] & F_VIEW))) return false;
   for (uint32_t i = 0; i < n->nops; i++)
-    if (!is_made_of_constants(g, n->ops[i])) return false;
+    if (!is_cheap(g, n->ops[i])) return false;
   return n->nops || n->op == OP_constant || n->op == OP_iota;
 }
 
@@ -79,7 +80,7 @@ static ValueId inside(Closing *c, ValueId v) {
   if (value_block(c->g, v) == c->block) return v;
   for (uint32_t i = 0; i < c->seen.len; i++)
     if (c->seen.at[i].from == v) return c->seen.at[i].to;
-  bool copies = is_made_of_constants(c->g, v);
+  bool copies = is_cheap(c->g, v);
   ValueId to = copies ? copy_inside(c, v) : region_add_operand(c->g, c->loop, v);
   vec_push(c->scratch, &c->seen, (Replaced){v, to});
   c->changed = true;

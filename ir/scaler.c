@@ -49,12 +49,6 @@ bool state_is_scale(const Graph *g, const State *s) {
 /* ---- which values are scales ----------------------------------------------------------------- */
 
 static bool argument_is_scale(const Graph *g, Value x) {
-  NodeId owner = g->blocks.at[x.block].owner;
-  if (owner != NO_ID) { /* a loop's: what no iteration changes */
-    const Node *n = &g->nodes.at[owner];
-    int64_t moving = node_int(n, AT_carries, 0) + node_int(n, AT_slices, 0);
-    return n->op == OP_loop && x.index > moving && value_is_scale(g, n->ops[x.index - 1]);
-  }
   for (uint32_t i = 0; i < g->entries.len; i++) {
     const Entry *e = &g->entries.at[i];
     if (e->body != x.block || x.index >= e->args.len || e->args.at[x.index].role != ARG_state)
@@ -67,6 +61,7 @@ static bool argument_is_scale(const Graph *g, Value x) {
 
 bool value_is_scale(const Graph *g, ValueId v) {
   v = value_origin(g, v, false);
+  for (ValueId outer; (outer = loop_invariant(g, v)) != NO_ID;) v = value_origin(g, outer, false);
   const Node *n = value_node(g, v);
   if (!unit_scales(value_type(g, v).unit)) return false;
   if (!n) return argument_is_scale(g, g->values.at[v]);
