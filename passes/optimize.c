@@ -8,11 +8,12 @@
  *   step_count.c    step, attempt, skipped
  *   step_scaler.c   the loss scale, and how it moves
  *   step_amax.c     histories and scales of fp8(delayed); calibrations
+ *   step_meter.c    the share of the weights that did not change
  *   step_halves.c   the step in two entries, for hosts that reduce gradients themselves
  *
  * Results of role grad and entries of kind update give way to: state results, each a commit or
  * exempt by name; ok; for each parameter nonfinite; finite, one of each tensor the guard looked at;
- * the gauges grad_norm and scale.
+ * the gauges grad_norm, scale, unchanged.
  */
 #include "passes/pass.h"
 
@@ -96,6 +97,7 @@ static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) 
   step_add_counters(g, s.loc);
   s.results = g->entries.at[entry].results.len;
   find_gradients(&s, whole);
+  step_find_low(&s);
   step_weigh(&s);
   step_guard(&s);
   step_factor(&s);
@@ -108,6 +110,7 @@ static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) 
   step_result(&s, RES_ok, "ok", s.ok);
   step_result(&s, RES_gauge, "grad_norm", s.norm);
   scaler_show(&s);
+  step_show_meters(&s);
   step_remove_used(&s);
 }
 

@@ -28,6 +28,8 @@ typedef enum PassKeeps { KEEP_bits, KEEP_old, KEEP_others, KEEP_none } PassKeeps
 typedef bool PassCheck(void *user, const char *pass, PassKeeps keeps, const Graph *before,
                        const Graph *after);
 
+typedef bool PassWatch(void *user, const char *name);
+
 /* What pass `precision` decided; everything lives in `arena`. */
 typedef struct PrecisionRow {    /* of a kernel */
   const char *entry, *path, *op; /* path: of its module, "": it has none */
@@ -71,6 +73,8 @@ typedef struct PassOptions {
   PrecisionReport *precision; /* filled in by that pass; NULL: nobody asks */
   uint64_t memory_limit;      /* --memory-limit, of state and arena together; 0: none */
   bool greedy_precision;      /* --precision-greedy: the baseline in place of the minimum cut */
+  PassWatch *watch; /* does --watch name the value of this name?  NULL: there is none */
+  void *watch_user;
   FILE *out;                  /* where dumps and times go; NULL: stderr */
   PassCheck *check;
   void *check_user;
@@ -166,6 +170,11 @@ typedef struct StepGrad { /* of one parameter */
   Loc loc;
 } StepGrad;
 
+typedef struct StepMeter {
+  ValueId same; /* i32[]: weights that did not change, NO_ID: none were counted yet */
+  int64_t weights;
+} StepMeter;
+
 typedef struct Step { /* on its way to being a transaction */
   Builder b;
   PassCtx *c;
@@ -176,6 +185,9 @@ typedef struct Step { /* on its way to being a transaction */
   ValueId norm;         /* f32[]: ‖ĝ‖ */
   ValueId idle, weighs; /* i1[]: every weight is 0; every one is finite and >= 0, one above */
   ValueId clean, ok;    /* i1[]: every gradient is finite; the step commits */
+  uint8_t *low;         /* by argument: DType in which it is multiplied; f32: in none that is low */
+  uint32_t low_args;
+  StepMeter unchanged, unchanged_low;
 } Step;
 
 Port step_port(const Step *s, uint32_t i); /* of result i */
@@ -192,6 +204,7 @@ void step_factor(Step *s);
 /* step_guard.c: sets clean, ok, norm. */
 ValueId step_all_true(Builder *b, ValueId v);
 void step_guard_results(Step *s); /* ok: what the step had given before is sound */
+ValueId step_reduce_rows(Builder *b, Op op, ValueId v); /* to one number, rows first */
 void step_guard(Step *s);
 void step_remove_used(Step *s); /* optimize.c: results that the next passes do not know */
 
@@ -206,6 +219,11 @@ void step_add_slot(Graph *g, const char *name, DType type, Loc loc);
 ValueId step_slot_state(Graph *g, uint32_t entry, const char *slot, const char *what, Loc loc);
 void step_amax(Step *s);
 void step_calibrate(Graph *g, uint32_t entry, PassCtx *c);
+
+/* step_meter.c: what did not change of a weight, and the gauges that say so. */
+void step_find_low(Step *s);
+void step_meter(Step *s, ValueId new, ValueId old);
+void step_show_meters(Step *s);
 
 /* step_halves.c: adds both halves; gives the second, which is yet to be optimized. */
 uint32_t step_halves(Graph *g, uint32_t step, PassCtx *c);

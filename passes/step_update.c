@@ -97,6 +97,7 @@ static void commit_update(Step *s, uint32_t update, const char *path, const Valu
     if (p.role != RES_state) continue;
     new = step_round(s, p.name, new);
     step_result(s, RES_state, p.name, step_commit(s, new, step_state(s, p.name)));
+    if (graph_state(g, p.name)->kind == STATE_param) step_meter(s, new, step_state(s, p.name));
     if (is_float(g, new)) vec_push(s->c->arena, &made, new);
   }
   report_nonfinite(s, path, &made);
