@@ -108,6 +108,21 @@ bool glob_matches(const Glob *glob, const char *path) {
   return false;
 }
 
+const char **frontend_glob(Arena *arena, Diag *diag, const char *text) {
+  Sema s = {.arena = arena, .diag = diag};
+  Glob glob;
+  if (!glob_read(&s, text, (Loc){0}, &glob)) return NULL;
+  const char **plain = NEW_ARRAY(arena, const char *, glob.n + 1);
+  for (uint32_t i = 0; i < glob.n; i++) plain[i] = glob.plain[i];
+  return plain;
+}
+
+bool frontend_glob_covers(const char *const *glob, const char *path) {
+  for (; *glob; glob++)
+    if (matches(*glob, path)) return true;
+  return false;
+}
+
 /* ---- against the model ----------------------------------------------------------------------- */
 
 const char *near_paths(Sema *s, const char *text) {

@@ -109,6 +109,7 @@ typedef enum ResRole {
   RES_hyper,     /* of a step: effective value of a hyperparameter, f32[] */
   RES_finite,    /* of a step, i1[]: what `name` says was finite: "grad:net.0.weight" */
   RES_gauge,     /* of a step, f32[]: a number to look at: "grad_norm", "scale" */
+  RES_watch,     /* of a step, f32[]: one of the five numbers of a watched value: passes/watch.c */
   RES_amax,      /* between fp8 and optimize, f32[]: largest |x| of the slot of this name */
   RES_count      /* the same, i32[]: what the step adds to the counter of this name */
 } ResRole;

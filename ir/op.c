@@ -70,7 +70,7 @@ const char *const arg_role_name[ARG_ROLES] = {"input", "state", "hyper", "seed",
 const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric", "weight",
                                               "grad",  "ok",    "fault",  "nonfinite",
                                               "value", "hyper", "finite", "gauge",
-                                              "amax", "count"};
+                                              "watch", "amax", "count"};
 const char *const entry_kind_name[ENTRY_KINDS] = {"init",   "step",  "eval",  "infer", "fit",
                                                   "derive", "grads", "apply", "calibrate", "update"};
 const char *const read_kind_name[READ_KINDS] = {"rows", "windows", "lanes"};

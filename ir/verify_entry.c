@@ -117,8 +117,9 @@ static bool check_result(Verifier *v, const Port *p, Type t) {
            verify_report(v, p->loc, NO_ID, "%s must be i1[]", res_role_name[p->role]);
   case RES_hyper: return check_hyper(v, p, t);
   case RES_gauge:
+  case RES_watch:
     return type_equal(t, type_scalar(DT_f32)) ||
-           verify_report(v, p->loc, NO_ID, "a gauge must be f32[]");
+           verify_report(v, p->loc, NO_ID, "a %s must be f32[]", res_role_name[p->role]);
   case RES_amax:
     if (!graph_slot(v->g, p->name))
       return verify_report(v, p->loc, NO_ID, "there is no slot \"%s\"", p->name);

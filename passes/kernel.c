@@ -49,17 +49,30 @@ static ValueId new_result(Graph *g, NodeId k, uint32_t index, Type t) {
   return g->values.len - 1;
 }
 
-/* Results of a node are consecutive values: a kernel with one more is another node in its place. */
-ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
-  Node old = g->nodes.at[k];
+/* Results of a node are consecutive values: a node with one more is another node in its place. */
+static ValueId add_result(Graph *g, NodeId id, ValueId inside, Type t) {
+  Node old = g->nodes.at[id];
   vec_push(g->arena, &g->blocks.at[old.blocks[0]].results, inside);
   ValueId first = g->values.len;
   for (uint32_t i = 0; i <= old.nres; i++)
-    new_result(g, k, i, value_type(g, i < old.nres ? old.res + i : inside));
-  g->nodes.at[k].res = first;
-  g->nodes.at[k].nres++;
+    new_result(g, id, i, i < old.nres ? value_type(g, old.res + i) : t);
+  g->nodes.at[id].res = first;
+  g->nodes.at[id].nres++;
   for (uint32_t i = 0; i < old.nres; i++) graph_replace_uses(g, old.block, old.res + i, first + i);
   return first + old.nres;
+}
+
+ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
+  return add_result(g, k, inside, value_type(g, inside));
+}
+
+ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside) {
+  Type each = value_type(g, inside), t = each;
+  t.dim[0] = node_int(&g->nodes.at[loop], AT_trip, 0);
+  for (int i = 0; i < each.rank; i++) t.dim[i + 1] = each.dim[i];
+  t.rank++;
+  t.rows = -1;
+  return add_result(g, loop, inside, t);
 }
 
 static void drop_node(Graph *g, NodeId n) {
@@ -92,15 +105,20 @@ void kernel_drop_unused(Graph *g, NodeId k, uint32_t i) {
   else drop_node(g, k);
 }
 
-NodeId kernel_map(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t) {
-  BlockId body = graph_add_block(g, NO_ID);
-  for (uint32_t i = 0; i < nops; i++) graph_add_arg(g, body, value_type(g, ops[i]));
-  Attr form = attr_text(AT_form, form_name[FORM_map]);
-  NodeId k = graph_add_node(g, block, OP_kernel, loc, nops, ops, 1, &t, 1, &form);
+NodeId kernel_close(Graph *g, BlockId block, Loc loc, Form form, BlockId body, uint32_t nops,
+                    const ValueId *ops, uint32_t nres, const Type *types) {
+  Attr attr = attr_text(AT_form, form_name[form]);
+  NodeId k = graph_add_node(g, block, OP_kernel, loc, nops, ops, nres, types, 1, &attr);
   g->nodes.at[k].nblocks = 1;
   g->nodes.at[k].blocks = arena_copy(g->arena, &body, sizeof body);
   g->blocks.at[body].owner = k;
   return k;
+}
+
+NodeId kernel_map(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t) {
+  BlockId body = graph_add_block(g, NO_ID);
+  for (uint32_t i = 0; i < nops; i++) graph_add_arg(g, body, value_type(g, ops[i]));
+  return kernel_close(g, block, loc, FORM_map, body, nops, ops, 1, &t);
 }
 
 ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to) {

@@ -28,7 +28,8 @@ typedef enum PassKeeps { KEEP_bits, KEEP_old, KEEP_others, KEEP_none } PassKeeps
 typedef bool PassCheck(void *user, const char *pass, PassKeeps keeps, const Graph *before,
                        const Graph *after);
 
-typedef bool PassWatch(void *user, const char *name);
+/* Does pattern i of --watch cover the name? */
+typedef bool PassWatch(void *user, uint32_t i, const char *name);
 
 /* What pass `precision` decided; everything lives in `arena`. */
 typedef struct PrecisionRow {    /* of a kernel */
@@ -73,7 +74,9 @@ typedef struct PassOptions {
   PrecisionReport *precision; /* filled in by that pass; NULL: nobody asks */
   uint64_t memory_limit;      /* --memory-limit, of state and arena together; 0: none */
   bool greedy_precision;      /* --precision-greedy: the baseline in place of the minimum cut */
-  PassWatch *watch; /* does --watch name the value of this name?  NULL: there is none */
+  const char *const *watches; /* patterns of --watch (watch.c), */
+  uint32_t nwatches;
+  PassWatch *watch;           /* and who knows what they cover */
   void *watch_user;
   FILE *out;                  /* where dumps and times go; NULL: stderr */
   PassCheck *check;
@@ -259,6 +262,11 @@ ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside); /* the new result
 void kernel_drop_unused(Graph *g, NodeId k, uint32_t i);
 /* A kernel of form map at the end of `block`, its body without nodes or results yet. */
 NodeId kernel_map(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t);
+/* The same of a loop: what `inside` is in each trip, stacked; who reads its results reads the new ones. */
+ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside);
+/* The block `body`, which nobody owns yet, as a kernel at the end of `block`. */
+NodeId kernel_close(Graph *g, BlockId block, Loc loc, Form form, BlockId body, uint32_t nops,
+                    const ValueId *ops, uint32_t nres, const Type *types);
 /* Kernels of their own, at the end of `block`: x cast by policy; a copy of x. */
 ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to);
 ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x);

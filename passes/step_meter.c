@@ -58,7 +58,7 @@ void step_find_low(Step *s) {
     ValueId v = g->blocks.at[e->body].args.at[i];
     if (e->args.at[i].role == ARG_state) f.weight[v] = v;
   }
-  if (s->c->options->watch) find_in_block(&f, e->body);
+  if (s->c->options->nwatches) find_in_block(&f, e->body);
 }
 
 /* ---- counting -------------------------------------------------------------------------------- */

@@ -91,16 +91,18 @@ static void report_nonfinite(Step *s, const char *path, const ValueIds *made) {
 static void commit_update(Step *s, uint32_t update, const char *path, const ValueId *map) {
   Graph *g = s->b.g;
   ValueIds made = {0};
+  ValueId weight = NO_ID;
   for (uint32_t i = 0; i < g->entries.at[update].results.len; i++) {
     Port p = g->entries.at[update].results.at[i];
     ValueId new = map[g->blocks.at[g->entries.at[update].body].results.at[i]];
     if (p.role != RES_state) continue;
     new = step_round(s, p.name, new);
     step_result(s, RES_state, p.name, step_commit(s, new, step_state(s, p.name)));
-    if (graph_state(g, p.name)->kind == STATE_param) step_meter(s, new, step_state(s, p.name));
+    if (graph_state(g, p.name)->kind == STATE_param) weight = new;
     if (is_float(g, new)) vec_push(s->c->arena, &made, new);
   }
   report_nonfinite(s, path, &made);
+  if (weight != NO_ID) step_meter(s, weight, step_state(s, path));
 }
 
 void step_update(Step *s, const StepGrad *grad) {

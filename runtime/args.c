@@ -53,6 +53,8 @@ static const Flag flags[] = {
     {"--plot", "FILE.svg", FLAG_TEXT, AT(plot), CLI_TRAIN, "a picture of the log"},
     {"--beside", "LOG", FLAG_TEXT, AT(beside), CLI_TRAIN,
      "of --plot: another run's log in it, too"},
+    {"--watch", "GLOB", FLAG_TEXT, AT(watch), CLI_TRAIN,
+     "of the values that the program was compiled to watch, only these"},
     {"--tensorboard", "DIR", FLAG_TEXT, AT(tensorboard), CLI_TRAIN, "event files for TensorBoard"},
     {"--values", "FILE.safetensors", FLAG_TEXT, AT(values), CLI_TRAIN,
      "what a step computed, in f32, unscaled; of a program built --with-values"},

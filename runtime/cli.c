@@ -42,7 +42,8 @@ static int cli_open_train(CliRun *r) {
   if (entry < 0) return cli_error(r->args, CLI_FAILED, "%s has no training step", r->desc->name);
   if (!cli_open_meter(&r->of_step, r->desc, entry) || !cli_open_meter(&r->window, r->desc, entry))
     return cli_error(r->args, CLI_FAILED, "no memory");
-  return cli_open_feed(&r->train, a, &data, r->desc, entry);
+  int status = cli_open_watch(&r->watch, a, r->desc, entry);
+  return status ? status : cli_open_feed(&r->train, a, &data, r->desc, entry);
 }
 
 static void close_run(CliRun *r) {
@@ -51,6 +52,7 @@ static void close_run(CliRun *r) {
   cli_close_meter(&r->of_step);
   cli_close_meter(&r->window);
   cli_close_meter(&r->of_eval);
+  cli_close_watch(&r->watch);
   if (r->ctx) r->api->destroy(r->ctx);
 }
 

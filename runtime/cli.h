@@ -42,7 +42,7 @@ typedef struct CliArgs {
   int64_t keep, threads, seed;                           /* seed -1: not given */
   int64_t tokens, draw;                                  /* of infer */
   int64_t values_step;
-  const char *save, *resume, *load, *only, *log, *plot, *beside, *tensorboard, *values;
+  const char *save, *resume, *load, *only, *watch, *log, *plot, *beside, *tensorboard, *values;
   const char *cpu;
   const char *entry; /* of infer; of info the checkpoint */
   int quiet, resume_exact, help;
@@ -123,10 +123,33 @@ void cli_meter_text(const CliMeter *m, mp_text *t);                 /* "  loss 0
 void cli_meter_json(const CliMeter *m, mp_text *t);                 /* ",\"loss\":0.4,…" */
 void cli_close_meter(CliMeter *m);
 
+/* ---- watch.c: what a program was compiled to --watch --------------------------------------- */
+
+typedef struct CliWatch {
+  const mp_entry_desc *entry;
+  uint32_t index;  /* of the entry */
+  uint32_t *first; /* of each value, the first of its outputs */
+  uint32_t n;
+} CliWatch;
+
+enum { CLI_WATCHED = 4 };
+extern const char *const cli_watched[CLI_WATCHED]; /* max, rms, flushed, saturated */
+typedef struct CliWatched {
+  char name[256];
+  double value[CLI_WATCHED];
+} CliWatched;
+
+int cli_open_watch(CliWatch *w, const CliArgs *a, const mp_desc *d, int entry);
+void cli_read_watch(const CliWatch *w, const CliRun *r, uint32_t i, CliWatched *out);
+void cli_watch_json(const CliWatch *w, const CliRun *r, mp_text *t); /* ",\"watch\":{…}" */
+void cli_watch_text(const CliWatch *w, const CliRun *r, mp_text *t); /* a line each */
+void cli_close_watch(CliWatch *w);
+
 /* ---- events.c, plot.c ---------------------------------------------------------------------- */
 
 typedef struct CliEvents {
   const CliArgs *args;
+  const CliRun *run; /* whose watched values go in, too; NULL: none */
   FILE *file; /* NULL: none are written */
   double flushed;
 } CliEvents;
@@ -141,6 +164,7 @@ int cli_plot(const CliArgs *a, const char *model, const char *name); /* of the l
 
 typedef struct CliProgress {
   const CliArgs *args;
+  const CliRun *run; /* whose watched values are shown; NULL: none */
   FILE *log;
   CliEvents events;
   bool terminal;
@@ -193,6 +217,7 @@ struct CliRun {
   mp_ctx *ctx;
   CliFeed train, eval;
   CliMeter of_step, window, of_eval;
+  CliWatch watch;
   CliProgress progress;
 };
 

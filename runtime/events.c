@@ -80,12 +80,12 @@ static void put_time(mp_text *t) {
   put_little(t, bits, 8);
 }
 
-static void put_scalar(mp_text *summary, const char *group, const CliReading *r) {
+static void put_scalar(mp_text *summary, const char *group, const char *name, double number) {
   mp_text tag = {0}, value = {0};
-  float v = (float)r->value;
+  float v = (float)number;
   uint32_t bits;
   memcpy(&bits, &v, sizeof bits);
-  mp_text_add(&tag, "%s/%s", group, r->name);
+  mp_text_add(&tag, "%s/%s", group, name);
   if (!tag.failed) put_bytes(&value, 1, tag.at, tag.len);
   put_key(&value, 2, FIXED32);
   put_little(&value, bits, 4);
@@ -124,13 +124,28 @@ int cli_open_events(CliEvents *e, const CliArgs *a) {
   return status;
 }
 
+static void put_watched(mp_text *summary, const CliRun *run) {
+  for (uint32_t i = 0; i < run->watch.n; i++) {
+    CliWatched seen;
+    cli_read_watch(&run->watch, run, i, &seen);
+    for (int k = 0; k < CLI_WATCHED; k++) {
+      mp_text group = {0};
+      mp_text_add(&group, "watch/%s", seen.name);
+      if (isfinite(seen.value[k]) && !group.failed)
+        put_scalar(summary, group.at, cli_watched[k], seen.value[k]);
+      mp_text_free(&group);
+    }
+  }
+}
+
 /* What is not finite is left out: a skipped step has no loss. */
 void cli_write_events(CliEvents *e, const char *group, int64_t step, const CliMeter *m) {
   CliReading r;
   mp_text event = {0}, summary = {0};
   if (!e->file) return;
   for (uint32_t i = 0; cli_meter_read(m, i, &r); i++)
-    if (isfinite(r.value)) put_scalar(&summary, group, &r);
+    if (isfinite(r.value)) put_scalar(&summary, group, r.name, r.value);
+  if (e->run) put_watched(&summary, e->run);
   put_time(&event);
   put_key(&event, 2, VARINT);
   put_varint(&event, (uint64_t)step);

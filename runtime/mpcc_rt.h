@@ -109,7 +109,10 @@ typedef enum mp_output_role {
   MP_OUT_FAULT_NONFINITE, /* i1[]: the update of `name` became non-finite */
   MP_OUT_HYPER,           /* f32[]: the value that hyperparameter `name` had in this step */
   MP_OUT_FINITE,          /* i1[]: what `name` says ("grad:net.0.weight") was finite, of `where` */
-  MP_OUT_GAUGE            /* f32[]: a number of this step: "grad_norm", unscaled; "scale", S */
+  MP_OUT_GAUGE,           /* f32[]: a number of this step: "grad_norm", unscaled; "scale", S */
+  MP_OUT_WATCH /* f32[], five in a row of each value that was compiled with --watch: "NAME max", the
+                  largest |x|; "NAME squares", Σ x²; how many were "flushed" to zero when stored,
+                  "saturated", i.e. made infinite or cut; and how many "elements" there are */
 } mp_output_role;
 
 typedef struct mp_output_desc {

@@ -69,6 +69,7 @@ void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step) {
   mp_text t = {0};
   mp_text_add(&t, "{\"step\":%lld,\"epoch\":%lld", (long long)s->step, (long long)s->epoch);
   cli_meter_json(of_step, &t);
+  if (p->run) cli_watch_json(&p->run->watch, p->run, &t);
   if (s->origin.where) origin_json(&s->origin, &t);
   mp_text_add(&t, ",\"skipped\":%s,\"seconds\":%.6f}", s->committed ? "false" : "true",
               cli_seconds() - p->start);
@@ -117,6 +118,14 @@ static void add_line(const CliProgress *p, const CliStep *s, const CliMeter *win
   mp_text_add(t, "  %.0f MB", peak_megabytes());
 }
 
+/* On a terminal only at the end: they would push the line away. */
+static void print_watched(const CliProgress *p) {
+  mp_text t = {0};
+  if (p->run) cli_watch_text(&p->run->watch, p->run, &t);
+  if (t.len && !t.failed) fputs(t.at, stdout);
+  mp_text_free(&t);
+}
+
 void cli_show_step(CliProgress *p, const CliStep *s, CliMeter *window) {
   double now = cli_seconds();
   p->rows += s->rows;
@@ -125,6 +134,7 @@ void cli_show_step(CliProgress *p, const CliStep *s, CliMeter *window) {
   add_line(p, s, window, now, &t);
   if (!t.failed && p->terminal) printf("\r%s\033[K%s", t.at, s->step == p->total ? "\n" : "");
   else if (!t.failed) printf("%s\n", t.at);
+  if (!p->terminal || s->step == p->total) print_watched(p);
   fflush(stdout);
   mp_text_free(&t);
   cli_clear_meter(window);

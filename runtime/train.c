@@ -267,6 +267,7 @@ static int loop(Loop *l) {
   l->values_step = !r->args->values ? -1 : asked ? asked : done + 1;
   l->last = (CliStep){.step = done, .skipped = mp_counter(r->ctx, "skipped")};
   int status = cli_open_progress(&r->progress, r->args, done, r->ctx->cursor.total_steps);
+  r->progress.run = r->progress.events.run = r;
   if (status) return status;
   if (done >= r->progress.total)
     cli_note(r->args, "the run is complete (%lld steps): --steps N makes it longer",

@@ -205,6 +205,24 @@ static int choose_precision(Session *s, Graph *g, const Target *target) {
   return 0;
 }
 
+static bool watches(void *user, uint32_t i, const char *name) {
+  const char ***globs = user;
+  return frontend_glob_covers(globs[i], name);
+}
+
+/* false: a pattern is none, which has been said. */
+static bool choose_watches(Session *s) {
+  Options *o = &s->o;
+  const char ***globs = NEW_ARRAY(s->arena, const char **, o->watches.len);
+  for (uint32_t i = 0; i < o->watches.len; i++)
+    if (!(globs[i] = frontend_glob(s->arena, &s->diag, o->watches.at[i]))) return false;
+  o->pass.watches = o->watches.at;
+  o->pass.nwatches = o->watches.len;
+  o->pass.watch = watches;
+  o->pass.watch_user = globs;
+  return true;
+}
+
 /* cpu: NULL where the target has no code generator. */
 static int compile(Session *s, const Target *target, const CpuTarget *cpu) {
   Options *o = &s->o;
@@ -235,6 +253,7 @@ static int compile(Session *s, const Target *target, const CpuTarget *cpu) {
   if (bad || o->syntax_only) return bad;
   if (o->emit && !strcmp(o->emit, "graph")) return emit_graph(s, g);
 
+  if (!choose_watches(s)) return 1;
   bool library = s->kind == OUT_SHARED || s->kind == OUT_ARCHIVE || s->kind == OUT_HEADER;
   o->pass.halves = library && !o->no_halves;
   Arena scratch = {0};

@@ -15,6 +15,7 @@ typedef enum FlagKind {
   FLAG_COUNT,
   FLAG_BYTES,
   FLAG_KEEP,
+  FLAG_WATCH,
   FLAG_LEVEL,
   FLAG_DEFINE,
   FLAG_FOLDER,
@@ -104,6 +105,9 @@ static const Flag flags[] = {
      FLAG_BOOL, AT(pass.keep_values)},
     {"--check-grad", NULL, "try the program's own gradients, a line each: g(2 dy) = 2 g(dy)",
      FLAG_BOOL, AT(check_grad)},
+    {"--watch", "GLOB",
+     "the program logs largest, rms, flushed and saturated of these values and gradients",
+     FLAG_WATCH, 0},
     {"--no-origin", NULL, "leave out what names the first value of a step that is not finite",
      FLAG_BOOL, AT(no_origin)},
     {"-fnumerics", "MODE",
@@ -265,6 +269,7 @@ static bool set_flag(Options *o, const Flag *f, const char *value, Arena *arena)
   case FLAG_COUNT: return take_count(f->name, value, (int *)(void *)field);
   case FLAG_BYTES: return take_bytes(f->name, value, (uint64_t *)(void *)field);
   case FLAG_FOLDER: vec_push(arena, &o->folders, value); return true;
+  case FLAG_WATCH: vec_push(arena, &o->watches, value); return true;
   case FLAG_KEEP: return take_keep(o, arena, value);
   case FLAG_WARNING: vec_push(arena, &o->warnings, value); return true;
   case FLAG_LEVEL:

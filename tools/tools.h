@@ -28,6 +28,7 @@ typedef struct Options {
   VEC(Define) defines;
   VEC(const char *) folders; /* of imports */
   VEC(KeepOption) keeps;
+  VEC(const char *) watches;  /* patterns of --watch */
   VEC(const char *) warnings; /* the words behind -W, in order */
   Demotions *demotions;       /* filled in, if not NULL */
   PassOptions pass;

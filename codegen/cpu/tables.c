@@ -267,6 +267,7 @@ static const int output_role[] = {
     [RES_hyper] = MP_OUT_HYPER,
     [RES_finite] = MP_OUT_FINITE,
     [RES_gauge] = MP_OUT_GAUGE,
+    [RES_watch] = MP_OUT_WATCH,
 };
 
 static void add_output(const Module *m, Faces *f, uint32_t i) {
