@@ -232,9 +232,11 @@ static const char REDUCE_ALL[] =
     "  %2 = isfinite %p : i1[rows M,N]\n"
     "  %3 = reduce_and %2 {axes=[0,1]} : i1[]\n"
     "  %4 = reduce_max %r {axes=[0,1]} : i32[]\n"
-    "  %5 = broadcast %q {axes=[1]} : T[M,N]\n"
-    "  %6 = sum %5 {axes=[0,1]} : T[]\n"
-    "  yield %0, %1, %3, %4, %6\n}\n"
+    "  %5 = cast %q : f32[N]\n"
+    "  %6 = broadcast %5 {axes=[1]} : f32[M,N]\n"
+    "  %7 = sum %6 {axes=[0,1]} : f32[]\n"
+    "  %8 = cast %7 : T[]\n"
+    "  yield %0, %1, %3, %4, %8\n}\n"
     "return value \"a\" = %a, value \"b\" = %b, value \"c\" = %c, value \"d\" = %d, value \"e\" = "
     "%e }\n";
 
@@ -263,7 +265,7 @@ static const char REDUCE_COLUMNS[] =
 
 /* A state updated in place beside reductions that do not hold it up, over axes A to type T. */
 static const char REDUCE_UPDATE[] =
-    "state param \"v#\" : f32[M,N]\n"
+    "state state \"v#\" : f32[M,N] private\n"
     "entry @e# infer (%w: f32[M,N] = state \"v#\", %g: f32[M,N] = input \"g\") {\n"
     "%v, %o, %t = kernel %w, %g {form=reduce} : f32[M,N], i1T, f32T (%p: f32[M,N], %q: f32[M,N]) "
     "{\n"
