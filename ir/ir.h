@@ -429,6 +429,8 @@ bool shape_is_given(Op op);
 /* Operand 0 or 1 of a matmul as the product reads it: [lead…, m, k], [lead…, k, n].  2 and 3: the
  * scales of blocks, which lie as their operands do. */
 Type matmul_operand(const Graph *g, const Node *n, uint32_t i);
+/* A product summed over the batch: the batch is tagged, or the product says it (attribute `weight`). */
+bool matmul_is_weight_gradient(const Graph *g, const Node *n);
 /* How many neighbouring rows of a, columns of b, share a scale: 1, a block, or 0 where the scale of
  * operand i does not fit it. */
 int64_t matmul_scale_lines(const Graph *g, const Node *n, uint32_t i);

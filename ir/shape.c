@@ -164,6 +164,11 @@ Type matmul_operand(const Graph *g, const Node *n, uint32_t i) {
                      node_bool(n, b ? AT_tb : AT_ta));
 }
 
+bool matmul_is_weight_gradient(const Graph *g, const Node *n) {
+  Type a = matmul_operand(g, n, 0), b = matmul_operand(g, n, 1);
+  return node_bool(n, AT_weight) || a.rows == a.rank - 1 || b.rows == b.rank - 2;
+}
+
 int64_t matmul_scale_lines(const Graph *g, const Node *n, uint32_t i) {
   Type scale = value_type(g, n->ops[2 + i]), x = matmul_operand(g, n, i);
   if (scale.rank != x.rank) return 0;

@@ -61,13 +61,16 @@ ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale) {
   return s->quantized[x] = b->g->nodes.at[q].res;
 }
 
-ValueId fp8_product(Builder *b, Type c, const ValueId *ops, bool ta, bool tb, int64_t k_chunk) {
-  Type x = value_type(b->g, ops[0]), y = value_type(b->g, ops[1]);
+ValueId fp8_product(Builder *b, const Node *like, const ValueId *ops, bool ta, bool tb,
+                    int64_t k_chunk) {
+  Type c = value_type(b->g, like->res), x = value_type(b->g, ops[0]), y = value_type(b->g, ops[1]);
   int64_t m = c.dim[c.rank - 2], n = c.dim[c.rank - 1];
-  Attr attrs[5] = {attr_int(AT_k_chunk, k_chunk)};
+  Attr attrs[6] = {attr_int(AT_k_chunk, k_chunk)};
   uint32_t nattrs = 1;
   if (ta) attrs[nattrs++] = attr_bool(AT_ta, true);
   if (tb) attrs[nattrs++] = attr_bool(AT_tb, true);
+  if (x.rows < 0 && y.rows < 0 && matmul_is_weight_gradient(b->g, like))
+    attrs[nattrs++] = attr_bool(AT_weight, true);
   if (x.dim[x.rank - 2 + ta] != m) attrs[nattrs++] = attr_int(AT_m, m);
   if (y.dim[y.rank - 1 - tb] != n) attrs[nattrs++] = attr_int(AT_n, n);
   return build(b, OP_matmul_scaled, 4, ops, nattrs, attrs);
@@ -75,7 +78,7 @@ ValueId fp8_product(Builder *b, Type c, const ValueId *ops, bool ta, bool tb, in
 
 ValueId fp8_multiply(Builder *b, const Node *n, ValueId x, ValueId y) {
   ValueId ops[] = {x, y, x + 1, y + 1};
-  return fp8_product(b, value_type(b->g, n->res), ops, node_bool(n, AT_ta), node_bool(n, AT_tb),
+  return fp8_product(b, n, ops, node_bool(n, AT_ta), node_bool(n, AT_tb),
                      node_int(n, AT_k_chunk, K_CHUNK));
 }
 

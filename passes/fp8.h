@@ -66,8 +66,9 @@ NodeId fp8_add_quantize(Builder *b, ValueId x, ValueId scale, DType to, DType st
  * the batch, of which the real rows are known at run time, stays as it is. */
 int64_t fp8_filled(int64_t n);
 ValueId fp8_fill(Builder *b, ValueId x, Type t); /* x as long as t along every axis */
-/* The product of a, b, a_scale, b_scale, of which c's dims count. */
-ValueId fp8_product(Builder *b, Type c, const ValueId *ops, bool ta, bool tb, int64_t k_chunk);
+/* What n multiplies, as a, b, a_scale, b_scale; the dims of n's result count. */
+ValueId fp8_product(Builder *b, const Node *n, const ValueId *ops, bool ta, bool tb,
+                    int64_t k_chunk);
 /* Stages how many elements of x the quantize q, of x in whatever place, saturated and flushed. */
 void fp8_count(Fp8 *s, Builder *b, ValueId x, NodeId q);
 ValueId fp8_multiply(Builder *b, const Node *n, ValueId x,

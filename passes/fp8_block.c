@@ -118,7 +118,7 @@ static ValueId multiply(Fp8 *s, Builder *b, const Format *f, const Node *n) {
     return build(b, OP_matmul, n->nops, n->ops, n->nattrs, n->attrs);
   Fp8Blocks x = operand(s, b, f, n, 0, &ta), y = operand(s, b, f, n, 1, &tb);
   ValueId ops[] = {x.y, y.y, x.scale_inv, y.scale_inv};
-  return fp8_product(b, value_type(s->g, n->res), ops, ta, tb, f->block);
+  return fp8_product(b, n, ops, ta, tb, f->block);
 }
 
 ValueId product_fp8_block(Fp8 *s, Builder *b, const Node *n) {

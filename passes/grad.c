@@ -101,6 +101,21 @@ static bool *find_reached(const Graph *g, const Entry *e, Arena *scratch) {
   return reached;
 }
 
+/* What differs from example to example. */
+static bool *find_fed(const Graph *g, const Entry *e, Arena *scratch) {
+  bool *fed = NEW_ARRAY(scratch, bool, g->values.len);
+  const Block *body = &g->blocks.at[e->body];
+  for (uint32_t i = 0; i < e->args.len; i++)
+    fed[body->args.at[i]] = e->args.at[i].role == ARG_input;
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &g->nodes.at[body->nodes.at[i]];
+    bool any = op_flags[n->op] & F_RANDOM;
+    for (uint32_t k = 0; k < n->nops; k++) any = any || fed[n->ops[k]];
+    for (uint32_t k = 0; k < n->nres; k++) fed[n->res + k] = any;
+  }
+  return fed;
+}
+
 /* The weights of the losses, f32[] each. */
 static ValueIds seed_weights(Grad *r) {
   Graph *g = r->b.g;
@@ -233,6 +248,7 @@ static void differentiate(Graph *g, uint32_t entry, PassCtx *c) {
   const Entry *e = &g->entries.at[entry];
   Grad r = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c, .entry = entry};
   r.reached = find_reached(g, e, c->arena);
+  r.fed = find_fed(g, e, c->arena);
   r.cot = NEW_ARRAY(c->arena, ValueId, g->values.len);
   for (uint32_t i = 0; i < g->values.len; i++) r.cot[i] = NO_ID;
   uint32_t nodes = g->blocks.at[e->body].nodes.len;

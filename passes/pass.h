@@ -128,6 +128,7 @@ typedef struct Grad {
   PassCtx *c;
   uint32_t entry;
   const bool *reached; /* by forward value: a float path leads from a parameter to it */
+  const bool *fed;     /* by forward value: made of an input or of a draw */
   ValueId *cot;        /* by forward value: its cotangent so far, or NO_ID */
   NodeId node;         /* the node in hand */
   ValueId dy;          /* cotangent of its result */

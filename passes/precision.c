@@ -172,11 +172,6 @@ static void find_readers(Precision *s, BlockId block) {
 /* ---- which values are wide --------------------------------------------------------------------
  */
 
-bool contracts_rows(const Graph *g, const Node *n) {
-  Type a = matmul_operand(g, n, 0), b = matmul_operand(g, n, 1);
-  return a.rows == a.rank - 1 || b.rows == b.rank - 2;
-}
-
 /* Ops whose result may be what an operand is. */
 static const bool hands_on[OP_COUNT] = {
     [OP_add] = true, [OP_sub] = true,  [OP_neg] = true,       [OP_select] = true,   [OP_max] = true,
@@ -201,7 +196,7 @@ const char *wide_because(const Precision *s, ValueId v, Low low) {
   const Graph *g = s->g;
   Type t = value_type(g, v);
   const Node *n = made_by(g, v);
-  if (op_form[n->op] == FORM_gemm && contracts_rows(g, n)) return "rule: weight gradient";
+  if (op_form[n->op] == FORM_gemm && matmul_is_weight_gradient(g, n)) return "rule: weight gradient";
   if (prec[n->op].store == PREC_f32) return "rule: stored in f32";
   if (s->wide_residual && is_residual(s, n)) return "user: residual(f32)";
   if (low == LOW_f16 && holds_lost_constant(g, n)) return "range: a constant f16 cannot hold";

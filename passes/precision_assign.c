@@ -296,7 +296,7 @@ void assign_products(Precision *s, Low low) {
   for (uint32_t i = 0; i < p.a.ops.len; i++) {
     NodeId k = p.op_kernel.at[i];
     const Node *n = product_in(&p, &s->g->blocks.at[s->g->nodes.at[k].blocks[0]]);
-    Decision here = {n->loc, contracts_rows(s->g, n), p.a.ops.at[i].low};
+    Decision here = {n->loc, matmul_is_weight_gradient(s->g, n), p.a.ops.at[i].low};
     const Decision *d = decision_at(s, here.loc, here.contracts);
     if (step && !d) vec_push(s->arena, &s->decisions, here);
     if (!(d ? d->low : here.low)) keep_f32(s, k, (NodeId)(n - s->g->nodes.at));

@@ -45,20 +45,29 @@ static void vjp_extreme(Grad *r) {
 void vjp_reduce_max(Grad *r) { vjp_extreme(r); }
 void vjp_reduce_min(Grad *r) { vjp_extreme(r); }
 
+/* The gradient of operand i, on `sum` unless NO_ID.  Of what is the same for all examples it is
+ * summed over them, which the types show only where the batch may be partial. */
+static ValueId gradient_matmul(Grad *r, uint32_t i, ValueId a, ValueId b, bool ta, bool tb,
+                               ValueId sum) {
+  Attr attrs[4] = {attr_int(AT_k_chunk, K_CHUNK)};
+  uint32_t n = 1;
+  bool tagged = value_type(r->b.g, a).rows >= 0 || value_type(r->b.g, b).rows >= 0;
+  if (ta) attrs[n++] = attr_bool(AT_ta, true);
+  if (tb) attrs[n++] = attr_bool(AT_tb, true);
+  if (!tagged && !r->fed[operand(r, i)]) attrs[n++] = attr_bool(AT_weight, true);
+  return build(bd(r), OP_matmul, sum == NO_ID ? 2 : 3, (ValueId[]){a, b, sum}, n, attrs);
+}
+
 /* Gradients of a parameter add up in the accumulator of the next matmul, in f32. */
 static void give_matmul(Grad *r, uint32_t i, ValueId a, ValueId b, bool ta, bool tb) {
   ValueId x = operand(r, i), sum = r->cot[x];
   if (sum == NO_ID || r->b.g->values.at[x].node != NO_ID) {
-    ValueId d = build_matmul(bd(r), a, b, ta, tb);
+    ValueId d = gradient_matmul(r, i, a, b, ta, tb, NO_ID);
     grad_give(r, i, build_cast(bd(r), d, (DType)operand_type(r, i).dtype));
     return;
   }
-  Attr attrs[] = {attr_int(AT_k_chunk, K_CHUNK), attr_bool(AT_ta, ta), attr_bool(AT_tb, tb)};
-  uint32_t n = 1;
   grad_meet(r, &sum, value_type(r->b.g, a).unit ? &a : &b);
-  if (ta) n++;
-  if (tb) attrs[n++] = attr_bool(AT_tb, true);
-  r->cot[x] = build(bd(r), OP_matmul, 3, (ValueId[]){a, b, sum}, n, attrs);
+  r->cot[x] = gradient_matmul(r, i, a, b, ta, tb, sum);
 }
 
 static ValueId transposed(Grad *r, ValueId x, const Attr *perm, bool back) {
@@ -76,7 +85,7 @@ static void give_stored(Grad *r, uint32_t i, const ValueId *x, bool tx, bool ty,
     give_matmul(r, i, x[0], x[1], tx, ty);
     return;
   }
-  ValueId d = build_matmul(bd(r), x[0], x[1], tx, ty);
+  ValueId d = gradient_matmul(r, i, x[0], x[1], tx, ty, NO_ID);
   d = build_cast(bd(r), d, (DType)operand_type(r, i).dtype);
   grad_give(r, i, transposed(r, d, attr(r, key), true));
 }
