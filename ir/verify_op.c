@@ -660,9 +660,6 @@ static bool kernel_reduce(const Kernel *k) {
   for (uint32_t i = 0; i < k->body->nodes.len; i++) {
     const Node *n = body_node(k, i);
     if (op_form[n->op] != FORM_reduce) continue;
-    Type y = value_type(k->c.g, n->res);
-    if (n->op == OP_sum && kind(y) == 'f' && y.dtype != DT_f32)
-      return refuse(&k->c, "sums floats in f32 alone, not in %s", dtype_name[y.dtype]);
     if (!type_same_dims(space, value_type(k->c.g, n->ops[0])))
       return refuse(&k->c, "its reductions have operands of different dims");
     if (!same_axes(axes, node_attr(n, AT_axes)))

@@ -261,6 +261,7 @@ static ValueId expand_quantize(Builder *b, const Node *n, Type result) {
   ValueId amax = build_amax(b, x, node_attr(n, AT_scale_axes));
   ValueId finite = build1(b, OP_isfinite, amax);
   if (index == 2) return amax;
+  if (!type_count(value_type(b->g, x))) finite = build_like(b, finite, 1); /* nothing is infinite */
   if (index == 3 && value_type(b->g, finite).rank) finite = reduce_rows(b, OP_reduce_and, finite);
   if (index == 3) return build1(b, OP_not, finite);
   Type one = value_type(b->g, scale);

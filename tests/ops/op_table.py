@@ -582,7 +582,7 @@ def rounding_cases(op):
 
 def quantize_cases(op):
     def rest(x, s):
-        return [1 / s, np.abs(x).max() if x.size else np.array(-np.inf), np.array(not np.isfinite(x).all())]
+        return [1 / s if np.isfinite(x).all() else np.array(np.nan), np.abs(x).max() if x.size else np.array(-np.inf), np.array(not np.isfinite(x).all())]
 
     for dtype, x in fp8_operands(Maker(22)):
         for low in FP8:
@@ -611,7 +611,8 @@ def quantize_block_cases(op):
                         f"{type_of(low, shape)}, {type_of(inverse, dims)}, {type_of('f32', dims)}, i1[]")
 
                 def want(x, s, others=others, rounded=scaled_to_fp8(low)):
-                    return [rounded(x, np.expand_dims(s, others)), 1 / s, np.abs(x).max(others), np.array(True)]
+                    return [rounded(x, np.expand_dims(s, others)), np.where(np.isfinite(x).all(others), 1 / s, np.nan),
+                            np.abs(x).max(others), np.array(True)]
 
                 def f64_want(x, s, want=want, others=others):
                     return [quiet(np.multiply)(x, np.expand_dims(s, others)), *want(x, s)[1:]]

@@ -232,11 +232,9 @@ static const char REDUCE_ALL[] =
     "  %2 = isfinite %p : i1[rows M,N]\n"
     "  %3 = reduce_and %2 {axes=[0,1]} : i1[]\n"
     "  %4 = reduce_max %r {axes=[0,1]} : i32[]\n"
-    "  %5 = cast %q : f32[N]\n"
-    "  %6 = broadcast %5 {axes=[1]} : f32[M,N]\n"
-    "  %7 = sum %6 {axes=[0,1]} : f32[]\n"
-    "  %8 = cast %7 : T[]\n"
-    "  yield %0, %1, %3, %4, %8\n}\n"
+    "  %5 = broadcast %q {axes=[1]} : T[M,N]\n"
+    "  %6 = sum %5 {axes=[0,1]} : T[]\n"
+    "  yield %0, %1, %3, %4, %6\n}\n"
     "return value \"a\" = %a, value \"b\" = %b, value \"c\" = %c, value \"d\" = %d, value \"e\" = "
     "%e }\n";
 
