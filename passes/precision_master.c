@@ -83,6 +83,7 @@ static uint32_t nodes_of(const Master *m) { return m->g->blocks.at[m->body].node
 static void move_added(Master *m, uint32_t n, uint32_t to) {
   NodeIds *nodes = &m->g->blocks.at[m->body].nodes;
   uint32_t added = nodes->len - n;
+  if (!added) return;
   NodeId *moved = arena_copy(m->arena, nodes->at + n, added * sizeof *moved);
   memmove(nodes->at + to + added, nodes->at + to, (n - to) * sizeof *moved);
   memcpy(nodes->at + to, moved, added * sizeof *moved);
