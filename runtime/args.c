@@ -203,6 +203,8 @@ static int check_together(const CliArgs *a) {
   if (a->steps && a->epochs) return cli_error(a, CLI_USAGE, "--steps or --epochs, not both");
   if (a->beside && !a->plot) return cli_error(a, CLI_USAGE, "--beside is of --plot FILE.svg");
   if (a->plot && !a->log) return cli_error(a, CLI_USAGE, "--plot draws the log: give --log FILE");
+  if (a->values_step && !a->values)
+    return cli_error(a, CLI_USAGE, "--values-step needs --values FILE.safetensors");
   if (a->every && !a->save) return cli_error(a, CLI_USAGE, "--every needs --save DIR");
   if ((a->only || a->map.len) && !a->load)
     return cli_error(a, CLI_USAGE, "--only and --map go with --load FILE");

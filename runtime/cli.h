@@ -179,7 +179,6 @@ typedef struct CliStep {
 } CliStep;
 
 double cli_seconds(void);
-void cli_origin_text(const mp_origin *o, mp_text *t); /* "m.mp:12:8: exp of net.0 is inf at [3]" */
 int cli_open_progress(CliProgress *p, const CliArgs *a, int64_t first_step, int64_t total);
 void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step);
 void cli_show_step(CliProgress *p, const CliStep *s,

@@ -1,6 +1,6 @@
 /* cpu.c: everything that depends on the machine: instruction sets, the float mode, cores.
  *
- * A model records the LLVM features its code may use; mp_cpu_check asks the processor *and* the
+ * A model records the LLVM features its code may use; mp_cpu_lacks asks the processor *and* the
  * operating system (XCR0: who saves the wide registers) for each of them before any of that code
  * runs, so an old machine gets a sentence instead of SIGILL.  A name that the table does not know
  * counts as missing: guessing would bring the SIGILL back.

@@ -125,6 +125,12 @@ static void describe(const mp_site *site, const mp_finding *f, mp_origin *out) {
     out->at[i] = (int64_t)(at % (uint64_t)site->tensor.dims[i]);
 }
 
+void mp_origin_text(const mp_origin *o, mp_text *t) {
+  char at[128];
+  mp_text_add(t, "%s is %s", o->where, isnan(o->value) ? "NaN" : o->value > 0 ? "inf" : "-inf");
+  if (o->ndim) mp_text_add(t, " at %s", mp_dims_text(o->at, o->ndim, at, sizeof at));
+}
+
 /* ---- counters: what a skipped step writes ---- */
 
 uint64_t mp_counter_bytes(const mp_desc *d) {
@@ -171,19 +177,18 @@ int mp_call_checked(mp_ctx *ctx, uint32_t entry, int64_t rows) {
   const mp_entry_code *code = &ctx->model->code[entry];
   mp_replay r = {.sites = code->sites, .found = ctx->findings};
   mp_origin o = {0};
-  char at[128];
+  mp_text text = {0};
   memset(r.found, 0, code->n_sites * sizeof *r.found);
   mp_call_entry(ctx, entry, rows, &r);
   const mp_finding *first = first_found(&r, code->n_sites);
   if (!first) return MP_OK;
   describe(&r.sites[first - r.found], first, &o);
-  return mp_fail(&ctx->error, MP_E_NONFINITE, "%s is %s at %s, in %s, step %lld (--check-nan)",
-                 o.where,
-                 isnan(o.value) ? "NaN"
-                 : o.value > 0  ? "inf"
-                                : "-inf",
-                 mp_dims_text(o.at, o.ndim, at, sizeof at), ctx->model->desc->entries[entry].name,
-                 (long long)mp_counter(ctx, "attempt"));
+  mp_origin_text(&o, &text);
+  mp_fail(&ctx->error, MP_E_NONFINITE, "%s, in %s, step %lld (--check-nan)",
+          text.failed ? o.where : text.at, ctx->model->desc->entries[entry].name,
+          (long long)mp_counter(ctx, "attempt"));
+  mp_text_free(&text);
+  return MP_E_NONFINITE;
 }
 
 /* ---- a step again ---- */
@@ -198,11 +203,13 @@ uint64_t mp_finding_bytes(const mp_model *m) {
 static void replay(mp_ctx *ctx, uint32_t entry, mp_replay *r) {
   const mp_entry_code *code = &ctx->model->code[entry];
   char *now = ctx->counters + mp_counter_bytes(ctx->model->desc);
+  int64_t rows = ctx->skipped_rows;
   memset(r->found, 0, code->n_sites * sizeof *r->found);
   mp_copy_counters(ctx, now, false);
   mp_copy_counters(ctx, ctx->counters, true);
-  mp_call_entry(ctx, entry, ctx->skipped_rows, r);
+  mp_call_entry(ctx, entry, rows, r);
   mp_copy_counters(ctx, now, true);
+  ctx->skipped_rows = rows; /* all is as it was: it may be asked again */
 }
 
 int mp_find_origin(mp_ctx *ctx, uint32_t entry, mp_origin *origin) {

@@ -1,9 +1,14 @@
 /* policy.c: the precision policy of a checkpoint beside the program's own.
  *
  * State that fits is state, whatever types it was computed in; the run goes on, but the bits will
- * be others.  So the difference is said, op by op, off the two manifests: lines "ENTRY PATH OP#N:
- * load …, math …, store …: why", of which what stands in front of the first ": " names the op.  An
- * op with another reason only is not worth a line. */
+ * be others.  So the difference is said, line by line, off the two manifests, which hold
+ *
+ *     master sr                                          settings of the whole
+ *     slot PATH: e4m3, scale in …                        what fp8 scales, and how
+ *     ENTRY PATH OP#N: load …, math …, store …: why      an op
+ *
+ * What stands in front of the first ": " names it, what comes up to the next is compared: an op with
+ * another reason only is not worth a line. */
 #include "runtime/rt.h"
 
 #include <string.h>
@@ -46,22 +51,28 @@ static int triple_length(const Line *l) {
   return l->triple > l->key + 2 ? (int)(l->triple - l->key - 2) : 0;
 }
 
-/* Lines of `from` that `in` has otherwise, or, of those the other way round, not at all. */
-static int note_lines(const mp_ctx *ctx, const char *from, const char *in, bool ours, int shown) {
+typedef enum LineKind { LINE_SETTING, LINE_SLOT, LINE_OP, LINE_KINDS } LineKind;
+
+static LineKind kind_of(const Line *l) {
+  if (!triple_length(l)) return LINE_SETTING;
+  return l->triple < l->end ? LINE_OP : LINE_SLOT; /* a slot has no reason */
+}
+
+/* Lines of `from` that `in` has otherwise, or, of those the other way round, not at all; differing:
+ * how many of each kind there are. */
+static void note_lines(const mp_ctx *ctx, const char *from, const char *in, bool ours,
+                       int *differing) {
   Line l, other;
   while (next_line(&from, &l)) {
     bool found = find_line(in, &l, &other);
     if (found && (ours || same_triple(&l, &other))) continue;
-    if (shown++ >= SHOWN) continue;
-    const char *triple = l.at + l.key + 2;
+    if (differing[kind_of(&l)]++ >= SHOWN) continue;
+    int n = triple_length(&l), name = (int)l.key + (n ? 2 + n : 0); /* "NAME: TRIPLE" or "NAME" */
     if (found)
-      mp_note(ctx, "note:   %.*s: %.*s; here %.*s", (int)l.key, l.at, triple_length(&l), triple,
-              triple_length(&other), other.at + other.key + 2);
-    else
-      mp_note(ctx, "note:   %.*s: %.*s; %s", (int)l.key, l.at, triple_length(&l), triple,
-              ours ? "here alone" : "not here");
+      mp_note(ctx, "note:   %.*s; here %.*s", name, l.at, triple_length(&other),
+              other.at + other.key + 2);
+    else mp_note(ctx, "note:   %.*s; %s", name, l.at, ours ? "here alone" : "not here");
   }
-  return shown;
 }
 
 void mp_note_policy(mp_ctx *ctx, const mp_st *st, const char *where) {
@@ -73,9 +84,13 @@ void mp_note_policy(mp_ctx *ctx, const mp_st *st, const char *where) {
   mp_note(ctx, "note: %s was computed under another precision policy: %s %s, here %s %s", where,
           word ? word : "", policy, own->precision, own->policy);
   if (!manifest || !own->manifest) return;
-  int shown = note_lines(ctx, manifest, own->manifest, false, 0);
-  shown = note_lines(ctx, own->manifest, manifest, true, shown);
-  if (shown > SHOWN)
-    mp_note(ctx, "note:   and %d ops more: mpcc --precision-manifest writes all", shown - SHOWN);
-  if (!shown) mp_note(ctx, "note:   no op computes in other types, only for other reasons");
+  static const char *const kind_name[LINE_KINDS] = {"settings", "slots", "ops"};
+  int differing[LINE_KINDS] = {0}, all = 0;
+  note_lines(ctx, manifest, own->manifest, false, differing);
+  note_lines(ctx, own->manifest, manifest, true, differing);
+  for (int i = 0; i < LINE_KINDS; all += differing[i++])
+    if (differing[i] > SHOWN)
+      mp_note(ctx, "note:   and %d %s more: mpcc --precision-manifest writes all",
+              differing[i] - SHOWN, kind_name[i]);
+  if (!all) mp_note(ctx, "note:   no op computes in other types, only for other reasons");
 }

@@ -49,15 +49,9 @@ static void write_line(FILE *f, mp_text *t) {
   mp_text_free(t);
 }
 
-void cli_origin_text(const mp_origin *o, mp_text *t) {
-  char at[128];
-  mp_text_add(t, "%s is %s", o->where, isnan(o->value) ? "NaN" : o->value > 0 ? "inf" : "-inf");
-  if (o->ndim) mp_text_add(t, " at %s", mp_dims_text(o->at, o->ndim, at, sizeof at));
-}
-
 static void origin_json(const mp_origin *o, mp_text *t) {
   mp_text text = {0};
-  cli_origin_text(o, &text);
+  mp_origin_text(o, &text);
   mp_text_add(t, ",\"nonfinite\":");
   mp_json_quote(t, text.failed ? "" : text.at);
   mp_text_free(&text);

@@ -173,6 +173,7 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows, mp_replay *replay)
 /* Runs the entry and looks at each kernel's results: MP_E_NONFINITE, with the first of them that is
  * not finite though nothing makes it lawful. */
 int mp_call_checked(mp_ctx *ctx, uint32_t entry, int64_t rows);
+void mp_origin_text(const mp_origin *o, mp_text *t); /* "m.mp:12:8: exp of net.0 is inf at [3]" */
 uint64_t mp_counter_bytes(const mp_desc *d);
 void mp_copy_counters(const mp_ctx *ctx, char *copy, bool back); /* of the state; back: into it */
 uint64_t mp_finding_bytes(const mp_model *m);
@@ -326,7 +327,7 @@ int64_t mp_checkpoint_newest(const char *dir); /* step of the newest whole one, 
 void mp_checkpoint_prune(const char *dir, int keep);
 void mp_checkpoint_clean(const char *dir); /* removes what killed savings left */
 
-/* ---- policy.c: what a checkpoint's run stored in other types than this one; said, remembered --- */
+/* ---- policy.c: what a checkpoint's run stored in other types than this one; said, kept in mind - */
 
 void mp_note_policy(mp_ctx *ctx, const mp_st *st, const char *where);
 

@@ -62,7 +62,7 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows, mp_replay *replay)
                 .rows = rows,
                 .team = ctx->team,
                 .replay = replay}};
-  if (!replay) ctx->skipped_rows = 0;
+  ctx->skipped_rows = 0;
   mp_team_run(ctx->team, call_on_thread, &call);
 }
 

@@ -155,7 +155,7 @@ static const mp_output_desc *first_not_finite(const CliRun *r) {
 /* What went wrong in the last step, which was skipped. */
 static void describe_skip(const Loop *l, mp_text *t) {
   const mp_output_desc *o = first_not_finite(l->run);
-  if (l->last.origin.where) cli_origin_text(&l->last.origin, t);
+  if (l->last.origin.where) mp_origin_text(&l->last.origin, t);
   else
     mp_text_add(t, "%s is not finite",
                 !o         ? "loss or gradient"

@@ -19,8 +19,6 @@ typedef struct Values {
 
 int cli_check_values(const CliRun *r) {
   const CliArgs *a = r->args;
-  if (a->values_step && !a->values)
-    return cli_error(a, CLI_USAGE, "--values-step needs --values FILE.safetensors");
   if (!a->values || r->ctx->model->n_values) return CLI_OK;
   return cli_error(a, CLI_USAGE, "--values: build the program with mpcc --with-values");
 }

@@ -40,6 +40,18 @@ train M {{
   {more}
 }}
 """
+NO_WEIGHT = """version 1
+model M {
+  w: param[3, 3] = he_uniform()
+  fn f(x) = x @ w
+}
+train M {
+  batch B = 4
+  input { x: f32[B, 3]; g: f32[B] }
+  loss sum(f(x)^2, axis: 1) weight(g)
+  optimizer sgd(lr: 0.1)
+}
+"""
 LINE, LOSS = 12, 19  # of `s = …` and of the loss
 
 
@@ -129,7 +141,33 @@ def check_every_run(folder):
     bad["x"][5, 1] = np.nan
     text = stops("tanh(h)", "train_step", **bad)
     assert "input 'x' is NaN at [5, 1], in train_step, step" in text, text
+    text = stops("h * log(sum(a.bias) - 1)", "train_step", **batch())  # of one number: no element
+    assert f"m.mp:{LINE}:" in text and "is NaN, in train_step, step" in text, text
     print("--check-nan ends the run at op, element and step")
+
+
+def check_skip_unfound(folder):
+    """A batch without weight is skipped though all is finite; good steps behind it are no skips."""
+    path = folder / "w.mp"
+    path.write_text(NO_WEIGHT)
+    for flags in (), ("--check-nan",):
+        m = Model(compile_to(folder / f"w{len(flags)}.so", path, *flags))
+        m.init(1)
+        x, one = np.ones((4, 3), "f4"), np.ones(4, "f4")
+        assert not m.run("train_step", x=x, g=0 * one).committed
+        before = state(m)
+        assert m.origin("train_step")[0] is None and m.origin("train_step")[0] is None
+        assert state(m) == before
+        assert m.run("train_step", x=x, g=one).committed
+        before = state(m)
+        try:
+            m.origin("train_step")
+        except ModelError as e:
+            assert e.status == E_ARG, e
+        else:
+            raise AssertionError("the last step was not skipped")
+        assert state(m) == before, "asking after a good step moved it once more"
+    print("a skip without a cause is over with the next step, with and without --check-nan")
 
 
 def check_modules(folder):
@@ -230,7 +268,8 @@ def check_run(folder):
 def main():
     with tempfile.TemporaryDirectory() as temp:
         folder = Path(temp)
-        for check in (check_lines, check_inputs, check_every_run, check_modules, check_loop,
+        for check in (check_lines, check_inputs, check_every_run,
+                      check_skip_unfound, check_modules, check_loop,
                       check_draws, check_update, check_refusals, check_run):
             check(folder)
 

@@ -312,6 +312,10 @@ def check_policy(folder, program, flags):
     assert said.count("was computed under another precision policy: f32 ") == 1, said
     assert "another precision policy" in run(program, *flags, *exact, 7, code=1)
     check_differences(folder, model, said)
+    scaled = compile_to(folder / "scaled", model, "--precision=fp8(current)")
+    said = run(scaled, *flags, "--resume", save, "--steps", 7).splitlines()
+    assert sum("note:   recipe fp8(current); here alone" in line for line in said) == 1, said
+    assert not any("recipe fp8(current):" in line for line in said), said
     without(last_checkpoint(save) / "state.safetensors", "manifest")  # as older ones are
     said = run(program, *flags, "--resume", save, "--steps", 7)
     assert "another precision policy" in said and "note:   " not in said, said
