@@ -288,31 +288,39 @@ static int by_position(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* The matmul of a gemm comes first, so that its operands are the kernel's first; the place of a
- * kernel is that of its first reduction or matmul. */
-static Loc write_anchor(Grouping *s, KernelText *k) {
-  const Positions *m = &s->member[k->root];
+Positions group_in_order(const Grouping *s, uint32_t root) {
+  Positions m = s->member[root];
+  m.at = arena_copy(s->arena, m.at, m.len * sizeof *m.at);
+  qsort(m.at, m.len, sizeof *m.at, by_position);
+  return m;
+}
+
+const Node *group_anchor(const Grouping *s, const Positions *m, uint8_t form) {
   for (uint32_t i = 0; i < m->len; i++) {
     const Node *n = group_node(s, m->at[i]);
-    Loc loc = n->loc;
-    if (op_form[n->op] == FORM_map || op_form[n->op] != s->group[k->root].form) continue;
-    if (op_form[n->op] == FORM_gemm) copy_into(s, k, s->node[m->at[i]]);
-    return loc;
+    if (op_form[n->op] != FORM_map && op_form[n->op] == form) return n;
   }
-  return group_node(s, m->at[0])->loc;
+  return group_node(s, m->at[0]);
+}
+
+/* The matmul of a gemm comes first, so that its operands are the kernel's first. */
+static Loc write_anchor(Grouping *s, KernelText *k, const Positions *m) {
+  const Node *n = group_anchor(s, m, s->group[k->root].form);
+  Loc loc = n->loc;
+  if (op_form[n->op] == FORM_gemm) copy_into(s, k, (NodeId)(n - s->g->nodes.at));
+  return loc;
 }
 
 static void write_kernel(Grouping *s, uint32_t r) {
   Graph *g = s->g;
-  Positions *m = &s->member[r];
-  qsort(m->at, m->len, sizeof *m->at, by_position);
+  Positions m = group_in_order(s, r);
   KernelText k = {.body = graph_add_block(g, NO_ID), .root = r};
   VEC(Type) types = {0};
   ValueIds results = {0};
-  Loc loc = write_anchor(s, &k);
-  for (uint32_t i = 0; i < m->len; i++) {
-    ValueId res = group_node(s, m->at[i])->res;
-    copy_into(s, &k, s->node[m->at[i]]);
+  Loc loc = write_anchor(s, &k, &m);
+  for (uint32_t i = 0; i < m.len; i++) {
+    ValueId res = group_node(s, m.at[i])->res;
+    copy_into(s, &k, s->node[m.at[i]]);
     if (!s->used_outside[res]) continue;
     vec_push(s->arena, &results, res);
     vec_push(s->arena, &types, value_type(g, res));

@@ -54,6 +54,9 @@ typedef struct Grouping {
 /* group.c */
 Node *group_node(const Grouping *s, uint32_t p);
 uint32_t group_root(Grouping *s, uint32_t p);
+Positions group_in_order(const Grouping *s, uint32_t root); /* its members by position */
+/* Whose place is that of a kernel of these, in order. */
+const Node *group_anchor(const Grouping *s, const Positions *m, uint8_t form);
 /* Why what x reads over e is not computed in x's kernel; NULL: nothing is in the way, and *both is
  * the kernel of both. */
 const char *group_obstacle(Grouping *s, uint32_t x, Edge e, Group *both);

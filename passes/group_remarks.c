@@ -2,8 +2,6 @@
  * and what stood between the two ends of a value that goes through memory. */
 #include "passes/group.h"
 
-#include <stdlib.h>
-
 enum {
   NAMED = 6, /* ops of a kernel */
   FEW = 64   /* numbers that are not worth a word */
@@ -24,11 +22,6 @@ static const char *ops_of(Grouping *s, const Positions *m, Arena *a) {
   return t.at;
 }
 
-static int by_position(const void *a, const void *b) {
-  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-  return (x > y) - (x < y);
-}
-
 /* "train_step, backward of net.0" */
 static const char *where(const Grouping *s, Loc loc) {
   Text t = {.arena = s->arena};
@@ -37,26 +30,15 @@ static const char *where(const Grouping *s, Loc loc) {
   return t.at;
 }
 
-/* The place of a kernel is that of the op that gives it its form. */
-static const Node *anchor(Grouping *s, uint32_t root) {
-  const Positions *m = &s->member[root];
-  for (uint32_t i = 0; i < m->len; i++) {
-    const Node *n = group_node(s, m->at[i]);
-    if (op_form[n->op] != FORM_map && op_form[n->op] == s->group[root].form) return n;
-  }
-  return group_node(s, m->at[0]);
-}
-
 static void say_fused(Grouping *s, uint32_t root, Diag *diag) {
-  Positions *m = &s->member[root];
+  const Positions m = group_in_order(s, root);
   uint32_t kept = 0;
-  qsort(m->at, m->len, sizeof *m->at, by_position);
-  const Node *n = anchor(s, root);
-  for (uint32_t i = 0; i < m->len; i++) kept += !s->used_outside[group_node(s, m->at[i])->res];
-  if (m->len < 2 || !kept) return;
+  const Node *n = group_anchor(s, &m, s->group[root].form);
+  for (uint32_t i = 0; i < m.len; i++) kept += !s->used_outside[group_node(s, m.at[i])->res];
+  if (m.len < 2 || !kept) return;
   diag_remark(diag, REMARK_fusion, false, n->loc,
               "%s: %s in one %s kernel; %u value%s never leave%s registers", where(s, n->loc),
-              ops_of(s, m, s->arena), form_name[s->group[root].form], (unsigned)kept,
+              ops_of(s, &m, s->arena), form_name[s->group[root].form], (unsigned)kept,
               kept > 1 ? "s" : "", kept > 1 ? "" : "s");
 }
 
