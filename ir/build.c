@@ -83,6 +83,11 @@ ValueId build_reduce_all(Builder *b, Op op, ValueId x) {
   return build_reduce(b, op, x, value_type(b->g, x).rank, axes);
 }
 
+ValueId build_reduce_rows(Builder *b, Op op, ValueId x) {
+  if (value_type(b->g, x).rank > 1) x = build_reduce_last(b, op, x);
+  return build_reduce_all(b, op, x);
+}
+
 ValueId build_broadcast(Builder *b, ValueId x, Type t, const int64_t *axes) {
   Type from = value_type(b->g, x);
   bool same = type_same_dims(from, t);

@@ -142,6 +142,10 @@ const char *node_text(const Node *n, AttrKey key, const char *otherwise) {
   return a ? a->s : otherwise;
 }
 
+bool node_is_kernel(const Node *n, Form form) {
+  return n->op == OP_kernel && !strcmp(node_text(n, AT_form, ""), form_name[form]);
+}
+
 void node_set_attr(Graph *g, NodeId id, Attr a) {
   Node *n = &g->nodes.at[id];
   for (uint32_t i = 0; i < n->nattrs; i++)
@@ -222,6 +226,22 @@ const ValueId *graph_replace_all(Graph *g, Arena *scratch, uint32_t n, const Rep
   for (uint32_t i = 0; i < n; i++) map[pairs[i].from] = pairs[i].to;
   for (uint32_t i = 0; i < g->entries.len; i++) graph_apply_map(g, g->entries.at[i].body, map);
   return map;
+}
+
+static void turn_round(NodeId *at, uint32_t n) {
+  for (uint32_t i = 0; i < n / 2; i++) {
+    NodeId id = at[i];
+    at[i] = at[n - 1 - i];
+    at[n - 1 - i] = id;
+  }
+}
+
+void graph_move_nodes(Graph *g, BlockId block, uint32_t from, uint32_t to) {
+  NodeIds *n = &g->blocks.at[block].nodes;
+  if (from == n->len) return;
+  turn_round(n->at + to, from - to);
+  turn_round(n->at + from, n->len - from);
+  turn_round(n->at + to, n->len - to);
 }
 
 void graph_replace_uses(Graph *g, BlockId block, ValueId from, ValueId to) {

@@ -331,6 +331,7 @@ int64_t node_int(const Node *n, AttrKey key, int64_t otherwise);
 double node_float(const Node *n, AttrKey key, double otherwise);
 bool node_bool(const Node *n, AttrKey key); /* absent: false */
 const char *node_text(const Node *n, AttrKey key, const char *otherwise);
+bool node_is_kernel(const Node *n, Form form); /* and of that form */
 void node_set_attr(Graph *g, NodeId n, Attr a); /* replaces one of the same key */
 
 Attr attr_int(AttrKey key, int64_t i);
@@ -343,6 +344,8 @@ Attr attr_ints(AttrKey key, uint32_t n, const int64_t *ints);
 Graph *graph_clone(const Graph *g, Arena *arena);
 /* Every use of `from` in the block (and blocks inside) and its results becomes `to`. */
 void graph_replace_uses(Graph *g, BlockId block, ValueId from, ValueId to);
+/* The nodes from position `from` on go in front of position `to`. */
+void graph_move_nodes(Graph *g, BlockId block, uint32_t from, uint32_t to);
 /* map[v] is v's replacement, or NO_ID to keep it (map has one element a value); chains are
  * followed. */
 void graph_apply_map(Graph *g, BlockId block, const ValueId *map);
@@ -365,12 +368,15 @@ bool graph_close_loops(Graph *g, Arena *scratch);
 /* One more operand of a kernel or loop, of the latter an invariant: the argument that v is inside.
  */
 ValueId region_add_operand(Graph *g, NodeId region, ValueId v);
-/* `inside`, of rank 0, is one more result, one element an iteration; the loop's results become
- * others.
+/* What `inside` is in each iteration, stacked, is one more result; the loop's results become
+ * others, and with loop_stack_result who reads the old ones reads those.
  */
 ValueId loop_add_result(Graph *g, NodeId loop, ValueId inside);
+ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside);
 /* What the argument v of a loop is outside, where it is an invariant; else NO_ID. */
 ValueId loop_invariant(const Graph *g, ValueId v);
+/* value_origin, and on outside of the loops that it is an invariant of. */
+ValueId value_source(const Graph *g, ValueId v, bool moved);
 
 /* ---- build.c: nodes with inferred types; an error in the operands is an internal error ------- */
 
@@ -401,6 +407,7 @@ ValueId build_iota(Builder *b, Type t, int axis);
 ValueId build_reduce(Builder *b, Op op, ValueId x, uint32_t naxes, const int64_t *axes);
 ValueId build_reduce_last(Builder *b, Op op, ValueId x); /* over the last axis */
 ValueId build_reduce_all(Builder *b, Op op, ValueId x);  /* to rank 0 */
+ValueId build_reduce_rows(Builder *b, Op op, ValueId x); /* all, rows first: threads share them */
 /* x's axes become axes[i] of the result type t. */
 ValueId build_broadcast(Builder *b, ValueId x, Type t, const int64_t *axes);
 ValueId build_broadcast_leading(Builder *b, ValueId x, Type t); /* x's axes are t's first ones */
@@ -429,7 +436,9 @@ bool shape_is_given(Op op);
 /* Operand 0 or 1 of a matmul as the product reads it: [lead…, m, k], [lead…, k, n].  2 and 3: the
  * scales of blocks, which lie as their operands do. */
 Type matmul_operand(const Graph *g, const Node *n, uint32_t i);
-/* A product summed over the batch: the batch is tagged, or the product says it (attribute `weight`). */
+uint32_t matmul_accumulator(Op op); /* which operand it is, where there is one */
+int64_t matmul_work(const Graph *g, const Node *n); /* multiply-adds */
+/* Summed over the batch: the batch is tagged, or the product says it (attribute `weight`). */
 bool matmul_is_weight_gradient(const Graph *g, const Node *n);
 /* How many neighbouring rows of a, columns of b, share a scale: 1, a block, or 0 where the scale of
  * operand i does not fit it. */

@@ -19,17 +19,28 @@ ValueId region_add_operand(Graph *g, NodeId region, ValueId v) {
 /* Results of a node are consecutive values. */
 ValueId loop_add_result(Graph *g, NodeId loop, ValueId inside) {
   Node *n = &g->nodes.at[loop];
-  int64_t trip = node_int(n, AT_trip, 1);
+  Type each = value_type(g, inside), all = each;
+  all.rank++;
+  all.rows = -1;
+  all.dim[0] = node_int(n, AT_trip, 1);
+  for (int i = 0; i < each.rank; i++) all.dim[i + 1] = each.dim[i];
   ValueId first = g->values.len;
   vec_push(g->arena, &g->blocks.at[n->blocks[0]].results, inside);
   for (uint32_t i = 0; i <= n->nres; i++) {
     Value v = {.node = loop, .block = n->block, .index = i};
-    v.type = i < n->nres ? value_type(g, n->res + i)
-                         : type_make((DType)value_type(g, inside).dtype, 1, &trip);
+    v.type = i < n->nres ? value_type(g, n->res + i) : all;
     vec_push(g->arena, &g->values, v);
   }
   n->res = first;
   return first + n->nres++;
+}
+
+ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside) {
+  Node old = g->nodes.at[loop];
+  ValueId v = loop_add_result(g, loop, inside);
+  for (uint32_t i = 0; i < old.nres; i++)
+    graph_replace_uses(g, old.block, old.res + i, g->nodes.at[loop].res + i);
+  return v;
 }
 
 ValueId loop_invariant(const Graph *g, ValueId v) {
@@ -39,6 +50,11 @@ ValueId loop_invariant(const Graph *g, ValueId v) {
   if (!n || n->op != OP_loop) return NO_ID;
   int64_t moving = node_int(n, AT_carries, 0) + node_int(n, AT_slices, 0);
   return x.index > moving && x.index <= n->nops ? n->ops[x.index - 1] : NO_ID;
+}
+
+ValueId value_source(const Graph *g, ValueId v, bool moved) {
+  for (ValueId out = v; out != NO_ID; out = loop_invariant(g, v)) v = value_origin(g, out, moved);
+  return v;
 }
 
 /* ---- closing --------------------------------------------------------------------------------- */

@@ -43,12 +43,14 @@ extern const uint8_t dtype_bytes[DT_COUNT];
 extern const char dtype_kind[DT_COUNT];
 /* A finite number other than 0 stays one when it is rounded to the float type d. */
 bool dtype_holds(DType d, double v);
+double fp8_largest(DType d); /* finite number of f8e4m3fn, f8e5m2 */
 
 Type type_make(DType dtype, int rank, const int64_t *dims); /* no rows, unit 0 */
 Type type_scalar(DType dtype);
 Type type_with(Type t, DType dtype);         /* the same dims, rows and unit */
 bool type_equal(Type a, Type b);             /* everything */
 bool type_same_dims(Type a, Type b);         /* rank and dims */
+bool type_is_fp8(Type t); /* f8e4m3fn, f8e5m2 */
 int64_t type_count(Type t);                  /* elements; fits in i64 once verified */
 bool type_bytes(Type t, uint64_t *bytes);    /* false: does not fit in 2^46 bytes */
 void type_print(Text *t, Type type);         /* f32[rows 64,784]*S */

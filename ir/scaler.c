@@ -60,8 +60,7 @@ static bool argument_is_scale(const Graph *g, Value x) {
 }
 
 bool value_is_scale(const Graph *g, ValueId v) {
-  v = value_origin(g, v, false);
-  for (ValueId outer; (outer = loop_invariant(g, v)) != NO_ID;) v = value_origin(g, outer, false);
+  v = value_source(g, v, false);
   const Node *n = value_node(g, v);
   if (!unit_scales(value_type(g, v).unit)) return false;
   if (!n) return argument_is_scale(g, g->values.at[v]);

@@ -164,6 +164,13 @@ Type matmul_operand(const Graph *g, const Node *n, uint32_t i) {
                      node_bool(n, b ? AT_tb : AT_ta));
 }
 
+uint32_t matmul_accumulator(Op op) { return op == OP_matmul_scaled ? 4 : 2; }
+
+int64_t matmul_work(const Graph *g, const Node *n) {
+  Type a = matmul_operand(g, n, 0);
+  return type_count(value_type(g, n->res)) * a.dim[a.rank - 1];
+}
+
 bool matmul_is_weight_gradient(const Graph *g, const Node *n) {
   Type a = matmul_operand(g, n, 0), b = matmul_operand(g, n, 1);
   return node_bool(n, AT_weight) || a.rows == a.rank - 1 || b.rows == b.rank - 2;
@@ -217,8 +224,6 @@ static bool multiplies(Type t) {
   return t.dtype == DT_f32 || t.dtype == DT_bf16 || t.dtype == DT_f16;
 }
 
-static bool is_fp8(Type t) { return t.dtype == DT_f8e4m3fn || t.dtype == DT_f8e5m2; }
-
 /* The product of the first two operands, if both `fits`; else they are not what it `wants`. */
 static bool shape_product(Shape *s, bool (*fits)(Type), const char *wants, Type *result) {
   Type a = operand(s, 0), b = operand(s, 1);
@@ -242,8 +247,8 @@ static bool shape_product(Shape *s, bool (*fits)(Type), const char *wants, Type 
   return true;
 }
 
-/* The accumulator is operand i, if there is one. */
-static bool fits_accumulator(Shape *s, uint32_t i, Type t) {
+static bool fits_accumulator(Shape *s, Type t) {
+  uint32_t i = matmul_accumulator(s->op);
   if (s->nops <= i) return true;
   Type acc = operand(s, i);
   return (acc.dtype == DT_f32 && type_same_dims(acc, t)) ||
@@ -252,12 +257,12 @@ static bool fits_accumulator(Shape *s, uint32_t i, Type t) {
 
 static bool shape_matmul(Shape *s) {
   return shape_product(s, multiplies, "wants f32, bf16 or f16 operands", s->res) &&
-         fits_accumulator(s, 2, *s->res);
+         fits_accumulator(s, *s->res);
 }
 
 static bool shape_matmul_scaled(Shape *s) {
-  return shape_product(s, is_fp8, "wants f8e4m3fn or f8e5m2 operands", s->res) &&
-         fits_accumulator(s, 4, *s->res);
+  return shape_product(s, type_is_fp8, "wants f8e4m3fn or f8e5m2 operands", s->res) &&
+         fits_accumulator(s, *s->res);
 }
 
 /* x[…, n], index[…] -> […] */

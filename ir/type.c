@@ -26,6 +26,10 @@ const char dtype_kind[DT_COUNT] = {
 #undef DTYPE
 };
 
+bool type_is_fp8(Type t) { return t.dtype == DT_f8e4m3fn || t.dtype == DT_f8e5m2; }
+
+double fp8_largest(DType d) { return d == DT_f8e5m2 ? 57344 : 448; }
+
 bool dtype_holds(DType d, double v) {
   /* the least magnitude that becomes infinite, the least that does not become zero */
   static const struct {

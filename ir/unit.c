@@ -126,18 +126,18 @@ static bool unit_select(const Units *u) {
   return agree(u, 1);
 }
 
-/* Operand i, if there is one. */
-static bool has_accumulator(const Units *u, uint32_t i) {
+static bool has_accumulator(const Units *u) {
+  uint32_t i = matmul_accumulator(u->op);
   if (u->nops <= i || unit_of(u, i) == *u->unit || unit_is_any(u->g, u->ops[i])) return true;
   return refuse(u, "accumulator of another loss scale than the product");
 }
 
-static bool unit_matmul(const Units *u) { return unit_product(u) && has_accumulator(u, 2); }
+static bool unit_matmul(const Units *u) { return unit_product(u) && has_accumulator(u); }
 
 static bool unit_matmul_scaled(const Units *u) {
   if (unit_of(u, 0) || unit_of(u, 1))
     return refuse(u, "quantized operands must not carry the loss scale, their scales do");
-  return times(u, 2, 3, 1) && has_accumulator(u, 4);
+  return times(u, 2, 3, 1) && has_accumulator(u);
 }
 
 static bool unit_first(const Units *u) {

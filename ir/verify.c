@@ -21,13 +21,15 @@
  * States (from here to 20: verify_entry.c)
  * 11. Paths are unique; types carry no rows, and no loss scale but for the counters `scale` and
  *     `scale:LOSS`, each f32[] of its own.
- * 12. A moment, a derived copy or a part names a parameter as its master; a part, one that is split.
+ * 12. A moment, a derived copy or a part names a parameter as its master; a part one that is
+ *     split.
  * Entries
  * 13. Names are unique.  Each argument and each result has a port; of a role and name there is one.
  * 14. A port of role `state` names a state and has its type; `hyper` a hyperparameter, f32[];
  *     `seed` is an integer of rank 0.  A split parameter has no port: its parts have.
  * 15. loss, metric and weight are numbers of rank 0, and a loss has its weight; ok, fault,
- *     nonfinite, finite are i1[], gauge, watch f32[]; amax names a slot, f32[]; grad names a parameter and has its dims, in f32.
+ *     nonfinite, finite are i1[], gauge, watch f32[], count i32[]; amax names a slot, f32[]; grad
+ *     names a parameter and has its dims, in f32.
  * 16. Only a gradient, once, and the states `scale` leave an entry with a loss scale.
  * 17. An entry `update` takes one gradient and gives the parameter of that path, and besides only
  *     moments of it; no other entry takes a gradient.

@@ -1,11 +1,9 @@
-/* verify_fp8.c: rules of fp8 (docs/precision.md): who makes an fp8 value, that matmul_scaled alone reads
- * it, and with the scale that came from the same node or the same states.
+/* verify_fp8.c: rules of fp8 (docs/precision.md): who makes an fp8 value, that matmul_scaled alone
+ * reads it, and with the scale that came from the same node or the same states.
  */
 #include "ir/verify_rule.h"
 
 #include <string.h>
-
-static bool is_fp8(Type t) { return t.dtype == DT_f8e4m3fn || t.dtype == DT_f8e5m2; }
 
 static bool is_scalar(Type t, DType d) { return t.dtype == d && t.rank == 0; }
 
@@ -17,9 +15,9 @@ static Unit inverse(Unit u) {
 /* y is x in fp8, and carries no loss scale. */
 static bool quantizes(const Check *c) {
   Type x = in(c, 0), scale = in(c, 1), y = out(c);
-  if (kind(x) != 'f' || is_fp8(x) || x.dtype == DT_f8e8m0)
+  if (kind(x) != 'f' || type_is_fp8(x) || x.dtype == DT_f8e8m0)
     return refuse(c, "wants an operand of f32, bf16 or f16");
-  if (!is_fp8(y)) return refuse(c, "gives f8e4m3fn or f8e5m2");
+  if (!type_is_fp8(y)) return refuse(c, "gives f8e4m3fn or f8e5m2");
   if (!type_same_dims(x, y) || x.rows != y.rows) return refuse(c, "must keep dims and rows");
   return (y.unit == 0 && scale.unit == inverse(x.unit)) ||
          refuse(c, "the scale must take the loss scale out of the operand");
@@ -39,7 +37,7 @@ bool verify_saturate(const Check *c) { return has_scale(c) && quantizes(c); }
 bool verify_rounding(const Check *c) {
   Type x = in(c, 0), y = in(c, c->n->nops - 1), z = out(c);
   if (c->n->nops > 2 && !has_scale(c)) return false;
-  if (kind(x) != 'f' || is_fp8(x) || x.dtype == DT_f8e8m0 || !is_fp8(y))
+  if (kind(x) != 'f' || type_is_fp8(x) || x.dtype == DT_f8e8m0 || !type_is_fp8(y))
     return refuse(c, "wants an operand of f32, bf16 or f16, and what it became in fp8");
   if (!type_same_dims(x, y) || x.rows != y.rows || z.dtype != DT_i1 || !type_same_dims(x, z) ||
       x.rows != z.rows)
@@ -146,17 +144,11 @@ static bool has_its_scale(const Check *c, uint32_t operand) {
   return n && n->op == OP_saturate && inverts(g, scale, n->ops[1]);
 }
 
-/* Where v was made, through reshapes and the borders of kernels and loops. */
-static ValueId maker_of(const Graph *g, ValueId v) {
-  for (ValueId out; v = value_origin(g, v, false), (out = loop_invariant(g, v)) != NO_ID;) v = out;
-  return v;
-}
-
 /* Which axes of the quantized value have scales; after `expand`, what was broadcast along the
  * others.  NULL: the scale is one number. */
 static const Attr *axes_of_scale(const Graph *g, const Node *quantizer) {
   if (quantizer->op == OP_quantize) return node_attr(quantizer, AT_scale_axes);
-  const Node *n = value_node(g, maker_of(g, quantizer->ops[1]));
+  const Node *n = value_node(g, value_source(g, quantizer->ops[1], false));
   return n && n->op == OP_broadcast ? node_attr(n, AT_axes) : NULL;
 }
 
@@ -165,10 +157,10 @@ static const Attr *axes_of_scale(const Graph *g, const Node *quantizer) {
  * short); the last blocks may have been cut off at their end. */
 static bool has_its_blocks(const Check *c, uint32_t operand, bool lines) {
   const Graph *g = c->g;
-  ValueId v = maker_of(g, c->n->ops[operand]);
+  ValueId v = value_source(g, c->n->ops[operand], false);
   Type scale = in(c, operand + 2), whole = {0};
   const Node *n = value_node(g, v);
-  for (; n && n->op == OP_slice; n = value_node(g, v)) v = maker_of(g, n->ops[0]);
+  for (; n && n->op == OP_slice; n = value_node(g, v)) v = value_source(g, n->ops[0], false);
   if (!n || (n->op != OP_quantize && n->op != OP_saturate)) return false;
   const Attr *axes = axes_of_scale(g, n);
   Type y = value_type(g, n->res);
@@ -190,7 +182,7 @@ static bool has_its_blocks(const Check *c, uint32_t operand, bool lines) {
 
 /* No slice but of what lies in front. */
 static bool cuts_the_end(const Graph *g, ValueId v) {
-  for (const Node *n; (n = value_node(g, maker_of(g, v))) != NULL; v = n->ops[0]) {
+  for (const Node *n; (n = value_node(g, value_source(g, v, false))) != NULL; v = n->ops[0]) {
     if (n->op != OP_slice) return true;
     const Attr *starts = node_attr(n, AT_starts), *steps = node_attr(n, AT_steps);
     for (uint32_t i = 0; i < starts->n; i++)
@@ -240,7 +232,7 @@ bool reads_fp8_rightly(const Check *c) {
     bool scale = op == OP_matmul_scaled && (i == 2 || i == 3);
     bool code = (op == OP_matmul_scaled && i < 2) || (op == OP_saturated && i == 2) ||
                 (op == OP_flushed && i == 1);
-    if (is_fp8(in(c, i)) && !code)
+    if (type_is_fp8(in(c, i)) && !code)
       return refuse(c, "operand %u is fp8, which is for matmul_scaled alone", (unsigned)i);
     if (in(c, i).dtype == DT_f8e8m0 && !scale)
       return refuse(c, "operand %u is f8e8m0, which is for scales alone", (unsigned)i);

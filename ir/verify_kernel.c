@@ -1,5 +1,5 @@
-/* verify_kernel.c: what loops and kernels keep: the types that go in and out, and of a kernel the rules
- * of its form (ir/program.h), which codegen relies on.
+/* verify_kernel.c: what loops and kernels keep: the types that go in and out, and of a kernel the
+ * rules of its form (ir/program.h), which codegen relies on.
  */
 #include "ir/program.h"
 #include "ir/verify_rule.h"

@@ -208,7 +208,7 @@ static bool check_slot(const Checker *c, const Fp8Slot *s) {
   for (const Fp8Slot *other = c->g->slots.at; other < s; other++)
     if (!strcmp(other->name, s->name)) return wrong(c, s->loc, "a second slot \"%s\"", s->name);
   if (!length) return wrong(c, s->loc, "a slot without fp8_delayed");
-  if (s->type != DT_f8e4m3fn && s->type != DT_f8e5m2)
+  if (!type_is_fp8(type_scalar(s->type)))
     return wrong(c, s->loc, "slot \"%s\" scales to f8e4m3fn or f8e5m2", s->name);
   return has_state(c, s, ".history", type_make(DT_f32, 1, &length)) &&
          has_state(c, s, ".scale", type_scalar(DT_f32));

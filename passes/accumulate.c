@@ -191,17 +191,6 @@ static ValueId draw_number(Accumulate *s, BlockId block, ValueId index) {
   return build2(&b, OP_add, build2(&b, OP_mul, attempt_of(s), k), index);
 }
 
-/* The nodes that were put at the end of the block come first. */
-static void move_to_front(Graph *g, BlockId block, uint32_t from) {
-  NodeIds *n = &g->blocks.at[block].nodes;
-  uint32_t count = n->len - from;
-  for (uint32_t i = 0; i < count; i++) {
-    NodeId id = n->at[from + i];
-    memmove(n->at + i + 1, n->at + i, (from) * sizeof *n->at);
-    n->at[i] = id;
-  }
-}
-
 static Type with_slots(const Accumulate *s, Type t) {
   memmove(t.dim + 1, t.dim, t.rank++ * sizeof *t.dim);
   t.dim[0] = s->times;
@@ -319,7 +308,7 @@ static bool total_weights(Accumulate *s) {
   for (uint32_t i = 0; i < count; i++) add_weight(s, block, carries.inner.at[i], weight[i], map);
   if (s->c->diag->errors != errors) return false;
   use_totals(s, &carries, weight, end_loop(s, block, &carries, &slices));
-  move_to_front(g, s->body, before);
+  graph_move_nodes(g, s->body, before, 0);
   s->front = body_of(s)->nodes.len - before;
   return true;
 }
@@ -340,8 +329,9 @@ static uint32_t count_uses(const Accumulate *s, ValueId v) {
 static ValueId add_to(Accumulate *s, ValueId sum, ValueId v) {
   Builder b = {.g = s->g, .block = s->inner, .loc = s->loc};
   const Node *n = value_node(s->g, v);
-  uint32_t operands = !n ? 0 : n->op == OP_matmul ? 2 : n->op == OP_matmul_scaled ? 4 : 0;
-  if (!operands || n->nops != operands || !s->inside[v] || count_uses(s, v) != 1)
+  bool product = n && (n->op == OP_matmul || n->op == OP_matmul_scaled);
+  uint32_t operands = product ? matmul_accumulator(n->op) : 0;
+  if (!product || n->nops != operands || !s->inside[v] || count_uses(s, v) != 1)
     return build2(&b, OP_add, sum, v);
   ValueId ops[5];
   memcpy(ops, n->ops, operands * sizeof *ops);
@@ -416,7 +406,7 @@ static void replace_arguments(Accumulate *s, const Operands *carries, const Valu
   NodeId product = s->g->nodes.at[s->g->values.at[draw].node].ops[0];
   replace_inside(s, attempt, draw);
   s->g->nodes.at[s->g->values.at[product].node].ops[0] = attempt;
-  move_to_front(s->g, s->inner, before);
+  graph_move_nodes(s->g, s->inner, before, 0);
 }
 
 static void build_loop(Accumulate *s) {

@@ -80,7 +80,7 @@ static bool is_empty_matmul(const Graph *g, const Node *n) {
 static ValueId without_terms(Builder *b, const Node *n) {
   Type plain = value_type(b->g, n->res);
   bool scaled = n->op == OP_matmul_scaled && !value_type(b->g, n->ops[2]).rank;
-  uint32_t i = n->op == OP_matmul ? 2 : 4;
+  uint32_t i = matmul_accumulator(n->op);
   ValueId acc = NO_ID, zero = build_constant(b, plain, 0);
   plain.unit = 0;
   if (n->nops > i) acc = build2(b, OP_mul, n->ops[i], build_constant(b, plain, 1));

@@ -4,7 +4,7 @@
  * fp8_layers.c says which products.  What the forward pass computes becomes e4m3, a cotangent e5m2;
  * a value that several products read is quantized once, outside of loops where it comes from
  * there.  How the scales are found is the recipe: each has a row in ir/fp8.def and a file of its
- * own, fp8_NAME.c, with the function that makes a chosen product.
+ * own, fp8_NAME.c (mx8 that of block), with the function that makes a chosen product.
  *
  * The pass stands in front of `accumulate` and `optimize`: what a recipe learns of a step (results
  * of role amax) goes through micro-batches, guard and commit as all else does.
@@ -24,12 +24,6 @@ Builder fp8_builder(const Fp8 *s, const Builder *b, ValueId x) {
   Builder at = *b;
   at.block = value_block(s->g, x);
   return at;
-}
-
-ValueId fp8_amax(Builder *b, ValueId x) {
-  ValueId a = build1(b, OP_abs, build_cast(b, x, DT_f32));
-  if (value_type(b->g, a).rank > 1) a = build_reduce_last(b, OP_reduce_max, a);
-  return build_reduce_all(b, OP_reduce_max, a);
 }
 
 NodeId fp8_add_quantize(Builder *b, ValueId x, ValueId scale, DType to, DType stored,
@@ -84,13 +78,12 @@ ValueId fp8_multiply(Builder *b, const Node *n, ValueId x, ValueId y) {
 
 /* ---- what is counted ------------------------------------------------------------------------- */
 
-/* How many of `outcome` are so; rows first, so that threads share them. */
+/* How many of `outcome` are so. */
 static void count(Fp8 *s, Builder *b, const char *what, const char *slot, ValueId outcome,
                   double so) {
   ValueId n = build_cast(b, build2(b, OP_eq, outcome, build_like(b, outcome, so)), DT_i32);
-  if (value_type(s->g, n).rank > 1) n = build_reduce_last(b, OP_sum, n);
   const char *name = arena_printf(s->arena, "%s:%s", what, slot);
-  Fp8Staged staged = {RES_count, states_name(s->g, name), build_reduce_all(b, OP_sum, n)};
+  Fp8Staged staged = {RES_count, states_name(s->g, name), build_reduce_rows(b, OP_sum, n)};
   vec_push(s->arena, &s->staged, staged);
 }
 
@@ -219,16 +212,13 @@ static void copy_entry(Graph *g, Arena *arena, uint32_t from, uint32_t to) {
 
 /* How many slots; index faults stay, for they keep a batch from being calibrated on. */
 static uint32_t keep_observations(Graph *g, uint32_t entry) {
-  Entry *e = &g->entries.at[entry];
-  Block *body = &g->blocks.at[e->body];
-  uint32_t kept = 0, slots = 0;
-  for (uint32_t i = 0; i < e->results.len; i++) {
-    if (e->results.at[i].role != RES_amax && e->results.at[i].role != RES_fault) continue;
-    slots += e->results.at[i].role == RES_amax;
-    e->results.at[kept] = e->results.at[i];
-    body->results.at[kept++] = body->results.at[i];
+  const Entry *e = &g->entries.at[entry];
+  uint32_t slots = 0;
+  for (uint32_t i = e->results.len; i-- > 0;) {
+    uint8_t role = e->results.at[i].role;
+    slots += role == RES_amax;
+    if (role != RES_amax && role != RES_fault) graph_drop_entry_result(g, entry, i);
   }
-  e->results.len = body->results.len = kept;
   return slots;
 }
 

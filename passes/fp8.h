@@ -1,4 +1,4 @@
-/* fp8.h: what pass `fp8` and its recipes share: fp8.c says which products, fp8_NAME.c how. */
+/* fp8.h: what pass `fp8` and its recipes share: fp8_layers.c says which products, fp8_NAME.c how. */
 #ifndef PASSES_FP8_H
 #define PASSES_FP8_H
 
@@ -54,7 +54,6 @@ ValueId fp8_source(const Fp8 *s, ValueId v);
 DType fp8_type(const Fp8 *s, ValueId x); /* that x becomes: e4m3 forward, e5m2 a cotangent */
 /* Where what is made of x stands: once, behind x and before all who read it. */
 Builder fp8_builder(const Fp8 *s, const Builder *b, ValueId x);
-ValueId fp8_amax(Builder *b, ValueId x); /* as quantize's own, so that they are computed once */
 /* A quantize of x, filled up, by the f32[] scale: its y, the other results behind it; s->quantized
  * knows it. */
 ValueId fp8_quantize(Fp8 *s, Builder *b, ValueId x, ValueId scale);

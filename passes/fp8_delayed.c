@@ -15,6 +15,7 @@
  * eval and infer read the step's scales and give nothing.
  */
 #include "passes/fp8.h"
+#include "ref/expand.h"
 
 #include <float.h>
 #include <string.h>
@@ -123,7 +124,7 @@ static void observe(Fp8 *s, const Builder *b, ValueId x) {
   x = fp8_source(s, x);
   if (s->quantized[x] != NO_ID) return;
   Builder at = fp8_builder(s, b, x);
-  ValueId sigma = sigma_of(s, &at, x), amax = fp8_amax(&at, x);
+  ValueId sigma = sigma_of(s, &at, x), amax = build_amax(&at, x, NULL);
   step_add_slot(s->g, s->slot[x], fp8_type(s, x), b->loc);
   stage(s, &at, s->slot[x], sigma, amax);
   s->quantized[x] = amax;

@@ -73,10 +73,7 @@ ValueId fp8_source(const Fp8 *s, ValueId v) {
 
 /* The parameter that v shows, or NULL. */
 static const char *parameter(const Fp8 *s, ValueId v) {
-  for (ValueId last = NO_ID; v != last;) {
-    last = v;
-    v = fp8_source(s, value_origin(s->g, v, true));
-  }
+  v = value_source(s->g, v, true);
   const Value *x = &s->g->values.at[v];
   if (x->node != NO_ID || x->block != entry_of(s)->body) return NULL;
   Port p = entry_of(s)->args.at[x->index];

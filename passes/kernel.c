@@ -12,6 +12,12 @@ ValueId view_source(const Graph *g, ValueId v) {
   return v;
 }
 
+bool node_reads(const Graph *g, const Node *n, ValueId v) {
+  for (uint32_t i = 0; i < n->nops; i++)
+    if (view_source(g, n->ops[i]) == v) return true;
+  return false;
+}
+
 static BlockId body_of(const Graph *g, NodeId k) { return g->nodes.at[k].blocks[0]; }
 
 bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest, const void *ctx) {
@@ -37,10 +43,7 @@ void kernel_replace_uses(Graph *g, NodeId k, ValueId from, ValueId to, KernelUse
 }
 
 void kernel_move_last_first(Graph *g, BlockId block) {
-  NodeIds *n = &g->blocks.at[block].nodes;
-  NodeId last = n->at[n->len - 1];
-  memmove(n->at + 1, n->at, (n->len - 1) * sizeof *n->at);
-  n->at[0] = last;
+  graph_move_nodes(g, block, g->blocks.at[block].nodes.len - 1, 0);
 }
 
 static ValueId new_result(Graph *g, NodeId k, uint32_t index, Type t) {
@@ -50,29 +53,16 @@ static ValueId new_result(Graph *g, NodeId k, uint32_t index, Type t) {
 }
 
 /* Results of a node are consecutive values: a node with one more is another node in its place. */
-static ValueId add_result(Graph *g, NodeId id, ValueId inside, Type t) {
-  Node old = g->nodes.at[id];
+ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
+  Node old = g->nodes.at[k];
   vec_push(g->arena, &g->blocks.at[old.blocks[0]].results, inside);
   ValueId first = g->values.len;
   for (uint32_t i = 0; i <= old.nres; i++)
-    new_result(g, id, i, i < old.nres ? value_type(g, old.res + i) : t);
-  g->nodes.at[id].res = first;
-  g->nodes.at[id].nres++;
+    new_result(g, k, i, value_type(g, i < old.nres ? old.res + i : inside));
+  g->nodes.at[k].res = first;
+  g->nodes.at[k].nres++;
   for (uint32_t i = 0; i < old.nres; i++) graph_replace_uses(g, old.block, old.res + i, first + i);
   return first + old.nres;
-}
-
-ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
-  return add_result(g, k, inside, value_type(g, inside));
-}
-
-ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside) {
-  Type each = value_type(g, inside), t = each;
-  t.dim[0] = node_int(&g->nodes.at[loop], AT_trip, 0);
-  for (int i = 0; i < each.rank; i++) t.dim[i + 1] = each.dim[i];
-  t.rank++;
-  t.rows = -1;
-  return add_result(g, loop, inside, t);
 }
 
 static void drop_node(Graph *g, NodeId n) {

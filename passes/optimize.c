@@ -73,22 +73,17 @@ static void commit_written(Step *s) {
   }
 }
 
-/* Gradients and what slots saw are used up.  Losses and weights of the second half are the first one's results. */
+/* Gradients and what slots saw are used up.  Losses and weights of the second half are the first
+ * one's results. */
 static bool stays(const Entry *e, const Port *p) {
   if (p->role == RES_loss || p->role == RES_weight) return e->kind != ENTRY_apply;
   return p->role != RES_grad && p->role != RES_amax && p->role != RES_count;
 }
 
 void step_remove_used(Step *s) {
-  Entry *e = &s->b.g->entries.at[s->entry];
-  Block *body = &s->b.g->blocks.at[e->body];
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < e->results.len; i++) {
-    if (!stays(e, &e->results.at[i])) continue;
-    e->results.at[kept] = e->results.at[i];
-    body->results.at[kept++] = body->results.at[i];
-  }
-  e->results.len = body->results.len = kept;
+  const Entry *e = &s->b.g->entries.at[s->entry];
+  for (uint32_t i = e->results.len; i-- > 0;)
+    if (!stays(e, &e->results.at[i])) graph_drop_entry_result(s->b.g, s->entry, i);
 }
 
 static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) {

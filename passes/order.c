@@ -51,12 +51,6 @@ static Loc loc_of(const Ordering *s, uint32_t i) {
   return loop ? loop->loc : s->g->entries.at[s->entry].results.at[i].loc;
 }
 
-static bool reads(const Graph *g, const Node *n, ValueId v) {
-  for (uint32_t i = 0; i < n->nops; i++)
-    if (view_source(g, n->ops[i]) == v) return true;
-  return false;
-}
-
 /* ---- may the result lie where the operand lies? ---------------------------------------------- */
 
 static bool any_use(const Node *n, uint32_t operand, const void *ctx) {
@@ -75,12 +69,11 @@ static bool scattered_use(const Node *n, uint32_t operand, const void *ctx) {
 static bool goes_in_place(const Graph *g, NodeId k, ValueId old, ValueId result) {
   const Node *n = &g->nodes.at[k];
   const Block *b = &g->blocks.at[n->blocks[0]];
-  const char *form = node_text(n, AT_form, "");
-  if (!reads(g, n, old)) return true;
+  if (!node_reads(g, n, old)) return true;
   if (!type_same_dims(value_type(g, old), value_type(g, result))) return false;
   for (uint32_t i = 0; i < n->nops; i++) {
     if (view_source(g, n->ops[i]) != old) continue;
-    if (n->ops[i] != old || !strcmp(form, form_name[FORM_gemm])) return false;
+    if (n->ops[i] != old || node_is_kernel(n, FORM_gemm)) return false;
     if (kernel_uses(g, k, b->args.at[i], any_use, NULL) &&
         kernel_uses(g, k, b->args.at[i], scattered_use, NULL))
       return false;
@@ -214,7 +207,7 @@ static bool place_readers(Ordering *s, NodeId id) {
     Node *writer = value_node(g, view_source(g, block_of(s)->results.at[i]));
     if (old == NO_ID || writer != &g->nodes.at[id]) continue;
     for (uint32_t k = 0; k < s->n; k++) {
-      if (s->node[k] == id || !reads(g, &g->nodes.at[s->node[k]], old)) continue;
+      if (s->node[k] == id || !node_reads(g, &g->nodes.at[s->node[k]], old)) continue;
       if (place(s, s->node[k])) continue;
       if (!s->asked) s->shadow[i] = s->asked = true;
       return false;

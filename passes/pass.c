@@ -56,7 +56,9 @@ static bool all_nodes(const Graph *g, NodeTest *test) {
   return true;
 }
 
-static bool is_left(uint8_t role) { return role == RES_grad || role == RES_amax || role == RES_count; }
+static bool is_left(uint8_t role) {
+  return role == RES_grad || role == RES_amax || role == RES_count;
+}
 
 static bool fact_nograd(const Graph *g) {
   for (uint32_t i = 0; i < g->entries.len; i++)

@@ -208,7 +208,6 @@ void step_factor(Step *s);
 /* step_guard.c: sets clean, ok, norm. */
 ValueId step_all_true(Builder *b, ValueId v);
 void step_guard_results(Step *s); /* ok: what the step had given before is sound */
-ValueId step_reduce_rows(Builder *b, Op op, ValueId v); /* to one number, rows first */
 void step_guard(Step *s);
 void step_remove_used(Step *s); /* optimize.c: results that the next passes do not know */
 
@@ -263,8 +262,6 @@ ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside); /* the new result
 void kernel_drop_unused(Graph *g, NodeId k, uint32_t i);
 /* A kernel of form map at the end of `block`, its body without nodes or results yet. */
 NodeId kernel_map(Graph *g, BlockId block, Loc loc, uint32_t nops, const ValueId *ops, Type t);
-/* The same of a loop: what `inside` is in each trip, stacked; who reads its results reads the new ones. */
-ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside);
 /* The block `body`, which nobody owns yet, as a kernel at the end of `block`. */
 NodeId kernel_close(Graph *g, BlockId block, Loc loc, Form form, BlockId body, uint32_t nops,
                     const ValueId *ops, uint32_t nres, const Type *types);
@@ -273,5 +270,6 @@ ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to);
 ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x);
 /* The value in memory that a chain of views shows. */
 ValueId view_source(const Graph *g, ValueId v);
+bool node_reads(const Graph *g, const Node *n, ValueId v); /* or a view of it */
 
 #endif

@@ -331,7 +331,7 @@ Program *plan_make(Graph *g, PassCtx *ctx) {
   p->buffer = NEW_ARRAY(g->arena, Buffer, g->values.len);
   p->entries = NEW_ARRAY(g->arena, ProgramEntry, g->entries.len);
   Planning s = {
-      .g = g, .arena = ctx->arena, .p = p, .keep = ctx->options && ctx->options->keep_values};
+      .g = g, .arena = ctx->arena, .p = p, .keep = ctx->options->keep_values};
   s.ends = NEW_ARRAY(ctx->arena, uint32_t, g->nodes.len);
   s.last = NEW_ARRAY(ctx->arena, uint32_t, g->values.len);
   s.home = NEW_ARRAY(ctx->arena, Home, g->values.len);

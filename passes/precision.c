@@ -196,7 +196,8 @@ const char *wide_because(const Precision *s, ValueId v, Low low) {
   const Graph *g = s->g;
   Type t = value_type(g, v);
   const Node *n = made_by(g, v);
-  if (op_form[n->op] == FORM_gemm && matmul_is_weight_gradient(g, n)) return "rule: weight gradient";
+  if (op_form[n->op] == FORM_gemm && matmul_is_weight_gradient(g, n))
+    return "rule: weight gradient";
   if (prec[n->op].store == PREC_f32) return "rule: stored in f32";
   if (s->wide_residual && is_residual(s, n)) return "user: residual(f32)";
   if (low == LOW_f16 && holds_lost_constant(g, n)) return "range: a constant f16 cannot hold";

@@ -9,7 +9,6 @@
 #include "passes/assign.h"
 #include "passes/precision.h"
 
-#include <string.h>
 
 typedef struct Problem {
   Precision *s;
@@ -106,18 +105,12 @@ static bool is_question(const Problem *p, const Node *k, const Node *n) {
   return true;
 }
 
-/* Multiply-adds: of each element of the result as many as the product sums up. */
-static int64_t work_of(const Graph *g, const Node *n) {
-  Type a = matmul_operand(g, n, 0);
-  return type_count(value_type(g, n->res)) * a.dim[a.rank - 1];
-}
-
 /* The op's index, NO_ID: the kernel has none that is a question. */
 static uint32_t add_product(Problem *p, NodeId k, int64_t trips) {
   const Node *kernel = &p->s->g->nodes.at[k];
   const Node *n = product_in(p, &p->s->g->blocks.at[kernel->blocks[0]]);
   if (!p->products || !n || n->op != OP_matmul || !is_question(p, kernel, n)) return NO_ID;
-  int64_t work = work_of(p->s->g, n) * trips;
+  int64_t work = matmul_work(p->s->g, n) * trips;
   const Costs *c = p->a.costs;
   vec_push(p->s->arena, &p->a.ops,
            ((AssignOp){.low_time = work * c->mac_low, .f32_time = work * c->mac32}));
@@ -185,9 +178,7 @@ static void add_rules(Problem *p, const Node *made, uint32_t value, const uint32
   }
 }
 
-static bool makes_apart(const Node *k) {
-  return !strcmp(node_text(k, AT_form, ""), form_name[FORM_scatter]);
-}
+static bool makes_apart(const Node *k) { return node_is_kernel(k, FORM_scatter); }
 
 static void add_value(Problem *p, ValueId v, int64_t trips, uint32_t op, const uint32_t *free) {
   Precision *s = p->s;

@@ -95,8 +95,7 @@ void read_low_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId form
 /* ---- derived copies of parameters ------------------------------------------------------------ */
 
 static const char *low_path(const Precision *s, const char *path, Low low) {
-  char *text = arena_printf(s->arena, "%s:%s", path, dtype_name[low_type[low]]);
-  return intern(s->g->strings, text, strlen(text));
+  return states_name(s->g, arena_printf(s->arena, "%s:%s", path, dtype_name[low_type[low]]));
 }
 
 static void declare_copy(Precision *s, const State *master, Low low) {
@@ -200,8 +199,7 @@ static NodeId cast_source(const Graph *g, NodeId id) {
   if (body->len != 1 || g->nodes.at[body->at[0]].op != OP_cast_policy) return NO_ID;
   const Node *from = value_node(g, n->ops[0]);
   if (!from || from->op != OP_kernel) return NO_ID;
-  bool single = !strcmp(node_text(from, AT_form, ""), form_name[FORM_scatter]);
-  return single ? NO_ID : (NodeId)(from - g->nodes.at);
+  return node_is_kernel(from, FORM_scatter) ? NO_ID : (NodeId)(from - g->nodes.at);
 }
 
 /* Where nobody else reads the f32 result, as between regions of two types, the low one is it. */

@@ -34,8 +34,7 @@ typedef struct Master { /* of the weight and the entry at hand */
 } Master;
 
 static const char *path_with(Master *m, const char *suffix) {
-  char *text = arena_printf(m->arena, "%s:%s", m->state.path, suffix);
-  return intern(m->g->strings, text, strlen(text));
+  return states_name(m->g, arena_printf(m->arena, "%s:%s", m->state.path, suffix));
 }
 
 static Type type_bits(Type t) { return type_with(t, DT_i1); }
@@ -77,17 +76,6 @@ static ValueId plane_power(Builder *b, Type t, double base) {
 }
 
 static uint32_t nodes_of(const Master *m) { return m->g->blocks.at[m->body].nodes.len; }
-
-/* What was appended behind the first n nodes of the entry goes to position `to`: next to who reads
- * or makes it, so that what it holds does not live long. */
-static void move_added(Master *m, uint32_t n, uint32_t to) {
-  NodeIds *nodes = &m->g->blocks.at[m->body].nodes;
-  uint32_t added = nodes->len - n;
-  if (!added) return;
-  NodeId *moved = arena_copy(m->arena, nodes->at + n, added * sizeof *moved);
-  memmove(nodes->at + to + added, nodes->at + to, (n - to) * sizeof *moved);
-  memcpy(nodes->at + to, moved, added * sizeof *moved);
-}
 
 static ValueId view(Master *m, ValueId x, Type t) {
   Builder b = {.g = m->g, .block = m->body, .loc = m->state.loc};
@@ -147,8 +135,7 @@ static void take_parts(Master *m) {
 
 /* Only these forms compute what they load. */
 static bool joins_itself(const Node *n) {
-  const char *form = n->op == OP_kernel ? node_text(n, AT_form, "") : "";
-  return !strcmp(form, form_name[FORM_map]) || !strcmp(form, form_name[FORM_reduce]);
+  return node_is_kernel(n, FORM_map) || node_is_kernel(n, FORM_reduce);
 }
 
 /* Operand i of kernel k, the f32, becomes the low part, and the others come behind. */
@@ -200,7 +187,7 @@ static void replace_reads(Master *m, ValueId whole) {
       join_operand(m, id, k, &joined);
     }
   }
-  move_added(m, n, first);
+  graph_move_nodes(m->g, m->body, n, first); /* next to who reads them */
 }
 
 /* ---- who writes it --------------------------------------------------------------------------- */
@@ -223,7 +210,7 @@ static NodeId maker_of(Master *m, ValueId *x) {
   Graph *g = m->g;
   const Node *n = value_node(g, *x);
   bool views = !n || n->op != OP_kernel;
-  if (views || !strcmp(node_text(n, AT_form, ""), form_name[FORM_scatter]))
+  if (views || node_is_kernel(n, FORM_scatter))
     *x = kernel_copy(g, m->body, m->state.loc, *x);
   return g->values.at[*x].node;
 }
@@ -246,7 +233,7 @@ static void write_parts(Master *m, ValueId x, bool has_low) {
     ValueId up = build2(&b, OP_ne, y, join(m, k, (ValueId[]){low, rest, down}));
     add_result(m, m->rest, kernel_add_result(g, k, rest));
     add_result(m, m->up, pack(m, kernel_add_result(g, k, up)));
-    move_added(m, n, behind);
+    graph_move_nodes(m->g, m->body, n, behind); /* next to who makes it */
   }
   kernel_drop_unused(g, k, i);
 }

@@ -113,10 +113,9 @@ static const char *types_of(const Rows *r, uint32_t n, const ValueId *ops, Value
 /* The op that a kernel is there for: that of its form, else the one that makes its first result. */
 static Op op_of(const Graph *g, const Node *k) {
   const Block *body = &g->blocks.at[k->blocks[0]];
-  const char *form = node_text(k, AT_form, "");
   for (uint32_t i = 0; i < body->nodes.len; i++) {
     Op op = g->nodes.at[body->nodes.at[i]].op;
-    if (op_form[op] != FORM_map && !strcmp(form, form_name[op_form[op]])) return op;
+    if (op_form[op] != FORM_map && node_is_kernel(k, op_form[op])) return op;
   }
   const Node *n = value_node(g, body->results.at[0]);
   while (n && n->op == OP_cast_policy && value_node(g, n->ops[0])) n = value_node(g, n->ops[0]);
@@ -144,8 +143,7 @@ static const char *why_not_asked(const Rows *r, const Node *k) {
 /* The slot whose scale v is made of, or NULL. */
 static const Fp8Slot *slot_of(const Rows *r, ValueId v, int depth) {
   const Graph *g = r->s->g;
-  for (ValueId from = v; from != NO_ID; from = loop_invariant(g, v))
-    v = value_origin(g, from, false);
+  v = value_source(g, v, false);
   const Node *n = value_node(g, v);
   const Entry *e = &g->entries.at[r->entry];
   bool argument = !n && g->values.at[v].block == e->body;

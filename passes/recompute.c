@@ -27,11 +27,16 @@ typedef struct Recompute {
   bool changed;
 } Recompute;
 
-static Timeline timeline(Recompute *s, BlockId block) {
+/* `clone` for all nodes that there are by now. */
+static void grow_clone(Recompute *s) {
   bool *grown = NEW_ARRAY(s->c->arena, bool, s->g->nodes.len);
   for (uint32_t i = 0; i < s->nodes; i++) grown[i] = s->clone[i];
   s->clone = grown;
   s->nodes = s->g->nodes.len;
+}
+
+static Timeline timeline(Recompute *s, BlockId block) {
+  grow_clone(s);
   return timeline_of(s->g, block, s->clone, s->c->arena);
 }
 
@@ -45,7 +50,7 @@ static void compute_again(Recompute *s, const Timeline *t, const Again *a) {
               (unsigned long long)bytes, (unsigned)user->loc.line, (unsigned)a->chain.len,
               a->chain.len > 1 ? "s" : "");
   again_do(t, a, &clones);
-  timeline(s, t->block);
+  grow_clone(s);
   for (uint32_t i = 0; i < clones.len; i++) s->clone[clones.at[i]] = true;
   s->changed = true;
 }
@@ -70,10 +75,9 @@ static int64_t region_of(const Graph *g, const Node *k) {
 }
 
 /* In a region alone, but for the backward pass. */
-static bool is_inside(const Timeline *t, ValueId v, const void *ctx) {
+static bool is_inside(const Timeline *t, ValueId v) {
   const Node *k = value_node(t->g, v);
   int64_t region = k && !k->loc.backward ? region_of(t->g, k) : 0;
-  (void)ctx;
   if (!region || t->until[v] == t->n) return false;
   for (uint32_t i = timeline_next_use(t, v, t->at[k - t->g->nodes.at]); i != NO_ID;
        i = timeline_next_use(t, v, i)) {
@@ -98,10 +102,11 @@ static bool next_of_regions(const Timeline *t, Again *a) {
   for (uint32_t i = 0; i < t->n; i++) {
     const Node *n = timeline_node(t, i);
     if (n->op != OP_kernel || n->loc.backward || t->clone[n - t->g->nodes.at]) continue;
-    for (uint32_t k = 0; region_of(t->g, n) && k < n->nres; k++) {
-      uint32_t at = is_inside(t, n->res + k, NULL) ? first_backward(t, n->res + k) : NO_ID;
+    int64_t region = region_of(t->g, n);
+    for (uint32_t k = 0; region && k < n->nres; k++) {
+      uint32_t at = is_inside(t, n->res + k) ? first_backward(t, n->res + k) : NO_ID;
       Again try = {.anew = true, .before = at, .peak = at};
-      if (at >= a->before || !again_plan(t, n->res + k, is_inside, NULL, &try)) continue;
+      if (at >= a->before || !again_plan(t, n->res + k, is_inside, &try)) continue;
       *a = try;
       first = n->res + k;
     }
@@ -124,10 +129,7 @@ static void repeat_regions(Recompute *s, BlockId block) {
 
 /* ---- the limit ------------------------------------------------------------------------------- */
 
-static bool is_kept(const Timeline *t, ValueId v, const void *ctx) {
-  (void)ctx;
-  return timeline_bytes(t, v) > 0;
-}
+static bool is_kept(const Timeline *t, ValueId v) { return timeline_bytes(t, v) > 0; }
 
 /* Of what lives over the peak without being used there, the best to compute again. */
 static bool best_over(const Timeline *t, uint32_t peak, Again *best) {
@@ -140,7 +142,7 @@ static bool best_over(const Timeline *t, uint32_t peak, Again *best) {
       if (bytes < LEAST || t->until[v] <= peak || t->until[v] == t->n) continue;
       Again a = {.before = timeline_next_use(t, v, peak), .peak = peak};
       bool used = timeline_next_use(t, v, peak - 1) == peak;
-      if (used || !again_plan(t, v, is_kept, NULL, &a) || a.kept + LEAST > bytes) continue;
+      if (used || !again_plan(t, v, is_kept, &a) || a.kept + LEAST > bytes) continue;
       if (a.chain.len > LONGEST) continue;
       double gain = (double)(bytes - a.kept) / a.cost;
       if (gain <= most) continue;

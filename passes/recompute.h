@@ -27,14 +27,14 @@ typedef struct Again {
 } Again;
 
 /* Whether the pass may compute this value again, in the place of keeping it. */
-typedef bool MayRepeat(const Timeline *t, ValueId v, const void *ctx);
+typedef bool MayRepeat(const Timeline *t, ValueId v);
 
 uint64_t timeline_bytes(const Timeline *t, ValueId v); /* of the arena; 0: it lies elsewhere */
 const Node *timeline_node(const Timeline *t, uint32_t position);
 Timeline timeline_of(Graph *g, BlockId block, const bool *clone, Arena *arena);
 uint32_t timeline_next_use(const Timeline *t, ValueId v, uint32_t after); /* NO_ID: none */
 /* false: it cannot be. */
-bool again_plan(const Timeline *t, ValueId v, MayRepeat *may, const void *ctx, Again *a);
+bool again_plan(const Timeline *t, ValueId v, MayRepeat *may, Again *a);
 /* Clones the chain; what uses the value from there on uses the clone.  The timeline is spent. */
 void again_do(const Timeline *t, const Again *a, NodeIds *clones);
 /* Bytes of the arena that live at once, at most, and where, in this block and those in it. */

@@ -108,16 +108,10 @@ uint64_t timeline_peak(const Timeline *t, uint32_t *position) {
   return most;
 }
 
-static bool uses(const Graph *g, const Node *n, ValueId v) {
-  for (uint32_t i = 0; i < n->nops; i++)
-    if (view_source(g, n->ops[i]) == v) return true;
-  return false;
-}
-
 uint32_t timeline_next_use(const Timeline *t, ValueId v, uint32_t after) {
   for (uint32_t i = after + 1; i < t->n; i++) {
     const Node *n = timeline_node(t, i);
-    if (n->op != OP_reshape && uses(t->g, n, v)) return i;
+    if (n->op != OP_reshape && node_reads(t->g, n, v)) return i;
   }
   return NO_ID;
 }
@@ -127,7 +121,6 @@ uint32_t timeline_next_use(const Timeline *t, ValueId v, uint32_t after) {
 typedef struct Planning {
   const Timeline *t;
   MayRepeat *may;
-  const void *ctx;
   Again *a;
 } Planning;
 
@@ -141,10 +134,7 @@ static double cost_of(const Timeline *t, const Node *k) {
   const Block *b = &t->g->blocks.at[k->blocks[0]];
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &t->g->nodes.at[b->nodes.at[i]];
-    if (n->op != OP_matmul) continue;
-    Type x = value_type(t->g, n->ops[0]), y = value_type(t->g, n->res);
-    int64_t inner = x.dim[node_bool(n, AT_ta) ? x.rank - 2 : x.rank - 1];
-    cost += 2.0 * (double)type_count(y) * (double)inner / 10;
+    if (n->op == OP_matmul) cost += 2.0 * (double)matmul_work(t->g, n) / 10;
   }
   return cost;
 }
@@ -173,7 +163,7 @@ static bool provide(Planning *p, ValueId v, int depth) {
   if (t->over[v] != NO_ID && t->over[v] < p->a->before) return false;
   if (!value_node(t->g, v) || in_chain(p->a, v)) return true;
   bool over_peak = t->until[v] < p->a->peak, there = t->until[v] >= p->a->before;
-  if ((p->a->anew || (over_peak && !there)) && depth < DEEPEST && p->may(t, v, p->ctx)) {
+  if ((p->a->anew || (over_peak && !there)) && depth < DEEPEST && p->may(t, v)) {
     Again before = *p->a;
     if (repeat(p, v, depth + 1)) return true;
     *p->a = before;
@@ -192,8 +182,8 @@ static bool repeat(Planning *p, ValueId v, int depth) {
   return true;
 }
 
-bool again_plan(const Timeline *t, ValueId v, MayRepeat *may, const void *ctx, Again *a) {
-  Planning p = {t, may, ctx, a};
+bool again_plan(const Timeline *t, ValueId v, MayRepeat *may, Again *a) {
+  Planning p = {t, may, a};
   a->chain.len = 0;
   a->kept = 0;
   a->cost = 0;
@@ -246,15 +236,6 @@ static void clone_kernel(Cloning *c, ValueId v) {
   n->nres = body->results.len = wanted;
 }
 
-/* The nodes behind `from`, all new, go in front of position `before`. */
-static void move_in_front(Graph *g, BlockId block, uint32_t from, uint32_t before, Arena *arena) {
-  NodeIds *nodes = &g->blocks.at[block].nodes;
-  uint32_t fresh = nodes->len - from;
-  NodeId *kept = arena_copy(arena, nodes->at + from, fresh * sizeof *kept);
-  memmove(nodes->at + before + fresh, nodes->at + before, (from - before) * sizeof *kept);
-  memcpy(nodes->at + before, kept, fresh * sizeof *kept);
-}
-
 static void use_clones(Cloning *c, NodeId id) {
   Graph *g = c->t->g;
   for (uint32_t i = 0; i < g->nodes.at[id].nops; i++) {
@@ -274,5 +255,5 @@ void again_do(const Timeline *t, const Again *a, NodeIds *clones) {
   for (uint32_t i = 0; i < a->chain.len; i++)
     if (c.map[a->chain.at[i]] == NO_ID) clone_kernel(&c, a->chain.at[i]);
   for (uint32_t i = 0; i < later.len; i++) use_clones(&c, later.at[i]);
-  move_in_front(g, t->block, t->n, a->before, t->arena);
+  graph_move_nodes(g, t->block, t->n, a->before);
 }

@@ -20,10 +20,7 @@
 #include <string.h>
 
 static const char *slot_path(Graph *g, const char *slot, const char *what) {
-  char path[1024];
-  int n = snprintf(path, sizeof path, "%s.%s", slot, what);
-  if (n < 0 || n >= (int)sizeof path) ice(g, NO_ID, "a slot's name is too long: %s", slot);
-  return states_name(g, path);
+  return states_name(g, arena_printf(g->arena, "%s.%s", slot, what));
 }
 
 void step_add_slot(Graph *g, const char *name, DType type, Loc loc) {
@@ -60,7 +57,7 @@ static ValueId roll(Builder *b, ValueId h, ValueId staged) {
 }
 
 static ValueId fitting(Builder *b, const Fp8Slot *slot, ValueId m) {
-  double most = ldexp(slot->type == DT_f8e5m2 ? 57344 : 448, -(int)b->g->train.delayed.margin);
+  double most = ldexp(fp8_largest(slot->type), -(int)b->g->train.delayed.margin);
   ValueId scale = build2(b, OP_div, build_like(b, m, most), m);
   return build2(b, OP_min, scale, build_like(b, m, FLT_MAX));
 }

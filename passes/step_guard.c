@@ -10,8 +10,8 @@
  * rows. The parts are added in the order of the paths.
  *
  * What was tested is a result of its own, `finite`: "loss:NAME", "state:PATH", "hyper:NAME",
- * "amax:SLOT", then "grad:PATH" in the order of the backward pass, "grad_norm".  A run that does not get on can say
- * which tensor was the first.
+ * "amax:SLOT", then "grad:PATH" in the order of the backward pass, "grad_norm".  A run that does not
+ * get on can say which tensor was the first.
  */
 #include "passes/pass.h"
 
@@ -21,12 +21,7 @@ static ValueId both(Step *s, ValueId x, ValueId y) {
   return x == NO_ID ? y : build2(&s->b, OP_and, x, y);
 }
 
-ValueId step_reduce_rows(Builder *b, Op op, ValueId v) {
-  if (value_type(b->g, v).rank > 1) v = build_reduce_last(b, op, v);
-  return build_reduce_all(b, op, v);
-}
-
-ValueId step_all_true(Builder *b, ValueId v) { return step_reduce_rows(b, OP_reduce_and, v); }
+ValueId step_all_true(Builder *b, ValueId v) { return build_reduce_rows(b, OP_reduce_and, v); }
 
 /* Is v finite?  The answer is a result of the step. */
 static ValueId test(Step *s, const char *kind, const char *name, ValueId v) {
@@ -60,7 +55,7 @@ static void guard_gradients(Step *s) {
     ValueId x = build2(&s->b, OP_mul, exact, g->value);
     g->finite = test(s, "grad", g->path, x);
     s->clean = both(s, s->clean, g->finite);
-    g->squares = step_reduce_rows(&s->b, OP_sum, build2(&s->b, OP_mul, x, x));
+    g->squares = build_reduce_rows(&s->b, OP_sum, build2(&s->b, OP_mul, x, x));
   }
   s->b.loc = s->loc;
   ValueId squares = NO_ID;

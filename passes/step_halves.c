@@ -10,6 +10,7 @@
  *                host gives with the call of NAME.grads, for the losses' seeds depend on it
  *   loss:NAME    the sum of loss NAME, which the guard looks at
  *   amax:SLOT    the largest |x| of a slot of fp8(delayed); of several machines the largest counts
+ *   count:NAME   what slots of fp8 count; of several machines the sum
  *   next:PATH    what the forward pass wrote to state PATH, not committed yet
  *
  * Hyperparameters are computed in NAME.apply, where their schedules stand as they did.

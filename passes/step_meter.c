@@ -18,17 +18,11 @@ typedef struct Finder {
   ValueId *weight; /* by value: the argument that it shows, or NO_ID */
 } Finder;
 
-static DType type_worked_in(const Graph *g, const Node *n) {
-  const char *word = node_text(n, AT_prec, g->train.precision);
-  if (!word || !strcmp(word, "f32")) return DT_f32;
-  return strcmp(word, "f16") ? DT_bf16 : DT_f16; /* fp8 is bf16 around its products */
-}
-
 static void find_in_block(Finder *f, BlockId block);
 
 static void find_in_node(Finder *f, const Node *n) {
   const Graph *g = f->s->b.g;
-  DType t = type_worked_in(g, n);
+  DType t = precision_type(node_text(n, AT_prec, g->train.precision));
   for (uint32_t k = 0; k < n->nops; k++) {
     ValueId weight = f->weight[n->ops[k]];
     if (weight == NO_ID) continue;
@@ -65,7 +59,7 @@ void step_find_low(Step *s) {
 
 static void count(Step *s, StepMeter *m, ValueId new, ValueId old) {
   ValueId same = build_cast(&s->b, build2(&s->b, OP_eq, new, old), DT_i32);
-  ValueId n = step_reduce_rows(&s->b, OP_sum, same);
+  ValueId n = build_reduce_rows(&s->b, OP_sum, same);
   m->weights += type_count(value_type(s->b.g, new));
   m->same = m->same == NO_ID ? n : build2(&s->b, OP_add, m->same, n);
 }

@@ -4,7 +4,7 @@
  * rounded to one of the two neighbours in that type, the nearer the likelier, so that what is far
  * below half a unit of the last place still moves the mean.  The key of the draws is seed, path,
  * attempt and element.  The rounded value is what commits and what `nonfinite` looks at; a skipped
- * step falls back on the old one.  Until pass `masters` stores it low, the state is f32 and holds
+ * step falls back on the old one.  Until pass `precision` stores it low, the state is f32 and holds
  * values of the low type alone.
  *
  * Which weights: those that are trained and that something which works in the program's type

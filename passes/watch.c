@@ -104,7 +104,9 @@ static Builder begin_kernel(Watch *w, Loc loc, uint32_t nops, const ValueId *ops
   return b;
 }
 
-static ValueId argument(const Builder *b, uint32_t i) { return b->g->blocks.at[b->block].args.at[i]; }
+static ValueId argument(const Builder *b, uint32_t i) {
+  return b->g->blocks.at[b->block].args.at[i];
+}
 
 /* Reduces all, or the last axis, of stat; the kernel's results. */
 static void end_kernel(Watch *w, Builder *b, BlockId block, uint32_t nops, const ValueId *ops,
@@ -118,16 +120,6 @@ static void end_kernel(Watch *w, Builder *b, BlockId block, uint32_t nops, const
   }
   NodeId k = kernel_close(w->g, block, b->loc, FORM_reduce, b->block, nops, ops, STATS, types);
   for (uint32_t i = 0; i < STATS; i++) stat[i] = w->g->nodes.at[k].res + i;
-}
-
-/* The kernels behind position `at` of the block, from `first` on. */
-static void move_behind(Graph *g, BlockId block, uint32_t first, uint32_t at) {
-  NodeIds *n = &g->blocks.at[block].nodes;
-  for (uint32_t from = first; from < n->len; from++, at++) {
-    NodeId id = n->at[from];
-    memmove(n->at + at + 2, n->at + at + 1, (from - at - 1) * sizeof *n->at);
-    n->at[at + 1] = id;
-  }
 }
 
 /* ---- one value ------------------------------------------------------------------------------- */
@@ -161,8 +153,9 @@ static void carry_out(Watch *w, BlockId block, Loc loc, ValueId *stat) {
   for (NodeId loop; (loop = g->blocks.at[block].owner) != NO_ID;) {
     ValueId trips[STATS];
     for (int i = 0; i < STATS; i++) stat[i] = loop_stack_result(g, loop, stat[i]);
-    for (int i = 0; i < STATS; i++) trips[i] = g->nodes.at[loop].res + g->nodes.at[loop].nres - STATS + (uint32_t)i;
-    block = g->nodes.at[loop].block;
+    const Node *n = &g->nodes.at[loop]; /* its last results */
+    for (uint32_t i = 0; i < STATS; i++) trips[i] = n->res + n->nres - STATS + i;
+    block = n->block;
     Builder b = begin_kernel(w, loc, STATS, trips);
     for (uint32_t i = 0; i < STATS; i++) stat[i] = argument(&b, i);
     end_kernel(w, &b, block, STATS, trips, true, true, stat);
@@ -181,14 +174,13 @@ static void watch_value(Watch *w, BlockId block, uint32_t at, const char *name, 
   ValueId stat[STATS];
   uint32_t end = w->g->blocks.at[block].nodes.len;
   measure(w, block, s, stat);
-  move_behind(w->g, block, end, at);
+  graph_move_nodes(w->g, block, end, at + 1);
   carry_out(w, block, s->loc, stat);
   show(w, name, s->loc, stat);
 }
 
 /* ---- results of kernels ---------------------------------------------------------------------- */
 
-static const double largest[DT_COUNT] = {[DT_f8e4m3fn] = 448, [DT_f8e5m2] = 57344};
 static const double vanishing[DT_COUNT] = {[DT_f8e4m3fn] = 0x1p-10, [DT_f8e5m2] = 0x1p-17};
 
 static const Node *maker(const Graph *g, const Node *kernel, uint32_t result) {
@@ -222,7 +214,7 @@ static Seen expose(Graph *g, NodeId k, uint32_t result) {
   ValueId y = g->blocks.at[body].results.at[result];
   Node n = *value_node(g, y);
   DType d = (DType)value_type(g, y).dtype;
-  Seen s = {.top = INFINITY, .loc = n.loc};
+  Seen s = {.top = INFINITY};
   if (n.op == OP_cast_policy) {
     s.x = kernel_add_result(g, k, n.ops[0]);
     s.y = g->nodes.at[k].res + result;
@@ -232,14 +224,10 @@ static Seen expose(Graph *g, NodeId k, uint32_t result) {
     kernel_add_result(g, k, n.ops[0]);
     s.y = kernel_add_result(g, k, product);
     s.x = s.y - 1;
-    s.top = largest[d];
+    s.top = fp8_largest(d);
     s.bottom = vanishing[d];
   } else s.x = s.y = g->nodes.at[k].res + result;
   return s;
-}
-
-static bool is_kernel_of(const Node *n, Form form) {
-  return n->op == OP_kernel && !strcmp(node_text(n, AT_form, ""), form_name[form]);
 }
 
 static void watch_kernel(Watch *w, BlockId block, uint32_t at) {
@@ -249,7 +237,7 @@ static void watch_kernel(Watch *w, BlockId block, uint32_t at) {
   for (uint32_t i = 0; i < results; i++) {
     if (!is_watchable(g, &g->nodes.at[k], i)) continue;
     const char *name = numbered(w, name_of_node(w, maker(g, &g->nodes.at[k], i)));
-    bool plain = is_kernel_of(&g->nodes.at[k], FORM_scatter);
+    bool plain = node_is_kernel(&g->nodes.at[k], FORM_scatter);
     if (!is_named(w, name)) continue;
     Seen s = plain ? (Seen){.x = g->nodes.at[k].res, .y = g->nodes.at[k].res, .top = INFINITY}
                    : expose(g, k, i);

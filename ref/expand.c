@@ -228,16 +228,11 @@ static ValueId expand_loss_seed(Builder *b, const Node *n, Type result) {
   return build_select(b, weighs, seed, build_constant(b, result, 0));
 }
 
-static ValueId reduce_rows(Builder *b, Op op, ValueId x) {
-  if (value_type(b->g, x).rank > 1) x = build_reduce_last(b, op, x);
-  return build_reduce_all(b, op, x);
-}
-
 ValueId build_amax(Builder *b, ValueId x, const Attr *axes) {
   int64_t perm[MAX_RANK], rest[MAX_RANK];
   int rank = value_type(b->g, x).rank, kept = axes ? (int)axes->n : 0, n = 0, moved = 0;
   x = build1(b, OP_abs, build_cast(b, x, DT_f32));
-  if (!kept) return reduce_rows(b, OP_reduce_max, x);
+  if (!kept) return build_reduce_rows(b, OP_reduce_max, x);
   for (int i = 0; i < kept; i++) perm[i] = axes->ints[i];
   for (int i = 0, k = 0; i < rank; i++)
     if (k < kept && axes->ints[k] == i) moved += k++ != i;
@@ -262,7 +257,8 @@ static ValueId expand_quantize(Builder *b, const Node *n, Type result) {
   ValueId finite = build1(b, OP_isfinite, amax);
   if (index == 2) return amax;
   if (!type_count(value_type(b->g, x))) finite = build_like(b, finite, 1); /* nothing is infinite */
-  if (index == 3 && value_type(b->g, finite).rank) finite = reduce_rows(b, OP_reduce_and, finite);
+  if (index == 3 && value_type(b->g, finite).rank)
+    finite = build_reduce_rows(b, OP_reduce_and, finite);
   if (index == 3) return build1(b, OP_not, finite);
   Type one = value_type(b->g, scale);
   one.unit = 0;

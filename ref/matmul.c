@@ -180,7 +180,7 @@ static void pack_scales(Eval *e, Product *x, Arena *scratch, Type lead, int64_t 
 void eval_matmul(Eval *e, const Node *n) {
   Tensor *c = eval_output(e, n, 0);
   Product x = {.acc = NULL};
-  uint32_t acc = n->op == OP_matmul ? 2 : 4;
+  uint32_t acc = matmul_accumulator(n->op);
   if (n->nops > acc) x.acc = eval_operand(e, n, acc);
   if (n->op == OP_matmul_scaled) find_scales(e, n, &x);
   Type a = matmul_operand(e->g, n, 0), b = matmul_operand(e->g, n, 1);

@@ -33,12 +33,6 @@ static uint32_t bits_of(const char *at, size_t size) {
   return u;
 }
 
-static float float_of(uint32_t bits) {
-  float v;
-  memcpy(&v, &bits, sizeof v);
-  return v;
-}
-
 int64_t cli_int_at(int32_t dtype, const void *data, uint64_t i) {
   const char *at = (const char *)data + i * mp_type_of(dtype)->size;
   int64_t wide;
@@ -52,11 +46,9 @@ int64_t cli_int_at(int32_t dtype, const void *data, uint64_t i) {
 }
 
 static void print_element(const mp_tensor *t, const char *data, uint64_t i) {
-  const char *at = data + i * mp_type_of(t->dtype)->size;
-  if (t->dtype == MP_F32) printf("%.9g", (double)float_of(bits_of(at, 4)));
-  else if (t->dtype == MP_BF16) printf("%.4g", (double)float_of(bits_of(at, 2) << 16));
-  else if (t->dtype == MP_F16)
-    printf("%.5g", (double)float_of(mp_f32_of_f16((uint16_t)bits_of(at, 2))));
+  int digits = t->dtype == MP_F32 ? 9 : t->dtype == MP_BF16 ? 4 : 5;
+  if (t->dtype == MP_F32 || mp_is_low(t->dtype))
+    printf("%.*g", digits, (double)mp_float_at(t->dtype, data, i));
   else printf("%lld", (long long)cli_int_at(t->dtype, data, i));
 }
 

@@ -60,6 +60,7 @@ char *mp_dims_text(const int64_t *dims, int32_t ndim, char *out, size_t size); /
 char *mp_tensor_text(const mp_tensor *t, char *out, size_t size);              /* "f32[10, 784]" */
 void mp_view_of(mp_view *v, const mp_tensor *t, void *data);
 uint32_t mp_f32_of_f16(uint16_t half);  /* as bits; exact */
+float mp_float_at(int32_t dtype, const void *data, uint64_t i); /* of f32, bf16 or f16; exact */
 uint16_t mp_bf16_of_f32(uint32_t bits); /* to nearest even; subnormals to zero */
 uint16_t mp_f16_of_f32(uint32_t bits);  /* to nearest even */
 bool mp_is_low(int32_t dtype);          /* bf16 or f16 */

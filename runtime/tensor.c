@@ -70,6 +70,19 @@ uint32_t mp_f32_of_f16(uint16_t h) {
   return sign | e << 23 | (m & 0x3ff) << 13;
 }
 
+float mp_float_at(int32_t dtype, const void *data, uint64_t i) {
+  uint32_t bits;
+  uint16_t half;
+  float v;
+  if (dtype == MP_F32) memcpy(&bits, (const char *)data + 4 * i, sizeof bits);
+  else {
+    memcpy(&half, (const char *)data + 2 * i, sizeof half);
+    bits = dtype == MP_BF16 ? (uint32_t)half << 16 : mp_f32_of_f16(half);
+  }
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
 uint16_t mp_bf16_of_f32(uint32_t u) {
   uint32_t high = u >> 16;
   if (!(u & 0x7f800000)) return (uint16_t)(high & 0x8000);

@@ -37,19 +37,6 @@ static float scale_of(const CliRun *r, int scaler) {
   return scale;
 }
 
-static float wide(int32_t dtype, const char *at, uint64_t i) {
-  uint32_t bits;
-  uint16_t half;
-  float v;
-  if (dtype == MP_F32) memcpy(&bits, at + 4 * i, sizeof bits);
-  else {
-    memcpy(&half, at + 2 * i, sizeof half);
-    bits = dtype == MP_BF16 ? (uint32_t)half << 16 : mp_f32_of_f16(half);
-  }
-  memcpy(&v, &bits, sizeof v);
-  return v;
-}
-
 /* What undoes the scales in a value: of each factor of its unit the least scale of a set, to a
  * power.  All are powers of two, so it is exact. */
 static float unscale(const CliRun *r, uint32_t unit) {
@@ -71,7 +58,7 @@ static bool add_value(Values *s, const CliRun *r, const mp_value *v) {
   uint64_t n = mp_tensor_bytes(&v->tensor) / mp_type_of(v->tensor.dtype)->size;
   float *to = malloc(n * sizeof *to + 1), once = unscale(r, v->unit);
   if (!to) return false;
-  for (uint64_t i = 0; i < n; i++) to[i] = wide(v->tensor.dtype, from, i) * once;
+  for (uint64_t i = 0; i < n; i++) to[i] = mp_float_at(v->tensor.dtype, from, i) * once;
   s->tensors[s->n] = v->tensor;
   s->tensors[s->n].dtype = MP_F32;
   s->items[s->n] = (mp_st_item){.tensor = &s->tensors[s->n], .data = to};

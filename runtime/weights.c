@@ -47,9 +47,11 @@ int mp_check_weights(mp_ctx *ctx, const mp_entry_desc *d, const mp_run *run) {
 
 void mp_place_weights(mp_ctx *ctx, const mp_entry_desc *d, const mp_run *run) {
   const double *next = run->weights;
-  for (uint32_t i = 0; count_wanted(ctx, d) && i < d->n_outputs; i++) {
+  uint32_t left = count_wanted(ctx, d);
+  for (uint32_t i = 0; left && i < d->n_outputs; i++) {
     int state = shadow_of(ctx, d, i);
     if (state < 0) continue;
+    left--;
     float value = (float)*next++;
     mp_flush_f32(&value, sizeof value);
     memcpy(mp_state_data(ctx, (uint32_t)state), &value, sizeof value);

@@ -52,29 +52,15 @@ void tensors_close(Tensors *t) {
   *t = (Tensors){0};
 }
 
-static double element(const char *at, bool half, bool bf16, uint64_t i) {
-  uint32_t bits;
-  uint16_t low;
-  float v;
-  if (!half) memcpy(&bits, at + 4 * i, sizeof bits);
-  else {
-    memcpy(&low, at + 2 * i, sizeof low);
-    bits = bf16 ? (uint32_t)low << 16 : mp_f32_of_f16(low);
-  }
-  memcpy(&v, &bits, sizeof v);
-  return (double)v;
-}
-
 typedef struct Side {
   const char *at;
-  bool half, bf16;
+  int32_t dtype;
 } Side;
 
 static bool open_side(const Tensors *t, const mp_st_tensor *x, Side *s) {
   s->at = t->data + x->begin;
-  s->bf16 = !strcmp(x->dtype, "BF16");
-  s->half = s->bf16 || !strcmp(x->dtype, "F16");
-  return s->half || !strcmp(x->dtype, "F32");
+  s->dtype = !strcmp(x->dtype, "BF16") ? MP_BF16 : !strcmp(x->dtype, "F16") ? MP_F16 : MP_F32;
+  return s->dtype != MP_F32 || !strcmp(x->dtype, "F32");
 }
 
 bool tensors_differ(const Tensors *tx, const mp_st_tensor *x, const Tensors *ty,
@@ -89,7 +75,7 @@ bool tensors_differ(const Tensors *tx, const mp_st_tensor *x, const Tensors *ty,
     n *= (uint64_t)x->dims[i];
   }
   for (uint64_t i = 0; i < n; i++) {
-    double a = element(sx.at, sx.half, sx.bf16, i), b = element(sy.at, sy.half, sy.bf16, i);
+    double a = (double)mp_float_at(sx.dtype, sx.at, i), b = (double)mp_float_at(sy.dtype, sy.at, i);
     bool equal = a == b || (isnan(a) && isnan(b)); /* inf - inf is no difference */
     double d = equal ? 0 : b - a;
     if (!isfinite(d)) finite = false;

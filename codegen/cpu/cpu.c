@@ -66,6 +66,7 @@ static void compile_part(Part *part) {
   if (!tm) return;
   Module m = {
       .arena = &part->arena, .p = part->p, .g = part->p->g, .target = part->t, .o = part->o};
+  m.sites = NEW_ARRAY(m.arena, Sites, m.g->entries.len);
   m.part = part->number;
   m.keys.arena = m.arena;
   m.scalars = scalars_parse(m.arena);

@@ -53,6 +53,13 @@ typedef struct KernelFn {
   uint64_t slot_bytes, scratch_bytes; /* scratch_bytes: of a thread, while it runs fn */
 } KernelFn;
 
+/* Where a step's floats can first be not finite; of other entries none. */
+typedef struct Sites {
+  uint32_t *of; /* by value: its site, or NO_ID; NULL: nobody has asked yet */
+  VEC(mp_site) list;
+  uint32_t arguments; /* come first */
+} Sites;
+
 typedef struct Module {
   Arena *arena; /* of this compilation */
   const Program *p;
@@ -62,6 +69,7 @@ typedef struct Module {
   const CpuOptions *o;
   unsigned part, load[CPU_MOST_PARTS]; /* which of o->parts this is; what each has to do */
   const Scalars *scalars;
+  Sites *sites; /* by entry */
   Strings keys;
   VEC(KernelFn) kernels;
   uint64_t scratch_bytes; /* most that a kernel wants of a thread, rounded up; kernels come first */
@@ -182,14 +190,7 @@ typedef struct LevelCode {
 
 void tables_emit(Module *m, const LevelCode *levels, unsigned n); /* and the functions around */
 
-/* sites.c: where a step's floats can first be not finite; of other entries none. */
-typedef struct Sites {
-  uint32_t *of; /* by value: its site, or NO_ID */
-  VEC(mp_site) list;
-  uint32_t arguments; /* come first */
-} Sites;
-
-Sites sites_of(const Module *m, uint32_t entry);
+const Sites *sites_of(const Module *m, uint32_t entry); /* sites.c */
 
 /* map.c, reduce.c, product.c, scatter.c */
 void fit_lanes(Kernel *k, int64_t extent); /* vectors no wider than it takes */

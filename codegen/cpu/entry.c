@@ -25,7 +25,7 @@ typedef struct EntryFn {
   LLVMBuilderRef b;
   LLVMValueRef fn, tid, threads, state, arena, scratch, shared, rows, team;
   LLVMValueRef replaying, replay; /* i1; a pointer */
-  Sites sites;
+  const Sites *sites;
   uint64_t slots; /* offset of the next launch's place in `shared` */
   VEC(Turn) open; /* loops, innermost last */
 } EntryFn;
@@ -96,8 +96,8 @@ static void meet(EntryFn *e) { module_call(e->m, e->b, "mp_barrier", 1, &e->team
 
 static void probe(EntryFn *e, ValueId v) {
   Module *m = e->m;
-  if (e->sites.of[v] == NO_ID) return;
-  LLVMValueRef site = LLVMConstInt(m->i32, e->sites.of[v], false);
+  if (e->sites->of[v] == NO_ID) return;
+  LLVMValueRef site = LLVMConstInt(m->i32, e->sites->of[v], false);
   module_call(m, e->b, "mp_probe", 4, (LLVMValueRef[]){e->replay, e->tid, site, buffer(e, v)});
 }
 
@@ -118,7 +118,7 @@ static void probes_close(EntryFn *e, LLVMBasicBlockRef next) {
 static void probe_results(EntryFn *e, const Node *n, bool alone) {
   uint32_t first = NO_ID, end = 0;
   for (uint32_t i = 0; i < n->nres; i++) {
-    uint32_t site = e->sites.of[n->res + i];
+    uint32_t site = e->sites->of[n->res + i];
     if (site == NO_ID) continue;
     if (site < first) first = site;
     if (site >= end) end = site + 1;
@@ -128,13 +128,13 @@ static void probe_results(EntryFn *e, const Node *n, bool alone) {
   if (!alone) meet(e);
   for (uint32_t site = first; site < end; site++)
     for (uint32_t i = 0; i < n->nres; i++)
-      if (e->sites.of[n->res + i] == site) probe(e, n->res + i);
+      if (e->sites->of[n->res + i] == site) probe(e, n->res + i);
   if (!alone) meet(e);
   probes_close(e, next);
 }
 
 static void probe_arguments(EntryFn *e, const Block *body) {
-  if (!e->sites.arguments) return;
+  if (!e->sites->arguments) return;
   LLVMBasicBlockRef next = probes_open(e);
   for (uint32_t i = 0; i < body->args.len; i++) probe(e, body->args.at[i]);
   meet(e);

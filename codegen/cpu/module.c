@@ -39,7 +39,8 @@ LLVMValueRef module_int(const Module *m, int64_t v) {
 
 const char *module_place(const Module *m, Loc loc) {
   const Diag *d = m->o->sources;
-  const char *file = d && loc.source < d->sources.len ? d->sources.at[loc.source].name : m->g->source;
+  bool known = d && loc.source < d->sources.len;
+  const char *file = known ? d->sources.at[loc.source].name : m->g->source;
   if (!file || !loc.line) return m->g->name;
   return arena_printf(m->arena, "%s:%u:%u", file, (unsigned)loc.line, (unsigned)loc.col);
 }

@@ -69,7 +69,7 @@ static bool has_tensor_scales(const Product *p) {
   return p->matmul->op == OP_matmul_scaled && value_type(p->k->g, p->matmul->ops[2]).rank == 0;
 }
 
-static uint32_t accumulator(const Product *p) { return p->matmul->op == OP_matmul_scaled ? 4 : 2; }
+static uint32_t accumulator(const Product *p) { return matmul_accumulator(p->matmul->op); }
 
 static bool has_accumulator(const Product *p) { return p->matmul->nops > accumulator(p); }
 
@@ -83,7 +83,7 @@ static Val scaled(const Product *p, Val total, const Index *ix) {
     total = expr_program(p->k, SC_mul, 2, x);
   }
   if (!has_accumulator(p)) return total;
-  Val sum[] = {expr(p->k, p->matmul->ops[4], ix), total};
+  Val sum[] = {expr(p->k, p->matmul->ops[accumulator(p)], ix), total};
   return expr_program(p->k, SC_add, 2, sum);
 }
 

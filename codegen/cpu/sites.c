@@ -12,7 +12,6 @@
 #include "codegen/cpu/emit.h"
 
 #include <math.h>
-#include <string.h>
 
 typedef struct Finder {
   const Module *m;
@@ -29,7 +28,8 @@ static bool is_float(const Graph *g, ValueId v) {
 
 /* ---- what a site is called ------------------------------------------------------------------- */
 
-/* The node whose value a kernel's result is: through the cast that narrows it, and what commits it. */
+/* The node whose value a kernel's result is: through the cast that narrows it, and what commits
+ * it. */
 static const Node *maker(const Graph *g, const Node *kernel, uint32_t result) {
   const Node *n = value_node(g, g->blocks.at[kernel->blocks[0]].results.at[result]);
   while (n && (n->op == OP_cast_policy || n->op == OP_commit)) {
@@ -47,39 +47,41 @@ static const char *name_node(const Module *m, const Node *n) {
 }
 
 typedef struct Company { /* the lines of a kernel that a result of it is computed on */
-  const Module *m;
+  Finder *f;
   const Node *of;
-  bool *met; /* by node of the graph, of those of the kernel */
   Text text;
 } Company;
 
 static bool is_told(const Company *c, const Node *n) {
-  bool computes = is_float(c->m->g, n->res) && n->op != OP_constant && n->op != OP_cast_policy &&
+  bool computes = is_float(c->f->m->g, n->res) && n->op != OP_constant && n->op != OP_cast_policy &&
                   !(op_flags[n->op] & F_VIEW);
   return computes && n->loc.line && n->loc.line != c->of->loc.line;
 }
 
 static void add_company(Company *c, ValueId v) {
-  const Node *n = value_node(c->m->g, v);
-  if (!n || c->met[v]) return;
-  c->met[v] = true;
+  const Module *m = c->f->m;
+  const Node *n = value_node(m->g, v);
+  if (!n || c->f->asked[v] == c->f->question) return;
+  c->f->asked[v] = c->f->question;
   for (uint32_t i = 0; i < n->nops; i++) add_company(c, n->ops[i]);
   if (is_told(c, n))
     text_printf(&c->text, "%s%s at %s", c->text.len ? ", " : ", in one kernel with ",
-                name_node(c->m, n), module_place(c->m, n->loc));
+                name_node(m, n), module_place(m, n->loc));
 }
 
 /* ", in one kernel with exp at m.mp:12:8": what else may be to blame. */
-static const char *company(const Module *m, const Node *of) {
-  Company c = {.m = m, .of = of, .text = {.arena = m->arena}};
-  c.met = NEW_ARRAY(m->arena, bool, m->g->values.len);
+static const char *company(Finder *f, const Node *of) {
+  Company c = {.f = f, .of = of, .text = {.arena = f->m->arena}};
+  f->question++;
   for (uint32_t i = 0; of->op != OP_kernel && i < of->nops; i++) add_company(&c, of->ops[i]);
   return c.text.len ? c.text.at : "";
 }
 
-static const char *name_result(const Module *m, const Node *kernel, uint32_t result) {
+static const char *name_result(Finder *f, const Node *kernel, uint32_t result) {
+  const Module *m = f->m;
   const Node *n = maker(m->g, kernel, result);
-  return arena_printf(m->arena, "%s: %s%s", module_place(m, n->loc), name_node(m, n), company(m, n));
+  return arena_printf(m->arena, "%s: %s%s", module_place(m, n->loc), name_node(m, n),
+                      company(f, n));
 }
 
 static const char *name_argument(const Module *m, const Port *p) {
@@ -141,7 +143,7 @@ static void ask(Finder *f) {
 static uint32_t lawful(const Finder *f, const Node *kernel) {
   const Graph *g = f->m->g;
   const NodeIds *nodes = &g->blocks.at[kernel->blocks[0]].nodes;
-  bool map = !strcmp(node_text(kernel, AT_form, ""), form_name[FORM_map]);
+  bool map = node_is_kernel(kernel, FORM_map);
   uint32_t flags = 0;
   for (uint32_t i = 0; i < nodes->len; i++) {
     const Node *n = &g->nodes.at[nodes->at[i]];
@@ -187,7 +189,7 @@ static uint32_t next_result(const Finder *f, const Node *n) {
 
 static void add_results(Finder *f, const Node *n) {
   for (uint32_t k; (k = next_result(f, n)) < n->nres;) {
-    mp_site *site = add_site(f, n->res + k, name_result(f->m, n, k));
+    mp_site *site = add_site(f, n->res + k, name_result(f, n, k));
     if (site->state >= 0) site->flags |= MP_SITE_WRITTEN;
   }
 }
@@ -226,12 +228,14 @@ static void mark_guarded(Finder *f, const Entry *e) {
   }
 }
 
-Sites sites_of(const Module *m, uint32_t entry) {
+const Sites *sites_of(const Module *m, uint32_t entry) {
   const Graph *g = m->g;
   const Entry *e = &g->entries.at[entry];
-  Sites s = {.of = NEW_ARRAY(m->arena, uint32_t, g->values.len)};
-  Finder f = {.m = m, .s = &s, .body = &g->blocks.at[e->body]};
-  for (ValueId v = 0; v < g->values.len; v++) s.of[v] = NO_ID;
+  Sites *s = &m->sites[entry];
+  if (s->of) return s;
+  Finder f = {.m = m, .s = s, .body = &g->blocks.at[e->body]};
+  s->of = NEW_ARRAY(m->arena, uint32_t, g->values.len);
+  for (ValueId v = 0; v < g->values.len; v++) s->of[v] = NO_ID;
   bool step = e->kind == ENTRY_step || e->kind == ENTRY_apply;
   bool once = e->kind == ENTRY_init || e->kind == ENTRY_derive;
   if (m->o->no_origin || once || !(step || m->o->check_nan)) return s;

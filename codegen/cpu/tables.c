@@ -322,7 +322,7 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
   const Entry *e = &g->entries.at[i];
   Faces f = {.entry = e, .body = &g->blocks.at[e->body]};
   uint64_t *hyper = NEW_ARRAY(m->arena, uint64_t, g->hypers.len);
-  Sites sites = sites_of(m, i);
+  const Sites *sites = sites_of(m, i);
   add_inputs(m, &f);
   add_outputs(m, &f);
   for (uint32_t h = 0; h < g->hypers.len; h++)
@@ -340,8 +340,8 @@ static void describe_entry(const Module *m, uint32_t i, mp_entry_desc *d, mp_ent
                        .output_at = f.output_at.at,
                        .seed_at = seed_at(m, &f),
                        .draw_at = draw_at(m, &f),
-                       .sites = sites.list.at,
-                       .n_sites = sites.list.len};
+                       .sites = sites->list.at,
+                       .n_sites = sites->list.len};
 }
 
 /* "bf16", "bf16 master(sr)" */
@@ -442,7 +442,8 @@ static const mp_value *values(const Module *m) {
   for (uint32_t i = 0; i < m->p->values.len; i++) {
     const ProgramValue *x = &m->p->values.at[i];
     Type t = value_type(m->g, x->value);
-    v[i] = (mp_value){describe_tensor(x->name, t), x->reads, arena_at(m, x->value), x->entry, t.unit};
+    v[i] = (mp_value){describe_tensor(x->name, t), x->reads, arena_at(m, x->value), x->entry,
+                      t.unit};
   }
   return v;
 }
@@ -457,6 +458,7 @@ static mp_desc describe(const Module *m, mp_entry_code *code) {
 const mp_desc *cpu_describe(const Program *p, const CpuTarget *t, const CpuOptions *o,
                             Arena *arena) {
   Module m = {.arena = arena, .p = p, .g = p->g, .target = t, .o = o};
+  m.sites = NEW_ARRAY(arena, Sites, m.g->entries.len);
   mp_desc *d = NEW(arena, mp_desc);
   *d = describe(&m, NEW_ARRAY(arena, mp_entry_code, p->g->entries.len));
   return d;

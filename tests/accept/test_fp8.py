@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mpcc_model import Model
-from support import compile_to, emit, levels
-from test_precision import B, batches, check, evaluated
+from support import emit
+from test_precision import B, batches, check_levels
 
 MODEL = """version 1
 config D = 12
@@ -86,13 +86,7 @@ def check_case(folder, name, source, word, times, width, count):
     assert found == count, found
     quantized = re.findall(r"quantize .* : (f8\w+)", text)
     assert {"f8e4m3fn", "f8e5m2"} == set(quantized), quantized
-    for level in levels()[0], levels()[-1]:
-        flag = f"-mcpu={level}"
-        wanted = list(evaluated(emit("schedule", model, flag), rows))
-        library = compile_to(folder / f"{name}_{level[-1]}.so", model, flag)
-        for threads in 1, 2, 3:
-            check(library, threads, wanted, rows, f"{word}, {level}")
-    check_guard(library, rows)
+    check_guard(check_levels(folder / name, model, rows, word), rows)
     print(f"{word}, {times} micro-batches: equal", flush=True)
 
 

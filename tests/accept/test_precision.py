@@ -87,6 +87,17 @@ def check(library, threads, wanted, rows, label):
     m.close()
 
 
+def check_levels(library, model, rows, label):
+    """The evaluator's bits at the lowest level and at this machine's, on 1 to 3 threads; the last library."""
+    for level in levels()[0], levels()[-1]:
+        flag = f"-mcpu={level}"
+        wanted = list(evaluated(emit("schedule", model, flag), rows))
+        path = compile_to(library.with_name(f"{library.name}_{level[-1]}.so"), model, flag)
+        for threads in 1, 2, 3:
+            check(path, threads, wanted, rows, f"{label}, {level}")
+    return path
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -94,13 +105,7 @@ def main():
             model = folder / f"model{i}.mp"
             model.write_text(MODEL.replace("WORD", word).replace("REGION", region)
                              .replace("ACCUMULATE", str(accumulate)))
-            rows = B * accumulate - 1
-            for level in levels()[0], levels()[-1]:
-                flag = f"-mcpu={level}"
-                wanted = list(evaluated(emit("schedule", model, flag), rows))
-                library = compile_to(folder / f"lib{i}_{level[-1]}.so", model, flag)
-                for threads in 1, 2, 3:
-                    check(library, threads, wanted, rows, f"{word}, {region}, {level}")
+            check_levels(folder / f"lib{i}", model, B * accumulate - 1, f"{word}, {region}")
             print(f"{word}, region {region}, {accumulate} micro-batches: equal", flush=True)
 
 
