@@ -91,9 +91,10 @@ static bool is_word(const char *s) {
   return !*s;
 }
 
+/* s is NULL in a graph that the verifier refuses. */
 static void put_word(Printer *p, const char *s) {
-  if (is_word(s)) put(p, s);
-  else text_quoted(p->out, s);
+  if (s && is_word(s)) put(p, s);
+  else text_quoted(p->out, s ? s : "");
 }
 
 static void put_quoted(Printer *p, const char *before, const char *s) {

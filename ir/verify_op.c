@@ -183,12 +183,6 @@ static bool verify_scale_min(const Check *c) {
   return true;
 }
 
-/* The ratio is a quotient of two scales, whatever path it takes. */
-static bool verify_rescale(const Check *c) {
-  return all_of_kind(c, 'f', "floats") &&
-         (out(c).dtype == in(c, 0).dtype || refuse(c, "keeps x's type"));
-}
-
 static bool verify_cotangent(const Check *c) {
   return (kind(out(c)) == 'f' && out(c).unit == UNIT_S) ||
          refuse(c, "must be floats that carry S once");
