@@ -210,7 +210,7 @@ static uint32_t entry_index(const Verifier *v) { return (uint32_t)(v->entry - v-
 
 /* How a part of a number is computed from it, and packed bits become one again. */
 static const bool takes_apart[OP_COUNT] = {
-    [OP_bf16_rest] = true, [OP_ne] = true, [OP_select] = true, [OP_sum] = true};
+    [OP_bf16_rest] = true, [OP_and] = true, [OP_ne] = true, [OP_select] = true, [OP_sum] = true};
 static const bool unpacks[OP_COUNT] = {[OP_ne] = true, [OP_floor] = true, [OP_mul] = true};
 
 /* Where v comes from, through moves, casts and such ops. */

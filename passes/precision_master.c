@@ -5,12 +5,12 @@
  *                  storing it rounds nothing; the derived copy goes, the state takes its place
  *   master(split)  three parts instead of the f32: PATH:bf16, its value to nearest even, which is
  *                  what the copy was; PATH:rest, its lower 16 bits; PATH:up, a bit an element, set
- *                  where it was a tie that rounded up.  Together they are the f32, exactly, so a
- * run has the bits of one with f32 masters
+ *                  where it was a tie that rounded up.  Together they are the f32, exactly, so
+ *                  a run has the bits of one with f32 masters
  *
  * Who read the f32 joins the parts in its own kernel, and the kernel that commits it takes it
- * apart. Only trained weights with a bf16 copy are split: of others the f32 is the one form there
- * is.
+ * apart.  Only trained weights with a bf16 copy are split: of others the f32 is the one form
+ * there is.
  *
  * Bits are stored eight a byte, in planes: byte k holds those of elements k, k + m, k + 2m …, m a
  * plane's length, so that packing and unpacking go by vectors.  A number of elements that 8 does
@@ -231,6 +231,7 @@ static void write_parts(Master *m, ValueId x, bool has_low) {
     ValueId rest = build_typed(&b, OP_bf16_rest, type_with(t, DT_u16), 1, &y, 0, NULL);
     ValueId down = build_constant(&b, type_with(t, DT_i1), 0);
     ValueId up = build2(&b, OP_ne, y, join(m, k, (ValueId[]){low, rest, down}));
+    up = build2(&b, OP_and, up, build2(&b, OP_eq, y, y)); /* NaN is no tie */
     add_result(m, m->rest, kernel_add_result(g, k, rest));
     add_result(m, m->up, pack(m, kernel_add_result(g, k, up)));
     graph_move_nodes(m->g, m->body, n, behind); /* next to who makes it */

@@ -165,10 +165,13 @@ class Model:
         return array_of(view)
 
     def set(self, path, array):
+        """u16 for a state of bf16 are its bits."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))  # ascontiguous… makes () (1,)
         shape = (I64 * max(array.ndim, 1))(*array.shape)
-        view = View(array.ctypes.data, Device(1, 0), array.ndim,
-                    Kind(*DLPACK_OF[array.dtype], 1), shape, None, 0)
+        state, kind = self.states.get(path), DLPACK_OF[array.dtype]
+        if state and kind == (1, 16) and DTYPES[state.tensor.dtype][0] == "bf16":
+            kind = 4, 16
+        view = View(array.ctypes.data, Device(1, 0), array.ndim, Kind(*kind, 1), shape, None, 0)
         self.check(self.api.set(self.ctx, path.encode(), C.byref(view)))
 
     def outputs(self, entry):
