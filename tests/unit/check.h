@@ -3,7 +3,10 @@
 #ifndef TESTS_CHECK_H
 #define TESTS_CHECK_H
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 typedef struct Checks {
   int done, failed;
@@ -17,6 +20,12 @@ static inline int check(Checks *c, int good, const char *what, const char *file,
   c->failed++;
   fprintf(stderr, "%s:%d: failed: %s\n", file, line, what);
   return 0;
+}
+
+/* Whether everything is to be tried: --long first on the command line, or MPCC_LONG=1. */
+static inline bool checks_long(int argc, char **argv) {
+  const char *all = getenv("MPCC_LONG");
+  return (argc > 1 && !strcmp(argv[1], "--long")) || (all && !strcmp(all, "1"));
 }
 
 static inline int checks_end(const Checks *c, const char *name) {

@@ -198,8 +198,7 @@ static int write_codes(Test *t) {
 
 int main(int argc, char **argv) {
   Arena arena = {0};
-  const char *all = getenv("MPCC_LONG");
-  Test t = {.scalars = scalars_parse(&arena), .stride = all && *all == '1' ? 1 : STRIDE};
+  Test t = {.scalars = scalars_parse(&arena), .stride = checks_long(argc, argv) ? 1 : STRIDE};
   if (argc > 2 && !strcmp(argv[1], "--codes")) {
     t.stride = (uint32_t)strtoul(argv[2], NULL, 10);
     return t.stride ? write_codes(&t) : 2;

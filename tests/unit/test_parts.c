@@ -1,7 +1,7 @@
 /* test_parts.c: an f32 and its parts (runtime/parts.c, and the programs that compiled code has for
  * them, two writings of one thing): the low part is the f32 to nearest even, and joining gives the
  * f32 back, for every tie, beside every bf16, and on a stride through all 2^32 patterns, with
- * --long for all of them.  NaN stays NaN.
+ * --long or MPCC_LONG=1 for all of them.  NaN stays NaN.
  */
 #include "runtime/rt.h"
 #include "tests/unit/oracle.h"
@@ -80,7 +80,7 @@ int main(int argc, char **argv) {
   Arena arena = {0};
   static Test t;
   t.scalars = scalars_parse(&arena);
-  uint64_t stride = argc > 1 && !strcmp(argv[1], "--long") ? 1 : STRIDE;
+  uint64_t stride = checks_long(argc, argv) ? 1 : STRIDE;
   for (uint32_t high = 0; high <= 0xffff; high++)
     for (uint32_t rest = 0x7fff; rest <= 0x8001; rest++) add(&t, high << 16 | rest);
   for (uint64_t bits = 0; bits <= UINT32_MAX; bits += stride) add(&t, (uint32_t)bits);

@@ -3,8 +3,8 @@
  *     test_scalar [--long]
  *
  * Elementary functions and the conversions to bf16 and f16 are tried on a stride through all 2^32
- * patterns, with --long on all of them.  The programs run under DAZ and FTZ, the oracles in the
- * mode of libm, so a block of arguments is run first and judged afterwards.
+ * patterns, with --long or MPCC_LONG=1 on all of them.  The programs run under DAZ and FTZ, the
+ * oracles in the mode of libm, so a block of arguments is run first and judged afterwards.
  */
 #include "ir/float_mode.h"
 #include "tests/unit/oracle.h"
@@ -362,8 +362,7 @@ static void test_uniform(Test *t) {
 
 int main(int argc, char **argv) {
   Arena arena = {0};
-  Test t = {.scalars = scalars_parse(&arena), .stride = STRIDE};
-  if (argc > 1 && !strcmp(argv[1], "--long")) t.stride = 1;
+  Test t = {.scalars = scalars_parse(&arena), .stride = checks_long(argc, argv) ? 1 : STRIDE};
   test_prims(&t);
   test_values(&t);
   test_max_min(&t);

@@ -8,8 +8,9 @@
  * and their negatives, and for selects on a comparison of what they select from: LLVM likes to
  * rewrite these.
  * The two conversions of f16 are there twice, the second time by instruction (scalar_widen_f16).
- * --long also tries the elementary functions (or those named) and the conversions to bf16, f16 and
- * fp8 on all 2^32 arguments: 16 lanes against an oracle, and against one lane, bit for bit.
+ * --long or MPCC_LONG=1 also tries the elementary functions (or those named) and the conversions to
+ * bf16, f16 and fp8 on all 2^32 arguments: 16 lanes against an oracle, and against one lane, bit for
+ * bit.
  */
 #include "codegen/cpu/scalar_emit.h"
 #include "ir/float_mode.h"
@@ -380,6 +381,16 @@ static void sweep_named(Test *t, const char *name) {
     if (!strcmp(t->all.prog[ORACLES[i].id].name, name)) sweep(t, &ORACLES[i]);
 }
 
+static bool is_known(const Test *t, const char *name) {
+  for (uint32_t i = 0; i < NORACLES; i++)
+    if (!strcmp(t->all.prog[ORACLES[i].id].name, name)) return true;
+  fprintf(stderr, "test_scalar_emit --long [NAME …]: no function %s, but", name);
+  for (uint32_t i = 0; i < NORACLES; i++)
+    fprintf(stderr, " %s", t->all.prog[ORACLES[i].id].name);
+  fprintf(stderr, "\n");
+  return false;
+}
+
 /* names: of what is swept whole; NULL: nothing; none: everything. */
 static void test_cpu(Test *t, const char *cpu, char **names) {
   GemmTarget target = {cpu, cpu ? "" : NULL, "default<O3>", getenv("SCALAR_LISTING")};
@@ -401,7 +412,10 @@ int main(int argc, char **argv) {
   static Test t;
   Arena arena = {0};
   add_programs(&arena, &t.all);
-  test_cpu(&t, NULL, argc > 1 && !strcmp(argv[1], "--long") ? argv + 2 : NULL);
+  char **names = argc > 1 ? argv + 2 : argv + argc;
+  for (char **name = names; *name; name++)
+    if (!is_known(&t, *name)) return 2;
+  test_cpu(&t, NULL, checks_long(argc, argv) ? names : NULL);
 #ifdef __x86_64__
   test_cpu(&t, "x86-64-v3", NULL);
 #endif
