@@ -87,6 +87,16 @@ def with_optimizer(folder, name, optimizer):
     return path
 
 
+# ---- running -------------------------------------------------------------------------------------
+
+
+def run(*command, code=0, stderr=subprocess.PIPE, **more):
+    """What a command that ends with `code` says; where that is an error, also on stderr."""
+    done = subprocess.run(list(map(str, command)), text=True, stdout=subprocess.PIPE, stderr=stderr, **more)
+    assert done.returncode == code, (command, done.returncode, done.stdout, done.stderr)
+    return done.stdout + (done.stderr or "") if code else done.stdout
+
+
 # ---- the evaluator -------------------------------------------------------------------------------
 
 
@@ -122,6 +132,13 @@ class Evaluator:
 
 
 # ---- comparing -----------------------------------------------------------------------------------
+
+
+def round_bf16(x):
+    """f32 -> the nearest bf16, ties to even, as f32; a NaN stays one."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    low = (bits.astype(np.int64) + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return np.where(np.isnan(x), np.float32(np.nan), low.astype(np.uint32).view(np.float32))
 
 
 def far(got, want, tolerance):

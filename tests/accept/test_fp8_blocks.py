@@ -22,7 +22,7 @@ try:
 except ImportError:
     ml_dtypes = None
 sys.path.append(str(Path(__file__).resolve().parents[1] / "ops"))
-from op_table import FP8, fp8
+from fp8_cases import FP8, fp8, scaled_bound
 
 MODEL = """version 1
 model M {
@@ -42,6 +42,10 @@ train M {
 """
 SHAPES = [(16, 16, 16), (1, 15, 17), (15, 17, 1), (17, 1, 15), (127, 129, 16), (129, 127, 130), (300, 40, 33), (33, 260, 257)]
 EMAX = {"f8e4m3fn": 8, "f8e5m2": 15}
+# How far a product may be from that of what was quantized, relative L2: a check of sense.
+# Half a unit is 2^-4 of an e4m3 number at most and 2^-3 of an e5m2, over a binade 2.7 % and 5.3 % in the mean
+# square; of two operands, independent, 3.8 % and (beside e4m3) 5.9 %.  The rest is for products of few terms.
+SANE = {"f8e4m3fn": 0.06, "f8e5m2": 0.12}
 DELAYED = {"f8e4m3fn": np.float32(300), "f8e5m2": np.float32(1e6)}  # what the states are set to: too much for some
 WIDE = 1 << 40  # a block that is everything
 BLOCK = {"mx8": 32, "fp8(block)": 128, "fp8(current)": WIDE, "fp8(delayed)": WIDE}
@@ -206,11 +210,12 @@ def check(recipe, k, n, batch, rows):
         got, want = value[name][:len(held[0])], held[0] @ held[1].T
         size = np.abs(held[0]) @ np.abs(held[1]).T
         inner = held[0].shape[1]
-        # three roundings beside the sum: of the scales' product, of the chain times it, of a scale's inverse
-        assert not (np.abs(got - want) > (2 * np.sqrt(inner + 1) + 4) * 2.0**-24 * size).any(), f"{recipe}: {what} product"
+        # two roundings beside the sum: of the inverse scales' product and of a chain times it, or of a total
+        # times one and the other; the inverses are those of the operands, which are the model's
+        assert (np.abs(got - want) <= scaled_bound(inner, 2) * size).all(), f"{recipe}: {what} product"
         far = relative(got, plain[0] @ plain[1].T) if recipe != "fp8(delayed)" else 0
         worst = max(worst, far)
-        assert far <= (0.12 if e5m2 else 0.06), f"{recipe} {k}x{n}, {batch}: {what} product is {far:.3f} off"
+        assert far <= SANE["f8e5m2" if e5m2 else "f8e4m3fn"], f"{recipe} {k}x{n}, {batch}: {what} product is {far:.3f} off"
     assert len(counts) == 6, counts
     got = {name: int(value[v]) for name, v in g.counts.items()}
     assert got == counts, f"{recipe} {k}x{n}, {batch}: counted {got}, expected {counts}"
