@@ -15,6 +15,9 @@ import numpy as np
 from support import compile_to, read_safetensors
 
 B, STEPS, RAMP, INTERVAL = 32, 150, 60, 8
+# Errors are stored in f16, 2^-11 of each, so 2^-10 of the sum of their squares.  As much again for weights: of an
+# update's direction 2^-11 is rounding, too, and descent makes less of it.  (Most that was measured: 2^-12.5.)
+NEAR = 2**-9
 
 MODEL = f"""version 1
 model M {{
@@ -79,8 +82,7 @@ def main():
         scale, clean, falls = check_scale(log)
         late = [line for line in log if line["gain"] > 0.99 * np.exp(0.24 * RAMP)]
         for i, (line, want) in enumerate(zip(log, descent(x, t, log))):
-            # operands and cotangents carry 2^-11 of rounding each; a skipped step logs no loss
-            near = line["loss"] is not None and abs(line["loss"] - want) <= 0.02 * want + 1e-3 * line["gain"]
+            near = line["loss"] is not None and abs(line["loss"] - want) <= NEAR * want
             assert line["skipped"] or near, (i, line, want)
         assert falls >= 8 and len(late) > 30, (falls, len(late))
         losses = [line["loss"] / line["gain"] for line in log if not line["skipped"]]

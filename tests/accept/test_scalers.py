@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcc_model import E_ARG, GAUGE, Model, ModelError
+from mpcc_model import E_ARG, GAUGE, SHADOW, Model, ModelError
 from support import (check_same_bits_sees, compile_to, emit, far, levels, read_safetensors,
                      same_bits)
 from test_precision import B, STEPS, batches, check, evaluated
@@ -172,7 +172,7 @@ def check_groups(folder):
         assert all(found[f"grad:{path}"] == (path not in infinite) for path in "wab"), (kind, found)
         halves.run("train_step.grads", weights=[4, 4, 4], **data)
         assert halves.run("train_step.apply").committed == committed
-        for path in [p for p in whole.states if whole.states[p].kind != 5]:
+        for path in [p for p in whole.states if whole.states[p].kind != SHADOW]:
             why = same_bits(halves.get(path), whole.get(path))
             assert not why, (at, kind, path, why)
     whole.save(folder / "ckpt")
@@ -184,6 +184,11 @@ def check_groups(folder):
     again.load(folder / "ckpt")
     assert all(float(again.get("scale" + suffix)) == want[name][0] for name, (suffix, *_) in SCALERS.items())
     print("an infinity backs off whom it reaches:", {n: v[0] for n, v in want.items()}, flush=True)
+
+
+# Sums of at most 360 terms in another order: 2√K·u is 2e-6 of their sizes, and some cancel.  What adamw makes of
+# a gradient is lr of its own size, and so no farther off.  (Measured: 2e-7 and 2e-8.)
+NEAR = 1e-5
 
 
 def check_weights(folder):
@@ -215,12 +220,12 @@ def check_weights(folder):
               **{name: a[part].copy() for name, a in data.items()})
     for path in [p for p in whole.states if p.startswith(("grad:", "loss:"))]:
         total = parts[0].get(path) + parts[1].get(path)
-        why = far(total, whole.get(path).astype(np.float64), 1e-5)
+        why = far(total, whole.get(path).astype(np.float64), NEAR)
         assert not why, (path, why)
         parts[0].set(path, total)
     assert all(m.run("train_step.apply").committed for m in (whole, parts[0]))
     for path in "table", "w", "v", "a", "b":
-        why = far(parts[0].get(path), whole.get(path).astype(np.float64), 1e-3)
+        why = far(parts[0].get(path), whole.get(path).astype(np.float64), NEAR)
         assert not why, (path, why)
     print("several losses on two machines, with their weights and not without", flush=True)
 
