@@ -16,28 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from planted import PLANTED, line_of, make_data
+from support import BIN, mpcc, run
 
-from support import BIN, mpcc
-
-PLANTED = Path(__file__).with_name("planted.mp")
 ARGUMENTS = "--steps", "150", "--threads", "1"
-
-
-def run(*command, code=0, **more):
-    done = subprocess.run(list(map(str, command)), text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, **more)
-    assert done.returncode == code, (command, done.returncode, done.stdout, done.stderr)
-    return done.stdout + done.stderr if code else done.stdout
-
-
-def make_data(folder):
-    rng = np.random.default_rng(1)
-    x, w = rng.standard_normal((4096, 16)).astype("f4"), rng.standard_normal((16, 4))
-    np.save(folder / "x.npy", x)
-    np.save(folder / "y.npy", np.argmax(np.tanh(x @ w) + 0.3 * rng.standard_normal((4096, 4)), 1)
-            .astype("u1"))
-    return "--data", f"x={folder}/x.npy", "--data", f"y={folder}/y.npy"
 
 
 def bisect(model, data, *flags, **more):
@@ -51,11 +33,6 @@ def kept(text):
     return re.findall(r"^  (\S+)  (\S+?):", part, re.M)
 
 
-def line_of(model, words):
-    found, = [i for i, text in enumerate(model.read_text().splitlines(), 1) if words in text]
-    return f"{model.name}:{found}"
-
-
 def manifest(folder, model, *flags):
     """Of the train step, without reasons: who wanted it differs."""
     mpcc(f"--precision-manifest={folder}/manifest", *flags, "-o", folder / "x.o", model)
@@ -64,7 +41,7 @@ def manifest(folder, model, *flags):
 
 def check_planted(folder, data):
     text = bisect(PLANTED, data, f"--trials={folder}/trials")
-    where = line_of(PLANTED, "h - mean(h")
+    where = line_of("h - mean(h")
     assert kept(text) == [(where, "centre")], text
     flag = re.search(r"--keep=\S+", text)[0]
     assert flag == f"--keep=centre@{where}:f32"
@@ -82,11 +59,13 @@ def check_planted(folder, data):
 
 def check_trials(folder, data, text):
     """The data is gone, so nothing could run."""
-    for name in "xy":
-        (folder / f"{name}.npy").rename(folder / f"{name}.gone")
+    files = list(folder.glob("[xy]*.npy"))
+    assert len(files) == 2, files
+    for file in files:
+        file.rename(file.with_suffix(".gone"))
     again = bisect(PLANTED, data, f"--trials={folder}/trials")
-    for name in "xy":
-        (folder / f"{name}.gone").rename(folder / f"{name}.npy")
+    for file in files:
+        file.with_suffix(".gone").rename(file)
     assert again.replace(", known", "") == text.replace(", known", "")
     print("trials: nothing runs twice, the answer is the same", flush=True)
 
@@ -96,7 +75,7 @@ def check_two(folder, data):
     text = text.replace("centre(blocks(first(x)))", "centre2(gelu(centre(blocks(first(x)))))")
     (folder / "two.mp").write_text(text)
     found = kept(bisect(folder / "two.mp", data))
-    where = line_of(folder / "two.mp", "h - mean(h")
+    where = line_of("h - mean(h", folder / "two.mp")
     assert sorted(found) == [(where, "centre"), (where, "centre2")], found
     print(f"two: {found}", flush=True)
 
@@ -146,7 +125,7 @@ def check_wrong(folder, data):
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = make_data(folder)
+        data = make_data(folder, 4096)
         text = check_planted(folder, data)
         check_trials(folder, data, text)
         check_two(folder, data)

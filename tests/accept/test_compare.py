@@ -12,38 +12,14 @@
 """
 import json
 import math
-import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 
-from support import BIN, compile_to, read_safetensors
-
-PLANTED = Path(__file__).with_name("planted.mp")
-
-
-def run(*command, code=0):
-    done = subprocess.run(list(map(str, command)), text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
-    assert done.returncode == code, (command, done.returncode, done.stdout, done.stderr)
-    return done.stdout + done.stderr if code else done.stdout
-
-
-def make_data(folder, rows, seed=1):
-    rng = np.random.default_rng(seed)
-    x, w = rng.standard_normal((rows, 16)).astype("f4"), rng.standard_normal((16, 4))
-    noise = 0.3 * rng.standard_normal((rows, 4))
-    np.save(folder / f"x{rows}.npy", x)
-    np.save(folder / f"y{rows}.npy", np.argmax(np.tanh(x @ w) + noise, 1).astype("u1"))
-    return "--data", f"x={folder}/x{rows}.npy", "--data", f"y={folder}/y{rows}.npy"
-
-
-def line_of(words):
-    lines = PLANTED.read_text().splitlines()
-    found, = [i for i, text in enumerate(lines, 1) if words in text]
-    return f"planted.mp:{found}"
+from planted import PLANTED, line_of, make_data
+from support import BIN, compile_to, read_safetensors, run
 
 
 def compare(precision, data, *flags, steps=60):
@@ -92,11 +68,12 @@ def stem(name):
 
 
 def check_measures(folder, data):
-    """The same runs by hand."""
-    c, files = compare("bf16,f32", data), {}
+    """The same runs by hand.  Returns the program that trains in bf16."""
+    c, files, programs = compare("bf16,f32", data), {}, {}
+    assert len(c["values"]) > 60
     for word in "bf16", "f32":
-        program = compile_to(folder / word, PLANTED, "--with-values", f"--precision={word}")
-        run(program, *data, "--steps", 60, "--values", folder / f"{word}.safetensors", "--save",
+        programs[word] = compile_to(folder / word, PLANTED, "--with-values", f"--precision={word}")
+        run(programs[word], *data, "--steps", 60, "--values", folder / f"{word}.safetensors", "--save",
             folder / f"{word}.ckpt", "--quiet", "--threads", 1)
         files[word] = tensors(folder / f"{word}.safetensors")
         model = tensors(folder / f"{word}.ckpt" / "step-000060" / "model.safetensors")
@@ -111,6 +88,7 @@ def check_measures(folder, data):
                           (v["relative_l2"], np.linalg.norm(d) / norm if norm else 0)):
             assert math.isclose(got, want, rel_tol=1e-9, abs_tol=1e-12), (name, got, want)
     print(f"measures: {len(c['values'])} pairs as NumPy has them", flush=True)
+    return programs["bf16"]
 
 
 def gelu(x):
@@ -152,17 +130,18 @@ def check_values(folder):
     print("values: as NumPy computes them, unscaled, of the step that was asked for", flush=True)
 
 
-def check_same_bits(folder, data):
+def check_same_bits(folder, data, plain, with_values):
     """Room for every value changes none."""
-    for flags in [], ["--with-values"]:
-        program = compile_to(folder / f"bits{len(flags)}", PLANTED, *flags)
-        run(program, *data, "--steps", 20, "--save", f"{program}.ckpt", "--quiet")
-    model = [tensors(folder / f"bits{i}.ckpt" / "step-000020" / "model.safetensors") for i in (0, 1)]
-    assert all(np.array_equal(model[0][n], model[1][n]) for n in model[0])
+    models = []
+    for i, program in enumerate((plain, with_values)):
+        run(program, *data, "--steps", 20, "--save", folder / f"bits{i}", "--quiet")
+        models.append(tensors(folder / f"bits{i}" / "step-000020" / "model.safetensors"))
+    assert models[0] and models[0].keys() == models[1].keys()
+    assert all(np.array_equal(models[0][n], models[1][n]) for n in models[0])
     print("--with-values trains to the same bits", flush=True)
 
 
-def check_wrong(folder, data):
+def check_wrong(plain, data):
     mpcc = BIN / "mpcc"
     for words, message in (
             (["compare", PLANTED, "--", *data], "two precisions are wanted: --precision=bf16,f32"),
@@ -175,7 +154,6 @@ def check_wrong(folder, data):
             ([PLANTED, "--plot", "x.svg"], "a flag of another command: --plot"),
             (["run", "--json", PLANTED], "a flag of another command: --json")):
         assert message in (out := run(mpcc, *words, code=2)), out
-    plain = compile_to(folder / "plain", PLANTED)
     for words, message in ((["--values", "x"], "build the program with mpcc --with-values"),
                            (["--values-step", "2"], "--values-step needs --values"),
                            (["--beside", "x"], "--beside is of --plot")):
@@ -189,10 +167,10 @@ def main():
         data = make_data(folder, 2048)
         check_planted(folder, data)
         check_equal(data)
-        check_measures(folder, data)
+        plain, with_values = compile_to(folder / "plain", PLANTED), check_measures(folder, data)
         check_values(folder)
-        check_same_bits(folder, data)
-        check_wrong(folder, data)
+        check_same_bits(folder, data, plain, with_values)
+        check_wrong(plain, data)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,12 @@ import numpy as np
 import test_bitwise as mlp
 import test_chargpt_bitwise as gpt
 from mpcc_model import DERIVED, PART, Model, widen
-from support import (MLP, check_same_bits_sees, compile_to, emit, levels, read_safetensors, same_bits,
+from support import (check_same_bits_sees, compile_to, emit, levels, read_safetensors, round_bf16, same_bits,
                      with_optimizer)
 
 SIZES = 37, 3, 30  # hidden, classes, batch: no vector, no block, numbers of weights that 8 does not divide
 LEVELS = levels()
 FLAGS = [f"-Dhidden={SIZES[0]}", f"-Dclasses={SIZES[1]}"]
-
-
-def bf16(x):
-    """To nearest even, as f32."""
-    bits = x.astype(np.float32).view(np.uint32)
-    low = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
-    return np.where(np.abs(x) < 2.0**-126, bits & 0x80000000, low).astype(np.uint32).view(np.float32)
 
 
 def planes(count):
@@ -36,7 +29,7 @@ def planes(count):
 def parts(x):
     """An f32 in what it is kept as."""
     x = np.ascontiguousarray(np.where(np.abs(x) < 2.0**-126, np.copysign(np.float32(0), x), x))
-    high, rest = bf16(x), (x.view(np.uint32) & 0xFFFF).astype(np.uint16)
+    high, rest = round_bf16(x), (x.view(np.uint32) & 0xFFFF).astype(np.uint16)
     up = ((rest == 0x8000) & (np.abs(high) > np.abs(x))).reshape(planes(x.size), -1)
     bits = (up.astype(np.uint32) << np.arange(len(up))[:, None]).sum(axis=0).astype(np.uint8)
     return {"bf16": high, "rest": rest, "up": bits}
@@ -180,7 +173,7 @@ def check_ties(m, folder):
     ties = (bits | (np.arange(bits.size).reshape(shape) % 3 == 0).astype(np.uint32) << 31).view(np.float32)
     m.set("net.0.weight", ties)
     assert not same_bits(m.get("net.0.weight"), ties), "set"
-    assert not same_bits(widen(m.get("net.0.weight:bf16")), bf16(ties)), "the low part"
+    assert not same_bits(widen(m.get("net.0.weight:bf16")), round_bf16(ties)), "the low part"
     m.hyper("lr", np.inf)
     steps(m, np.random.default_rng(3), 1)
     assert m.get("skipped") == 1 and not same_bits(m.get("net.0.weight"), ties), "a skipped step"

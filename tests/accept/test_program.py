@@ -10,6 +10,7 @@
   infer        results of a function over a file, against NumPy
   log          formulas are of totals; the picture is XML; TensorBoard's records have right checksums
 """
+import functools
 import json
 import math
 import os
@@ -25,9 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
+import support
 from support import BIN, LONG, compile_to, idx_bytes, read_safetensors
 
 ROWS = 103
+run = functools.partial(support.run, stderr=subprocess.STDOUT)
 
 MODEL = """version 1
 config d = 8
@@ -54,13 +57,6 @@ infer Net {
   fn predict(x: f32[B, 3]) -> [B] = f(x)
 }
 """
-
-
-def run(*command, code=0):
-    done = subprocess.run(list(map(str, command)), text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}"
-    return done.stdout
 
 
 def build(folder, name, split=""):
