@@ -1,12 +1,12 @@
 """Histories and scales of fp8(delayed) against a model of them in NumPy, bit for bit, at each of
-3,000 steps of a compiled program.
+3,000 steps of a compiled program (600 in micro-batches and by halves).
 
 The model knows nothing of the compiler: of each slot it is told the largest |x|, which the host
 chooses (zeros, tiny and usual numbers, jumps by 1000, infinities, NaN), and it follows the rules
 of docs/precision.md.  Matrices of powers of two and numbers of few digits let every value arrive
 where it is quantized as the host made it.  With short and full histories, margins, under a loss
-scale that moves all the time, in micro-batches, by whole steps and by halves.  From every step a
-run can be taken up again.
+scale that moves all the time, in micro-batches, by whole steps and by halves.  From the first 60
+steps and every hundredth a run is taken up again.
 """
 import tempfile
 from pathlib import Path

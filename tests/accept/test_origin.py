@@ -7,14 +7,13 @@ state, on any number of threads, and a run that ends says what was asked.
 import json
 import math
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from mpcc_model import E_ARG, E_NONFINITE, Model, ModelError
-from support import BIN, compile_to
+from support import compile_to
 
 MODEL = """version 1
 module Linear(i: int, o: int) {{
@@ -261,7 +260,8 @@ def check_run(folder):
     assert r.returncode == 1 and "20 steps in a row were skipped" in r.stderr, r.stderr
     assert f"m.mp:{LINE}:" in r.stderr and "exp" in r.stderr and " is inf at [" in r.stderr, r.stderr
     lines = [json.loads(line) for line in (folder / "log").read_text().splitlines()]
-    assert all("exp" in line["nonfinite"] for line in lines if line["skipped"]), lines[0]
+    skipped = [line for line in lines if line["skipped"]]
+    assert len(skipped) == 20 and all("exp" in line["nonfinite"] for line in skipped), lines
     print(r.stderr.strip())
 
 
