@@ -38,7 +38,7 @@ static inline uint32_t fp8_by_formula(const Fp8Format *f, uint32_t x, bool sat) 
 
 static inline double fp8_value(const Fp8Format *f, uint32_t code) {
   int e = (int)(code & 0x7f) >> f->m, m = (int)code & ((1 << f->m) - 1);
-  double v = ldexp(e ? m + (1 << f->m) : m, (e ? e : 1) - f->bias - f->m);
+  double v = (e ? m + (1 << f->m) : m) * power_of_two((e ? e : 1) - f->bias - f->m);
   return code & 0x80 ? -v : v;
 }
 

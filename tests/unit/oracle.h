@@ -88,14 +88,19 @@ static const Oracle ORACLES[] = {
 
 enum { NORACLES = sizeof ORACLES / sizeof *ORACLES };
 
-/* From the bits, since frexp and ldexp would take most of the time of a sweep. */
+/* 2^e, for -1022 <= e <= 1023: ldexp would take most of the time of a sweep. */
+static inline double power_of_two(int e) {
+  uint64_t bits = (uint64_t)(1023 + e) << 52;
+  double v;
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
 static inline double ulp_of(double exact) {
-  uint64_t bits, bias = 1023, least = bias - 126, most = bias + 127;
+  uint64_t bits;
   memcpy(&bits, &exact, sizeof bits);
-  uint64_t e = bits >> 52 & 0x7ff;
-  bits = ((e < least ? least : e > most ? most : e) - 23) << 52;
-  memcpy(&exact, &bits, sizeof bits);
-  return exact;
+  int e = (int)(bits >> 52 & 0x7ff) - 1023;
+  return power_of_two((e < -126 ? -126 : e > 127 ? 127 : e) - 23);
 }
 
 /* Of f(x) = got; infinite where no rounding could explain it. */
@@ -127,7 +132,7 @@ static inline uint32_t bf16_oracle(uint32_t x) {
 /* f16 to double: significand times a power of two; NaN stays. */
 static inline double f16_value(uint32_t code) {
   int e = code >> 10 & 31, m = code & 0x3ff;
-  double v = e == 31 ? (m ? NAN : INFINITY) : ldexp(e ? 1024 + m : m, (e ? e : 1) - 25);
+  double v = e == 31 ? (m ? NAN : INFINITY) : (e ? 1024 + m : m) * power_of_two((e ? e : 1) - 25);
   return code & 0x8000 ? -v : v;
 }
 
