@@ -209,15 +209,13 @@ static bool roundtrip(Graph **g, PassCtx *c, const Pass *p) {
   return true;
 }
 
-static bool evaluate(const Graph *before, const Graph *after, PassCtx *c, const Pass *p) {
+static bool evaluate(const Graph *g, const PassCtx *c, const Pass *p) {
   const PassOptions *o = c->options;
-  return !before || o->check(o->check_user, p->name, p->keeps, before, after);
+  return !o->check || o->check(c, p ? p->name : NULL, p ? p->keeps : KEEP_none, g);
 }
 
 static bool run_pass(const Pass *p, Graph **g, PassCtx *c) {
   const PassOptions *o = c->options;
-  Arena kept = {0};
-  const Graph *before = o->check ? graph_clone(*g, &kept) : NULL;
   check_facts(p, *g, p->needs, "before");
   if (listed(o->print_before, p->name)) dump(*g, c, "before", p);
   double start = seconds();
@@ -230,9 +228,8 @@ static bool run_pass(const Pass *p, Graph **g, PassCtx *c) {
     verify(*g, c, "after", p);
     check_facts(p, *g, p->gives, "after");
     if (o->print_after_all || listed(o->print_after, p->name)) dump(*g, c, "after", p);
-    ok = (!o->roundtrip || roundtrip(g, c, p)) && evaluate(before, *g, c, p);
+    ok = (!o->roundtrip || roundtrip(g, c, p)) && evaluate(*g, c, p);
   }
-  arena_free(&kept);
   return ok;
 }
 
@@ -243,6 +240,7 @@ bool passes_run(Graph **g, const char *list, PassCtx *c) {
   bool ok = !c->diag->errors;
   ok = passes_check_options(c) && ok;
   ok = check_list(c, "--passes", list, false) && ok;
+  ok = ok && evaluate(*g, c, NULL);
   size_t n;
   for (const char *s = next_name(&list, &n); ok && n; s = next_name(&list, &n)) {
     const Pass *p = find_pass(s, n);

@@ -23,10 +23,11 @@ typedef enum PassId {
 
 typedef enum PassKeeps { KEEP_bits, KEEP_old, KEEP_others, KEEP_none } PassKeeps;
 
-/* What evaluation before and after a pass is to agree on is passes.def's column `keeps`.  False
- * ends the pipeline; who checks has said why. */
-typedef bool PassCheck(void *user, const char *pass, PassKeeps keeps, const Graph *before,
-                       const Graph *after);
+/* Called with the graph in front of the first pass (pass NULL, KEEP_none) and behind each: what
+ * evaluation of both is to agree on is passes.def's column `keeps`.  False ends the pipeline; who
+ * checks has said why. */
+typedef struct PassCtx PassCtx;
+typedef bool PassCheck(const PassCtx *c, const char *pass, PassKeeps keeps, const Graph *g);
 
 /* Does pattern i of --watch cover the name? */
 typedef bool PassWatch(void *user, uint32_t i, const char *name);
@@ -83,20 +84,24 @@ typedef struct PassOptions {
   void *check_user;
 } PassOptions;
 
-typedef struct PassCtx {
+struct PassCtx {
   Arena *arena; /* scratch: emptied after each pass */
   Diag *diag;
   const Target *target;
   const PassOptions *options;
   const Scalars *scalars; /* set by passes_run; outlives the scratch */
-} PassCtx;
+};
 
 /* The passes that make a Program's graph of the frontend's, in order. */
 extern const char passes_default[];
 
-/* check.c: a PassCheck that evaluates both graphs on random arguments; user: the Diag. */
-bool pass_check_values(void *user, const char *pass, PassKeeps keeps, const Graph *before,
-                       const Graph *after);
+/* check.c: a PassCheck that evaluates the graph on random arguments.  check_user: a PassValues,
+ * empty at first; its arena is the caller's to free. */
+typedef struct PassValues {
+  Arena arena;
+  struct EntryValues *entries; /* what the graph in front of the pass gave */
+} PassValues;
+bool pass_check_values(const PassCtx *c, const char *pass, PassKeeps keeps, const Graph *g);
 
 /* Runs the passes of the list ("grad, optimize").  False: diag has errors.  *g may become another
  * graph in the same arena (roundtrip). */

@@ -65,6 +65,8 @@ void eval_set(Eval *e, ArgRole role, const char *name, const Tensor *t) {
   tensor_convert(e->scalars, &b->tensor, t);
 }
 
+void eval_forget(Eval *e) { e->args.len = 0; }
+
 void eval_set_number(Eval *e, ArgRole role, const char *name, double v) {
   eval_set(e, role, name, &(Tensor){.type = type_scalar(DT_f32), .wide = true, .data = &v});
 }

@@ -58,6 +58,8 @@ void eval_set_number(Eval *e, ArgRole role, const char *name, double v); /* of r
 void eval_set_seed(Eval *e, uint64_t seed); /* an entry's seed arguments: low word, high word */
 void eval_set_random(Eval *e, uint32_t entry, uint64_t seed); /* every argument not set so far */
 
+void eval_forget(Eval *e); /* no argument is set any more */
+
 /* rows: real rows, 1 … batch; any value where the entry has no batch. */
 void eval_run(Eval *e, uint32_t entry, int64_t rows);
 

@@ -16,16 +16,20 @@ int main(int argc, char **argv) {
   Checks c = {0};
   Fixture f;
   Arena a = {0};
-  const char *why;
+  const char *why = "a file and one to eight processors";
   size_t size;
-  char *text = argc > 2 ? read_file(&a, argv[1], &size, &why) : NULL;
+  char *text = argc > 2 && argc <= 2 + FIXTURE_BUILDS ? read_file(&a, argv[1], &size, &why) : NULL;
   if (!text) {
-    fprintf(stderr, "usage: optool FILE MCPU...: %s\n", argc > 2 ? why : "no file");
+    fprintf(stderr, "usage: optool FILE MCPU...: %s\n", why);
     return 2;
   }
-  fixture_init_planned(&c, &f, text, true);
-  for (int i = 2; i < argc; i++)
-    fixture_run(&c, &f, (Build){.mcpu = argv[i], .opt = i > 2 ? 3 : 0, .parts = 1});
+  fixture_init(&f, text);
+  fixture_passes(&f);
+  Build b[FIXTURE_BUILDS];
+  int n = 0;
+  for (; n < FIXTURE_BUILDS && n + 2 < argc; n++)
+    b[n] = (Build){argv[n + 2], n ? 3 : 0, 1, true};
+  fixture_run(&c, &f, b, n);
   fixture_free(&f);
   arena_free(&a);
   return checks_end(&c, "optool");

@@ -59,7 +59,7 @@ static void plan_entry(Program *p, uint32_t e) {
       place_state(p, b->results.at[i], en->results.at[i].name);
 }
 
-static Program *plan(Graph *g) {
+static Program *plan_simply(Graph *g) {
   Program *p = NEW(g->arena, Program);
   p->g = g;
   p->buffer = NEW_ARRAY(g->arena, Buffer, g->values.len);
@@ -71,7 +71,7 @@ static Program *plan(Graph *g) {
   return p;
 }
 
-static void parse(Fixture *f, const char *text) {
+void fixture_init(Fixture *f, const char *text) {
   *f = (Fixture){0};
   f->strings.arena = &f->arena;
   diag_init(&f->diag, &f->arena, stderr);
@@ -82,11 +82,6 @@ static void parse(Fixture *f, const char *text) {
   if (!f->g) exit(1);
   if (graph_verify(f->g, &why)) fprintf(stderr, "the test's graph: %s\n", why.at), exit(1);
   f->scalars = scalars_parse(&f->arena);
-}
-
-void fixture_init(Fixture *f, const char *text) {
-  parse(f, text);
-  f->p = plan(f->g);
 }
 
 /* ---- a Program as the compiler makes it ------------------------------------------------------ */
@@ -101,44 +96,26 @@ static void share(Graph *g, BlockId block) {
   }
 }
 
-static void check_program(Checks *c, Fixture *f, uint32_t entry, int64_t rows) {
-  const Entry *en = &f->g->entries.at[entry];
-  Eval *e[2];
-  for (int i = 0; i < 2; i++) {
-    e[i] = eval_new(&f->arena, f->g, f->scalars, EVAL_EXACT);
-    eval_set_random(e[i], entry, 42);
-    if (i) eval_run_program(e[i], f->p, entry, rows);
-    else eval_run(e[i], entry, rows);
-  }
-  for (uint32_t i = 0; i < en->results.len; i++) {
-    Port p = en->results.at[i];
-    int64_t at;
-    bool ok = tensor_same(eval_result(e[0], (ResRole)p.role, p.name),
-                          eval_result(e[1], (ResRole)p.role, p.name), &at);
-    if (!check(c, ok, "the Program gives what the graph gives", __FILE__, __LINE__))
-      fprintf(stderr, "  entry %s, result %s, element %lld\n", en->name, p.name, (long long)at);
-  }
-  eval_free(e[0]), eval_free(e[1]);
-}
+static const Target target = {
+    .name = "x86-64-v3", .auto_precision = "f32", .f32_lanes = 8, .costs = &costs_cpu};
 
-void fixture_plan(Checks *c, Fixture *f, bool shared) {
-  static const Target target = {
-      .name = "x86-64-v3", .auto_precision = "f32", .f32_lanes = 8, .costs = &costs_cpu};
-  PassOptions o = {.check = pass_check_values, .check_user = &f->diag};
+void fixture_passes(Fixture *f) {
+  PassValues values = {0};
+  PassOptions o = {.check = pass_check_values, .check_user = &values};
   PassCtx pc = {.arena = &f->arena, .diag = &f->diag, .target = &target, .options = &o};
   if (!passes_run(&f->g, passes_default, &pc)) exit(1);
+  arena_free(&values.arena);
   f->scalars = scalars_parse(&f->arena);
-  for (uint32_t i = 0; shared && i < f->g->entries.len; i++) share(f->g, f->g->entries.at[i].body);
   f->planned = true;
-  f->p = plan_make(f->g, &pc);
-  for (uint32_t i = 0; i < f->g->entries.len; i++)
-    for (int64_t rows = f->g->entries.at[i].batch; rows >= 0; rows = rows > 1 ? rows / 2 : -1)
-      check_program(c, f, i, rows);
 }
 
-void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared) {
-  parse(f, text);
-  fixture_plan(c, f, shared);
+/* Values of all builds have the numbers that they have in f->g. */
+static Program *plan(Fixture *f, Build b) {
+  static const PassOptions none = {0};
+  PassCtx pc = {.arena = &f->arena, .diag = &f->diag, .target = &target, .options = &none};
+  Graph *g = graph_clone(f->g, &f->arena);
+  for (uint32_t i = 0; b.shared && i < g->entries.len; i++) share(g, g->entries.at[i].body);
+  return f->planned ? plan_make(g, &pc) : plan_simply(g);
 }
 
 void fixture_free(Fixture *f) { arena_free(&f->arena); }
@@ -149,15 +126,20 @@ static const char *const lowest = "armv8-a";
 static const char *const lowest = "x86-64-v3";
 #endif
 
-void fixture_compile(Fixture *f, Build b, CpuOutput output, CpuCode *code) {
+static Program *compile(Fixture *f, Build b, CpuOutput output, CpuCode *code) {
   const char *why = NULL;
   CpuOptions o = {.name = "t", .source_hash = "", .policy = "", .compiler = "test", .opt = b.opt};
   o.output = output;
   o.parts = b.parts;
   const CpuTarget *t = cpu_target(&f->arena, NULL, b.mcpu ? b.mcpu : lowest, &why);
-  if (t && cpu_compile(f->p, t, &o, &f->arena, code, &why)) return;
+  Program *p = plan(f, b);
+  if (t && cpu_compile(p, t, &o, &f->arena, code, &why)) return p;
   fprintf(stderr, "%s -O%d: %s\n", b.mcpu ? b.mcpu : lowest, b.opt, why);
   exit(1);
+}
+
+void fixture_compile(Fixture *f, Build b, CpuOutput output, CpuCode *code) {
+  compile(f, b, output, code);
 }
 
 /* ---- loading --------------------------------------------------------------------------------- */
@@ -225,14 +207,17 @@ static const mp_model *load(LLVMOrcLLJITRef *jit, const CpuCode *code, unsigned 
 
 /* ---- running --------------------------------------------------------------------------------- */
 
+/* Of one build; the evaluator is all builds'. */
 typedef struct Run {
   Fixture *f;
+  Build build;
+  const Program *p;
   Eval *e;
+  LLVMOrcLLJITRef jit;
   const mp_model *model;
   uint32_t entry;
   int64_t rows;
   mp_frame frame;
-  uint64_t state_bytes, arena_bytes;
   char *want_state, *want_arena; /* the bytes that there should be afterwards */
 } Run;
 
@@ -269,15 +254,15 @@ static uint64_t bytes_of(const Fixture *f, ValueId v) {
 }
 
 static char *place(Run *r, char *state, char *arena, ValueId v) {
-  Buffer b = r->f->p->buffer[v];
+  Buffer b = r->p->buffer[v];
   return (b.space == SPACE_STATE ? state : arena) + b.at;
 }
 
 static void fill_arguments(Run *r) {
   const Fixture *f = r->f;
   const Block *b = &f->g->blocks.at[f->g->entries.at[r->entry].body];
-  memset(r->frame.state, POISON, r->state_bytes);
-  memset(r->frame.arena, POISON, r->arena_bytes);
+  memset(r->frame.state, POISON, r->p->state_bytes);
+  memset(r->frame.arena, POISON, r->p->arena_bytes);
   for (uint32_t i = 0; i < b->args.len; i++) {
     ValueId v = b->args.at[i];
     memcpy(place(r, r->frame.state, r->frame.arena, v), eval_value(r->e, v)->data, bytes_of(f, v));
@@ -290,8 +275,8 @@ static void fill_wanted(Run *r) {
   const Block *b = &f->g->blocks.at[f->g->entries.at[r->entry].body];
   fill_arguments(r);
   if (f->planned) return;
-  memcpy(r->want_state, r->frame.state, r->state_bytes);
-  memcpy(r->want_arena, r->frame.arena, r->arena_bytes);
+  memcpy(r->want_state, r->frame.state, r->p->state_bytes);
+  memcpy(r->want_arena, r->frame.arena, r->p->arena_bytes);
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &f->g->nodes.at[b->nodes.at[i]];
     for (uint32_t k = 0; n->op == OP_kernel && k < n->nres; k++) {
@@ -349,8 +334,8 @@ static bool same(Run *r) {
     const Node *n = &f->g->nodes.at[b->nodes.at[i]];
     for (uint32_t k = 0; n->op == OP_kernel && k < n->nres; k++) forgive_nan(r, n->res + k);
   }
-  if (!memcmp(r->frame.state, r->want_state, r->state_bytes) &&
-      !memcmp(r->frame.arena, r->want_arena, r->arena_bytes))
+  if (!memcmp(r->frame.state, r->want_state, r->p->state_bytes) &&
+      !memcmp(r->frame.arena, r->want_arena, r->p->arena_bytes))
     return true;
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &f->g->nodes.at[b->nodes.at[i]];
@@ -359,9 +344,9 @@ static bool same(Run *r) {
   return false;
 }
 
-static void run_entry(Checks *c, Run *r, Build b) {
+static void run_code(Checks *c, Run *r) {
   const Entry *en = &r->f->g->entries.at[r->entry];
-  eval_run(r->e, r->entry, r->rows);
+  Build b = r->build;
   r->frame.rows = r->rows;
   for (int threads = 1; threads <= THREADS; threads++) {
     fill_wanted(r);
@@ -369,6 +354,20 @@ static void run_entry(Checks *c, Run *r, Build b) {
     if (!check(c, same(r), "compiled = evaluated", __FILE__, __LINE__))
       fprintf(stderr, "  entry %s, %s -O%d, %d threads, %lld of %lld rows\n", en->name,
               b.mcpu ? b.mcpu : lowest, b.opt, threads, (long long)r->rows, (long long)en->batch);
+  }
+}
+
+/* The evaluator on the Program's memory, poisoned. */
+static void run_program(Checks *c, const Run *r, Eval *e) {
+  const Entry *en = &r->f->g->entries.at[r->entry];
+  eval_run_program(e, r->p, r->entry, r->rows);
+  for (uint32_t i = 0; i < en->results.len; i++) {
+    Port p = en->results.at[i];
+    int64_t at;
+    bool ok = tensor_same(eval_result(r->e, (ResRole)p.role, p.name),
+                          eval_result(e, (ResRole)p.role, p.name), &at);
+    if (!check(c, ok, "the Program gives what the graph gives", __FILE__, __LINE__))
+      fprintf(stderr, "  entry %s, result %s, element %lld\n", en->name, p.name, (long long)at);
   }
 }
 
@@ -397,38 +396,60 @@ static void set_specials(Run *r) {
   }
 }
 
-static void run_rows(Checks *c, Run *r, Build b, bool specials) {
-  int64_t batch = r->f->g->entries.at[r->entry].batch;
-  r->e = eval_new(&r->f->arena, r->f->g, r->f->scalars, EVAL_EXACT);
+static Eval *evaluator(Run *r, bool specials) {
+  Fixture *f = r->f;
+  r->e = eval_new(&f->arena, f->g, f->scalars, EVAL_EXACT);
   if (specials) set_specials(r);
   else eval_set_random(r->e, r->entry, 42);
+  return r->e;
+}
+
+static void run_rows(Checks *c, Run *r, int n, bool specials) {
+  int64_t batch = r->f->g->entries.at[r->entry].batch;
   int64_t rows[] = {batch > 0 ? batch : 1, batch / 2, 1};
-  for (int i = 0; i < 3; i++) {
-    r->rows = rows[i];
-    if (i == 0 || (batch > 1 && rows[i] > 0)) run_entry(c, r, b);
+  Eval *on_memory = r->f->planned && !specials ? evaluator(r, specials) : NULL;
+  Eval *e = evaluator(r, specials);
+  for (int k = 0; k < 3; k++) {
+    if (k && (batch <= 1 || rows[k] == rows[k - 1])) continue;
+    eval_run(e, r->entry, rows[k]);
+    for (int i = 0; i < n; i++) {
+      r[i].e = e;
+      r[i].rows = rows[k];
+      if (on_memory) run_program(c, &r[i], on_memory);
+      run_code(c, &r[i]);
+    }
   }
-  eval_free(r->e);
+  eval_free(e);
+  if (on_memory) eval_free(on_memory);
 }
 
 static void *bytes(uint64_t n) { return aligned_alloc(64, (n + 4096 + 63) / 64 * 64); }
 
-void fixture_run(Checks *c, Fixture *f, Build b) {
-  LLVMOrcLLJITRef jit;
-  Run r = {.f = f, .state_bytes = f->p->state_bytes, .arena_bytes = f->p->arena_bytes};
+static void start(Run *r, Fixture *f, Build b) {
   CpuCode code[CPU_MOST_PARTS];
-  fixture_compile(f, b, CPU_OBJECT, code);
-  r.model = load(&jit, code, b.parts);
-  r.frame.state = bytes(r.state_bytes);
-  r.frame.arena = bytes(r.arena_bytes);
-  r.want_state = bytes(r.state_bytes);
-  r.want_arena = bytes(r.arena_bytes);
-  r.frame.scratch_stride = (r.model->levels->scratch_bytes + 63) / 64 * 64;
-  r.frame.scratch = bytes(r.frame.scratch_stride * THREADS);
-  for (r.entry = 0; r.entry < f->g->entries.len; r.entry++) {
-    run_rows(c, &r, b, false);
-    run_rows(c, &r, b, true);
+  *r = (Run){.f = f, .build = b, .p = compile(f, b, CPU_OBJECT, code)};
+  r->model = load(&r->jit, code, b.parts);
+  r->frame.state = bytes(r->p->state_bytes);
+  r->frame.arena = bytes(r->p->arena_bytes);
+  r->want_state = bytes(r->p->state_bytes);
+  r->want_arena = bytes(r->p->arena_bytes);
+  r->frame.scratch_stride = (r->model->levels->scratch_bytes + 63) / 64 * 64;
+  r->frame.scratch = bytes(r->frame.scratch_stride * THREADS);
+}
+
+static void end(Run *r) {
+  free(r->frame.state), free(r->frame.arena), free(r->want_state), free(r->want_arena);
+  free(r->frame.scratch);
+  stop(LLVMOrcDisposeLLJIT(r->jit));
+}
+
+void fixture_run(Checks *c, Fixture *f, const Build *b, int n) {
+  Run r[FIXTURE_BUILDS];
+  for (int i = 0; i < n; i++) start(&r[i], f, b[i]);
+  for (uint32_t e = 0; e < f->g->entries.len; e++) {
+    for (int i = 0; i < n; i++) r[i].entry = e;
+    run_rows(c, r, n, false);
+    run_rows(c, r, n, true);
   }
-  free(r.frame.state), free(r.frame.arena), free(r.want_state), free(r.want_arena);
-  free(r.frame.scratch);
-  stop(LLVMOrcDisposeLLJIT(jit));
+  for (int i = 0; i < n; i++) end(&r[i]);
 }

@@ -12,30 +12,32 @@ typedef struct Fixture {
   Diag diag;
   const Scalars *scalars;
   Graph *g;
-  Program *p;   /* every buffer its own place, a barrier before every launch */
-  bool planned; /* but p is plan_make's */
+  bool planned; /* it has gone through the passes */
 } Fixture;
+
+enum { FIXTURE_BUILDS = 8 };
 
 typedef struct Build {
   const char *mcpu;
   int opt;
   unsigned parts;
+  bool shared; /* threads share every map and gemm, however small */
 } Build;
 
 /* text: everything behind `graph "t"`.  Ends the process if it does not parse or verify. */
 void fixture_init(Fixture *f, const char *text);
-/* The graph goes through all passes, each checked by evaluation, and plan_make; the
- * Program is run on poisoned memory.  shared: threads share every map and gemm, however small. */
-/* The same of f->g, with f's arena, strings and diag. */
-void fixture_plan(Checks *c, Fixture *f, bool shared);
-void fixture_init_planned(Checks *c, Fixture *f, const char *text, bool shared);
+/* f->g goes through all passes, each checked by evaluation; f has arena, strings and diag. */
+void fixture_passes(Fixture *f);
 void fixture_free(Fixture *f);
-/* code[b.parts] */
+
+/* A graph behind the passes gets plan_make's Program; of another every buffer has its own place and
+ * a barrier stands before every launch.  code[b.parts] */
 void fixture_compile(Fixture *f, Build b, CpuOutput output, CpuCode *code);
 
-/* Every entry, on random arguments without and with zeros of both signs, infinities and NaN among
+/* In each of n builds, at most FIXTURE_BUILDS, every entry, on random arguments without and with zeros of both signs, infinities and NaN among
  * them, with 1, 2, 3 threads and all, half of and one real row, gives what the evaluator gives and
- * writes nothing else (planned: leaves what it may in the arena). */
-void fixture_run(Checks *c, Fixture *f, Build b);
+ * writes nothing else (planned: leaves what it may in the arena, and the evaluator gives the same on
+ * the Program's memory, poisoned). */
+void fixture_run(Checks *c, Fixture *f, const Build *b, int n);
 
 #endif

@@ -462,13 +462,13 @@ static void fp8_gemms(Cases *s) {
 typedef void Section(Cases *s);
 
 static void run_section(Checks *c, Section *section) {
-  static const Build builds[] = {{"native", 0, 1}, {"native", 3, 3}, {NULL, 2, 2}};
+  static const Build builds[] = {{"native", 0, 1, false}, {"native", 3, 3, false}, {NULL, 2, 2, false}};
   Arena a = {0};
   Cases s = {.text = {.arena = &a}};
   Fixture f;
   section(&s);
   fixture_init(&f, s.text.at);
-  for (size_t i = 0; i < sizeof builds / sizeof *builds; i++) fixture_run(c, &f, builds[i]);
+  fixture_run(c, &f, builds, sizeof builds / sizeof *builds);
   fixture_free(&f);
   arena_free(&a);
 }
@@ -481,7 +481,7 @@ static void check_symbols(Checks *c) {
   maps(&s), reductions(&s), gemms(&s);
   fixture_init(&f, s.text.at);
   CpuCode code;
-  fixture_compile(&f, (Build){"native", 3, 1}, CPU_ASM, &code);
+  fixture_compile(&f, (Build){"native", 3, 1, false}, CPU_ASM, &code);
   static const char *const calls[] = {"memset", "memcpy",    "memmove", "fmaf",
                                       "expf",   "roundeven", "trunc"};
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
