@@ -289,6 +289,29 @@ NodeId graph_copy_node(Graph *g, NodeId id, BlockId block, ValueId *map) {
   return copy;
 }
 
+uint32_t graph_copy_entry(Graph *g, uint32_t from, const char *name, EntryKind kind,
+                          Arena *scratch) {
+  Entry e = g->entries.at[from];
+  uint32_t to = graph_add_entry(g, name, kind, e.batch, e.loc);
+  BlockId body = g->entries.at[to].body;
+  ValueId *map = NEW_ARRAY(scratch, ValueId, g->values.len);
+  for (ValueId v = 0; v < g->values.len; v++) map[v] = NO_ID;
+  g->entries.at[to].full = e.full;
+  for (uint32_t i = 0; i < e.args.len; i++) {
+    ValueId v = g->blocks.at[e.body].args.at[i];
+    Port p = e.args.at[i];
+    map[v] = graph_add_entry_arg(g, to, (ArgRole)p.role, p.name, value_type(g, v), p.loc);
+  }
+  for (uint32_t i = 0; i < g->blocks.at[e.body].nodes.len; i++)
+    graph_copy_node(g, g->blocks.at[e.body].nodes.at[i], body, map);
+  for (uint32_t i = 0; i < e.results.len; i++) {
+    ValueId v = g->blocks.at[e.body].results.at[i];
+    Port p = e.results.at[i];
+    graph_add_entry_result(g, to, (ResRole)p.role, p.name, map[v] == NO_ID ? v : map[v], p.loc);
+  }
+  return to;
+}
+
 void (*ice_hook)(void);
 
 void ice(const Graph *g, NodeId id, const char *fmt, ...) {

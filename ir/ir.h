@@ -134,6 +134,8 @@ typedef enum EntryKind {
   ENTRY_grads, /* a step in halves: forward and backward; guard and update */
   ENTRY_apply,
   ENTRY_calibrate, /* of a step: fills the histories of its slots from a batch, and nothing else */
+  ENTRY_replay,    /* of a step: what its guard asks, in f32 (passes/replay.c); writes no state */
+  ENTRY_origin,    /* the same, as the step computes it, an op a kernel */
   ENTRY_update /* one parameter's new value and moments, from its gradient; gone after `optimize`
                 */
 } EntryKind;
@@ -308,6 +310,9 @@ void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *
 /* An argument that nobody reads; a result. */
 void graph_drop_entry_arg(Graph *g, uint32_t entry, uint32_t i);
 void graph_drop_entry_result(Graph *g, uint32_t entry, uint32_t i);
+/* Arguments, nodes and results of entry `from` once more; the new entry. */
+uint32_t graph_copy_entry(Graph *g, uint32_t from, const char *name, EntryKind kind,
+                          Arena *scratch);
 /* As operand of the block's nodes and as its result. */
 uint32_t graph_count_uses(const Graph *g, BlockId block, ValueId v);
 ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role,

@@ -67,12 +67,12 @@ const char *const state_store_name[STATE_STORES] = {"", "sr", "split"};
 const char *const state_kind_name[STATE_KINDS] = {"param",   "state",  "moment", "counter",
                                                   "derived", "shadow", "part"};
 const char *const arg_role_name[ARG_ROLES] = {"input", "state", "hyper", "seed", "grad", "draw"};
-const char *const res_role_name[RES_ROLES] = {"state", "loss",  "metric", "weight",
-                                              "grad",  "ok",    "fault",  "nonfinite",
-                                              "value", "hyper", "finite", "gauge",
-                                              "watch", "amax", "count"};
-const char *const entry_kind_name[ENTRY_KINDS] = {"init",   "step",  "eval",  "infer", "fit",
-                                                  "derive", "grads", "apply", "calibrate", "update"};
+const char *const res_role_name[RES_ROLES] = {"state",  "loss",  "metric",    "weight", "grad",
+                                              "ok",     "fault", "nonfinite", "value",  "hyper",
+                                              "finite", "gauge", "watch",     "amax",   "count"};
+const char *const entry_kind_name[ENTRY_KINDS] = {"init",      "step",   "eval",   "infer",
+                                                  "fit",       "derive", "grads",  "apply",
+                                                  "calibrate", "replay", "origin", "update"};
 const char *const read_kind_name[READ_KINDS] = {"rows", "windows", "lanes"};
 const char *const split_kind_name[SPLIT_KINDS] = {"none", "last", "random"};
 const char *const scale_kind_name[SCALE_KINDS] = {"none", "static", "dynamic"};

@@ -306,6 +306,9 @@ static bool check_shadow(Verifier *v, const Port *p) {
 /* What looks at a model leaves it alone. */
 static bool check_looks(Verifier *v, const Port *p, ValueId result) {
   EntryKind kind = v->entry->kind;
+  if (kind == ENTRY_replay || kind == ENTRY_origin)
+    return verify_report(v, p->loc, NO_ID, "an entry %s writes the state \"%s\"",
+                         entry_kind_name[kind], p->name);
   if ((kind != ENTRY_eval && kind != ENTRY_infer) || graph_state(v->g, p->name)->private)
     return true;
   ValueId old = graph_entry_arg(v->g, entry_index(v), ARG_state, p->name);

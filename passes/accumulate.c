@@ -28,9 +28,9 @@ typedef struct Accumulate {
   uint32_t entry;
   BlockId body, inner; /* of the entry; of the loop */
   int64_t times;
-  bool *inside; /* by value: each micro-batch has its own */
+  bool *inside;   /* by value: each micro-batch has its own */
   uint32_t front; /* first nodes of the body: they have gone over all micro-batches */
-  uint8_t *cut; /* Cut, by argument */
+  uint8_t *cut;   /* Cut, by argument */
   Loc loc;
 } Accumulate;
 
@@ -471,7 +471,7 @@ bool pass_accumulate(Graph *g, PassCtx *c) {
     const Entry *e = &g->entries.at[i];
     Accumulate s = {.g = g, .c = c, .entry = i, .body = e->body, .loc = e->loc};
     s.times = g->train.accumulate;
-    bool cuts = e->kind == ENTRY_step || e->kind == ENTRY_calibrate;
+    bool cuts = e->kind == ENTRY_step || e->kind == ENTRY_calibrate || e->kind == ENTRY_replay;
     if (!cuts || !check_inputs(&s)) continue;
     widen_inputs(&s);
     if (!total_weights(&s)) return changed;

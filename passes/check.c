@@ -105,7 +105,7 @@ static bool compare_entry(Check *c, const struct EntryValues *before,
 }
 
 static bool is_of_step(EntryKind k) {
-  return k == ENTRY_step || k == ENTRY_calibrate || k == ENTRY_update;
+  return k == ENTRY_step || k == ENTRY_calibrate || k == ENTRY_replay || k == ENTRY_update;
 }
 
 bool pass_check_values(const PassCtx *ctx, const char *pass, PassKeeps keeps, const Graph *g) {

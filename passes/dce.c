@@ -42,6 +42,12 @@ static void sweep(Dce *d, BlockId id) {
   for (uint32_t i = 0; i < b->nodes.len; i++) b->nodes.at[i] = b->nodes.at[first + i];
 }
 
+bool dce_entry(Graph *g, uint32_t entry, Arena *scratch) {
+  Dce d = {.g = g, .needed = NEW_ARRAY(scratch, bool, g->values.len)};
+  sweep(&d, g->entries.at[entry].body);
+  return d.changed;
+}
+
 bool pass_dce(Graph *g, PassCtx *c) {
   Dce d = {.g = g, .needed = NEW_ARRAY(c->arena, bool, g->values.len)};
   for (uint32_t i = 0; i < g->entries.len; i++) sweep(&d, g->entries.at[i].body);

@@ -190,26 +190,6 @@ static bool scale_entry(Graph *g, Arena *arena, uint32_t entry, Fp8Layers *layer
 
 /* ---- calibration ----------------------------------------------------------------------------- */
 
-static void copy_entry(Graph *g, Arena *arena, uint32_t from, uint32_t to) {
-  Entry e = g->entries.at[from];
-  BlockId body = g->entries.at[to].body;
-  ValueId *map = NEW_ARRAY(arena, ValueId, g->values.len);
-  for (ValueId v = 0; v < g->values.len; v++) map[v] = NO_ID;
-  g->entries.at[to].full = e.full;
-  for (uint32_t i = 0; i < e.args.len; i++) {
-    ValueId v = g->blocks.at[e.body].args.at[i];
-    Port p = e.args.at[i];
-    map[v] = graph_add_entry_arg(g, to, (ArgRole)p.role, p.name, value_type(g, v), p.loc);
-  }
-  for (uint32_t i = 0; i < g->blocks.at[e.body].nodes.len; i++)
-    graph_copy_node(g, g->blocks.at[e.body].nodes.at[i], body, map);
-  for (uint32_t i = 0; i < e.results.len; i++) {
-    ValueId v = g->blocks.at[e.body].results.at[i];
-    Port p = e.results.at[i];
-    graph_add_entry_result(g, to, (ResRole)p.role, p.name, map[v] == NO_ID ? v : map[v], p.loc);
-  }
-}
-
 /* How many slots; index faults stay, for they keep a batch from being calibrated on. */
 static uint32_t keep_observations(Graph *g, uint32_t entry) {
   const Entry *e = &g->entries.at[entry];
@@ -226,8 +206,7 @@ static uint32_t keep_observations(Graph *g, uint32_t entry) {
 static void add_calibration(Graph *g, Arena *arena, uint32_t step, Fp8Layers *layers) {
   Entry e = g->entries.at[step];
   const char *name = states_name(g, arena_printf(arena, "%s.calibrate", e.name));
-  uint32_t entry = graph_add_entry(g, name, ENTRY_calibrate, e.batch, e.loc);
-  copy_entry(g, arena, step, entry);
+  uint32_t entry = graph_copy_entry(g, step, name, ENTRY_calibrate, arena);
   scale_entry(g, arena, entry, layers, fp8_observe);
   if (!keep_observations(g, entry)) g->entries.len--;
 }

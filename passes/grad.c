@@ -1,5 +1,5 @@
-/* grad.c: reverse mode.  To every entry of kind step it adds, for each parameter among its
- * arguments, the gradient of the sum of its losses as a result of role grad.
+/* grad.c: reverse mode.  To every entry of kind step, or replay, it adds, for each parameter among
+ * its arguments, the gradient of the sum of its losses as a result of role grad.
  *
  * A value is *reached* when a path of float values that some rule can differentiate leads to it
  * from a parameter.  Each loss starts with its seed (f32).  Nodes are visited from last to
@@ -131,11 +131,12 @@ static ValueIds seed_weights(Grad *r) {
 }
 
 /* Loss i starts with S·(N_r / N_i) (docs/precision.md, section 4), S of its own scaler: with 1
- * where it is the only one and there is none.  A scalar, which the rule of the loss's sum
- * broadcasts. */
+ * where it is the only one and there is none, and in a replay.  A scalar, which the rule of the
+ * loss's sum broadcasts. */
 static void seed_loss(Grad *r, ValueId loss, uint32_t index, const char *name, ValueIds weights) {
   unsigned scaler = graph_scaler_of(r->b.g, name);
-  ValueId scale = scaler_least(&r->b, r->entry, 1u << scaler);
+  bool replay = r->b.g->entries.at[r->entry].kind == ENTRY_replay;
+  ValueId scale = replay ? NO_ID : scaler_least(&r->b, r->entry, 1u << scaler);
   bool scaled = scale != NO_ID;
   ValueId *ops = NEW_ARRAY(r->c->arena, ValueId, weights.len + 1);
   memcpy(ops, weights.at, weights.len * sizeof *ops);
@@ -265,8 +266,11 @@ static void differentiate(Graph *g, uint32_t entry, PassCtx *c) {
 bool pass_grad(Graph *g, PassCtx *c) {
   bool changed = false;
   for (uint32_t i = 0; i < g->entries.len; i++) {
-    if (g->entries.at[i].kind != ENTRY_step) continue;
+    EntryKind kind = g->entries.at[i].kind;
+    if (kind != ENTRY_step && kind != ENTRY_replay) continue;
+    if (kind == ENTRY_replay && c->diag->errors) break; /* all has been said of its step */
     if (!scale_is_given(g, i, c->diag)) return false;
+    if (kind == ENTRY_step && c->options->replay) replay_add(g, i, c);
     differentiate(g, i, c);
     changed = true;
   }

@@ -11,6 +11,9 @@
  * itself.  So a cotangent is in memory at its own loss scale, never at a lesser one.  `reshape` is
  * a view between kernels.  A loop stays what it is; its block is grouped like an entry's.
  *
+ * What asks where a step was first not finite wants no groups: each node of those entries is a
+ * kernel.
+ *
  * Afterwards a block holds kernels, reshapes and loops only, each kernel obeying ir/program.h.
  */
 #include "passes/group.h"
@@ -402,7 +405,7 @@ static void find_in_memory(Grouping *s) {
   }
 }
 
-static void find_groups(Grouping *s) {
+static void find_groups(Grouping *s, bool merge) {
   anchor_free_nodes(s);
   for (uint32_t p = 0; p < s->n; p++) {
     Node *n = group_node(s, p);
@@ -413,20 +416,20 @@ static void find_groups(Grouping *s) {
     for (uint32_t i = 0; i < n->nops; i++) add_edges(s, p, n->ops[i], operand_kind(n, i));
   }
   find_in_memory(s);
-  for (uint32_t p = 0; p < s->n; p++)
+  for (uint32_t p = 0; merge && p < s->n; p++)
     if (!s->inlined[p]) merge_with_producers(s, p);
 }
 
-static void group_block(Graph *g, BlockId block, PassCtx *c, const char *entry) {
+static void group_block(Graph *g, BlockId block, PassCtx *c, const char *entry, bool merge) {
   for (uint32_t i = 0; i < g->blocks.at[block].nodes.len; i++) {
     const Node *n = &g->nodes.at[g->blocks.at[block].nodes.at[i]];
-    if (n->op == OP_loop) group_block(g, n->blocks[0], c, entry);
+    if (n->op == OP_loop) group_block(g, n->blocks[0], c, entry, merge);
   }
   Grouping s = {.g = g, .arena = c->arena, .block = block, .entry = entry};
   set_up(&s);
-  find_groups(&s);
+  find_groups(&s, merge);
   mark_used_outside(&s);
-  group_remarks(&s, c->diag);
+  if (merge) group_remarks(&s, c->diag);
   s.fresh = graph_add_block(g, NO_ID);
   for (uint32_t p = 0; p < s.n; p++)
     if (!s.inlined[p]) write_group(&s, group_root(&s, p));
@@ -441,9 +444,14 @@ static void group_block(Graph *g, BlockId block, PassCtx *c, const char *entry) 
   }
 }
 
+void group_singly(Graph *g, uint32_t entry, PassCtx *ctx) {
+  group_block(g, g->entries.at[entry].body, ctx, g->entries.at[entry].name, false);
+}
+
 bool pass_group(Graph *g, PassCtx *ctx) {
   graph_close_loops(g, ctx->arena);
   for (uint32_t i = 0; i < g->entries.len; i++)
-    group_block(g, g->entries.at[i].body, ctx, g->entries.at[i].name);
+    if (g->entries.at[i].kind == ENTRY_replay) group_singly(g, i, ctx);
+    else group_block(g, g->entries.at[i].body, ctx, g->entries.at[i].name, true);
   return true;
 }

@@ -10,6 +10,7 @@
  *   step_amax.c     histories and scales of fp8(delayed); calibrations
  *   step_meter.c    the share of the weights that did not change
  *   step_halves.c   the step in two entries, for hosts that reduce gradients themselves
+ *   replay.c        the step in f32, up to its guard
  *
  * Results of role grad and entries of kind update give way to: state results, each a commit or
  * exempt by name; ok; for each parameter nonfinite; finite, one of each tensor the guard looked at;
@@ -86,12 +87,17 @@ void step_remove_used(Step *s) {
     if (!stays(e, &e->results.at[i])) graph_drop_entry_result(s->b.g, s->entry, i);
 }
 
-static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) {
+static Step begin_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) {
   const Entry *e = &g->entries.at[entry];
   Step s = {.b = {.g = g, .block = e->body, .loc = e->loc}, .c = c, .entry = entry, .loc = e->loc};
-  step_add_counters(g, s.loc);
-  s.results = g->entries.at[entry].results.len;
+  s.results = e->results.len;
   find_gradients(&s, whole);
+  return s;
+}
+
+static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) {
+  step_add_counters(g, g->entries.at[entry].loc);
+  Step s = begin_step(g, entry, whole, c);
   step_find_low(&s);
   step_weigh(&s);
   step_guard(&s);
@@ -109,6 +115,14 @@ static void optimize_step(Graph *g, uint32_t entry, uint32_t whole, PassCtx *c) 
   step_remove_used(&s);
 }
 
+/* What the guard asks, and no more. */
+static void optimize_replay(Graph *g, uint32_t entry, PassCtx *c) {
+  Step s = begin_step(g, entry, entry, c);
+  step_weigh(&s);
+  step_guard(&s);
+  replay_keep_questions(g, entry);
+}
+
 static bool remove_updates(Graph *g) {
   uint32_t kept = 0, before = g->entries.len;
   for (uint32_t i = 0; i < before; i++)
@@ -122,6 +136,7 @@ bool pass_optimize(Graph *g, PassCtx *c) {
   step_choose_rounded(g);
   for (uint32_t i = 0; i < g->entries.len; i++) {
     if (g->entries.at[i].kind == ENTRY_calibrate) step_calibrate(g, i, c);
+    if (g->entries.at[i].kind == ENTRY_replay) optimize_replay(g, i, c);
     if (g->entries.at[i].kind != ENTRY_step) continue;
     if (c->options->halves) optimize_step(g, step_halves(g, i, c), i, c);
     optimize_step(g, i, i, c);

@@ -67,19 +67,20 @@ typedef struct PassOptions {
   const char *print_after; /* --print-ir-after=a,b: passes, or NULL */
   const char *print_before;
   bool print_after_all;
-  const char *stop_after;     /* --stop-after=P */
-  const char *disable;        /* --disable=a,b */
-  bool time, roundtrip;       /* --time-passes, --roundtrip-each */
-  bool keep_values;           /* --with-values: what a step computes is there when it is over */
-  bool halves;                /* each step also as NAME.grads and NAME.apply (step_halves.c) */
+  const char *stop_after; /* --stop-after=P */
+  const char *disable;    /* --disable=a,b */
+  bool time, roundtrip;   /* --time-passes, --roundtrip-each */
+  bool keep_values;       /* --with-values: what a step computes is there when it is over */
+  bool replay;            /* --with-replay: entries that a skipped step is asked by (replay.c) */
+  bool halves;            /* each step also as NAME.grads and NAME.apply (step_halves.c) */
   PrecisionReport *precision; /* filled in by that pass; NULL: nobody asks */
   uint64_t memory_limit;      /* --memory-limit, of state and arena together; 0: none */
   bool greedy_precision;      /* --precision-greedy: the baseline in place of the minimum cut */
   const char *const *watches; /* patterns of --watch (watch.c), */
   uint32_t nwatches;
-  PassWatch *watch;           /* and who knows what they cover */
+  PassWatch *watch; /* and who knows what they cover */
   void *watch_user;
-  FILE *out;                  /* where dumps and times go; NULL: stderr */
+  FILE *out; /* where dumps and times go; NULL: stderr */
   PassCheck *check;
   void *check_user;
 } PassOptions;
@@ -236,6 +237,11 @@ void step_show_meters(Step *s);
 /* step_halves.c: adds both halves; gives the second, which is yet to be optimized. */
 uint32_t step_halves(Graph *g, uint32_t step, PassCtx *c);
 
+/* replay.c: beside the step the same in f32, if the step is not that; of what an entry gives only
+ * what its guard asks. */
+void replay_add(Graph *g, uint32_t step, PassCtx *c);
+void replay_keep_questions(Graph *g, uint32_t entry);
+
 /* step_scaler.c: the least S of the set of scalers, from arguments and constants of the entry;
  * NO_ID: the graph has no scaler, or the set is empty. */
 ValueId scaler_least(Builder *b, uint32_t entry, unsigned set);
@@ -252,6 +258,14 @@ ValueId step_round(Step *s, const char *path, ValueId new);
 /* ---- precision.c --------------------------------------------------------------------------- */
 
 DType precision_type(const char *word); /* that is low under it; f32: none */
+
+/* Is there anything that works in a low type, or is scaled? */
+bool precision_is_low(const Graph *g);
+
+/* ---- dce.c, group.c: of one entry ------------------------------------------------------------ */
+
+bool dce_entry(Graph *g, uint32_t entry, Arena *scratch);
+void group_singly(Graph *g, uint32_t entry, PassCtx *c); /* each node a kernel */
 
 /* ---- kernel.c: edits of kernel nodes ------------------------------------------------------- */
 

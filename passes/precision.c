@@ -359,9 +359,14 @@ static bool has_work(const Precision *s) {
   return false;
 }
 
+bool precision_is_low(const Graph *g) {
+  Precision s = {.g = (Graph *)g, .type = precision_type(g->train.precision)};
+  return has_work(&s) || graph_is_scaled(g);
+}
+
 static bool is_labelled(const Graph *g, uint32_t entry) {
   EntryKind kind = g->entries.at[entry].kind;
-  return kind != ENTRY_init && kind != ENTRY_derive;
+  return kind != ENTRY_init && kind != ENTRY_derive && kind != ENTRY_replay;
 }
 
 static Precision start(Graph *g, const PassCtx *ctx, bool greedy) {

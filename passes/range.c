@@ -121,6 +121,7 @@ static void look_through(Range *s, BlockId block) {
 
 bool pass_range(Graph *g, PassCtx *c) {
   Range s = {.g = g, .diag = c->diag, .arena = c->arena};
-  for (uint32_t e = 0; e < g->entries.len; e++) look_through(&s, g->entries.at[e].body);
+  for (uint32_t e = 0; e < g->entries.len; e++)
+    if (g->entries.at[e].kind != ENTRY_replay) look_through(&s, g->entries.at[e].body);
   return s.changed;
 }

@@ -150,7 +150,7 @@ void cli_close_watch(CliWatch *w);
 typedef struct CliEvents {
   const CliArgs *args;
   const CliRun *run; /* whose watched values go in, too; NULL: none */
-  FILE *file; /* NULL: none are written */
+  FILE *file;        /* NULL: none are written */
   double flushed;
 } CliEvents;
 
@@ -176,6 +176,8 @@ typedef struct CliStep {
   int64_t step, epoch, rows, skipped; /* skipped: so far */
   bool committed;
   mp_origin origin; /* of one that did not commit: what was first not finite */
+  mp_origin replay; /* of the last before the run gives up: in f32, if the program has that */
+  bool replayed;
 } CliStep;
 
 double cli_seconds(void);

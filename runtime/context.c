@@ -34,6 +34,25 @@ int mp_find_entry(const mp_desc *d, mp_entry_kind kind) {
   return -1;
 }
 
+/* NAME of NAME, NAME.grads, NAME.apply … */
+static size_t step_name(const mp_entry_desc *e) {
+  const char *dot = e->kind == MP_STEP ? NULL : strrchr(e->name, '.');
+  return dot ? (size_t)(dot - e->name) : strlen(e->name);
+}
+
+int mp_find_of_step(const mp_desc *d, uint32_t entry, mp_entry_kind kind) {
+  const mp_entry_desc *of = &d->entries[entry];
+  size_t n = step_name(of);
+  for (uint32_t i = 0; i < d->n_entries; i++) {
+    const mp_entry_desc *e = &d->entries[i];
+    if (e->kind == (int32_t)kind && step_name(e) == n && !strncmp(e->name, of->name, n))
+      return (int)i;
+  }
+  return -1;
+}
+
+void mp_forget_run(mp_ctx *ctx) { ctx->skipped_rows = ctx->half_rows = 0; }
+
 /* ---- create ---- */
 
 static bool read_options(mp_options *o, const mp_options *given) {
@@ -74,7 +93,7 @@ static bool alloc_all(mp_ctx *ctx, int threads) {
   ctx->hypers = mp_alloc(&ctx->memory, d->n_hypers * sizeof *ctx->hypers);
   ctx->entries = mp_alloc(&ctx->memory, d->n_entries * sizeof *ctx->entries);
   ctx->missing = mp_alloc(&ctx->memory, d->n_states);
-  ctx->counters = mp_alloc(&ctx->memory, 2 * mp_counter_bytes(d));
+  ctx->counters = mp_alloc(&ctx->memory, 2 * mp_kind_bytes(d, MP_COUNTER));
   ctx->findings = mp_alloc(&ctx->memory, mp_finding_bytes(ctx->model));
   ctx->joined = mp_alloc(&ctx->memory, d->n_states * sizeof *ctx->joined);
   if (!ctx->counters || !ctx->findings || !ctx->joined) return false;
@@ -175,7 +194,7 @@ int mp_hyper(mp_ctx *ctx, const char *name, double value) {
   int i = mp_find_hyper(ctx, name);
   if (i >= 0) {
     ctx->hypers[i] = value;
-    ctx->skipped_rows = 0;
+    mp_forget_run(ctx);
     return MP_OK;
   }
   char hint[96];

@@ -9,9 +9,14 @@
 #include <string.h>
 
 static const char *const entry_kinds[] = {
-    [MP_INIT] = "init",   [MP_STEP] = "step",   [MP_EVAL] = "eval",
-    [MP_INFER] = "infer", [MP_FIT] = "fit",     [MP_DERIVE] = "derive",
-    [MP_GRADS] = "grads", [MP_APPLY] = "apply", [MP_CALIBRATE] = "calibrate"};
+    [MP_INIT] = "init",     [MP_STEP] = "step",    [MP_EVAL] = "eval",
+    [MP_INFER] = "infer",   [MP_FIT] = "fit",      [MP_DERIVE] = "derive",
+    [MP_GRADS] = "grads",   [MP_APPLY] = "apply",  [MP_CALIBRATE] = "calibrate",
+    [MP_REPLAY] = "replay", [MP_ORIGIN] = "origin"};
+
+static bool runs_by_itself(const mp_entry_desc *e) {
+  return e->kind != MP_INIT && e->kind != MP_DERIVE && e->kind != MP_REPLAY && e->kind != MP_ORIGIN;
+}
 
 /* "u8[rows, 28, 28]" */
 static void input_text(const mp_tensor *t, char *out, size_t size) {
@@ -59,7 +64,7 @@ static void print_outputs(const mp_entry_desc *e) {
 static void print_entries(const mp_desc *d, bool all) {
   for (uint32_t i = 0; i < d->n_entries; i++) {
     const mp_entry_desc *e = &d->entries[i];
-    if (!all && (e->kind == MP_INIT || e->kind == MP_DERIVE)) continue;
+    if (!all && !runs_by_itself(e)) continue;
     printf("  %s (%s", e->name, entry_kinds[e->kind]);
     if (e->batch) printf(", batch %lld", (long long)e->batch);
     printf(")\n");

@@ -252,7 +252,7 @@ static int finish(Loading *l) {
     ctx->seed = l->seed;
     ctx->cursor = l->cursor;
     ctx->poison = NULL;
-    ctx->skipped_rows = 0;
+    mp_forget_run(ctx);
     ctx->ready = true;
   }
   mp_derive(ctx);

@@ -31,8 +31,8 @@ typedef void mp_entry_fn(const mp_frame *frame, int32_t tid, int32_t threads);
 
 /* Flags of a site. */
 enum {
-  MP_SITE_GUARDED = 1,     /* a step asks whether it is finite */
-  MP_SITE_INF = 2,         /* +inf is lawful there, */
+  MP_SITE_GUARDED = 1,      /* a step asks whether it is finite */
+  MP_SITE_INF = 2,          /* +inf is lawful there, */
   MP_SITE_NEGATIVE_INF = 4, /* -inf: constants of the program */
   MP_SITE_WRITTEN = 8       /* a state's new value */
 };
@@ -44,6 +44,8 @@ typedef struct mp_site {
   int32_t state;        /* index of the state that it is, -1: none */
   const uint64_t *from; /* sites that it is computed of */
   uint64_t n_from;
+  uint64_t what; /* the same computation in another entry has the same */
+  uint64_t unit; /* loss scales that are factors of it: Unit of ir/op.h */
 } mp_site;
 
 /* Where in the arena or state an entry's arguments and results live. */
@@ -107,6 +109,7 @@ int mp_save_to(mp_ctx *ctx, mp_write_fn write, void *user);
 int mp_load_from(mp_ctx *ctx, mp_read_fn read, void *user);
 void mp_cancel(mp_ctx *ctx);
 int mp_find_origin(mp_ctx *ctx, uint32_t entry, mp_origin *origin);
+int mp_run_replay(mp_ctx *ctx, uint32_t entry, mp_origin *found);
 const char *mp_error_text(const mp_ctx *ctx);
 void mp_destroy(mp_ctx *ctx);
 

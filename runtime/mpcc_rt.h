@@ -122,16 +122,18 @@ typedef struct mp_output_desc {
 } mp_output_desc;
 
 typedef enum mp_entry_kind {
-  MP_INIT,   /* fresh state from the seed; run by init() */
-  MP_STEP,   /* forward, backward, guard, update, commit */
-  MP_EVAL,   /* losses and metrics of a batch */
-  MP_INFER,  /* a function of the program's infer block */
-  MP_FIT,    /* reserved */
-  MP_DERIVE, /* derived copies, behind whatever wrote a parameter; run by the library itself */
-  MP_GRADS,  /* STEP.grads: forward and backward; results in states of kind MP_SHADOW */
-  MP_APPLY,  /* STEP.apply: guard, update, commit from those */
-  MP_CALIBRATE /* STEP.calibrate, of fp8(delayed): first scales, from a batch; the library runs it
-                  itself, on the batch of the first STEP or STEP.grads after init */
+  MP_INIT,      /* fresh state from the seed; run by init() */
+  MP_STEP,      /* forward, backward, guard, update, commit */
+  MP_EVAL,      /* losses and metrics of a batch */
+  MP_INFER,     /* a function of the program's infer block */
+  MP_FIT,       /* reserved */
+  MP_DERIVE,    /* derived copies, behind whatever wrote a parameter; run by the library itself */
+  MP_GRADS,     /* STEP.grads: forward and backward; results in states of kind MP_SHADOW */
+  MP_APPLY,     /* STEP.apply: guard, update, commit from those */
+  MP_CALIBRATE, /* STEP.calibrate, of fp8(delayed): first scales, from a batch; the library runs it
+                   itself, on the batch of the first STEP or STEP.grads after init */
+  MP_REPLAY, /* STEP.replay, of --with-replay: the step in f32, up to its guard; run by replay() */
+  MP_ORIGIN  /* STEP.origin, of --with-replay: the same as it was, op by op; run by origin() */
 } mp_entry_kind;
 
 enum { MP_ENTRY_FULL = 1 }; /* flag of an entry: only full batches make sense, tail(drop) */
@@ -243,6 +245,8 @@ typedef struct mp_origin {
   double value;      /* inf, -inf or NaN */
   int32_t ndim;
   int64_t at[MP_MAX_RANK]; /* the first element that is */
+  int32_t dtype;           /* as it is stored: in this type, */
+  double scale;            /* times this loss scale */
 } mp_origin;
 
 typedef struct mp_load {
@@ -316,8 +320,17 @@ typedef struct mp_api {
   void (*destroy)(mp_ctx *);            /* NULL is fine */
 
   /* Of the entry's last run, a step that returned with committed = 0: runs it again, kernel by
-   * kernel, and changes nothing.  Only as long as no other function ran or changed a state. */
+   * kernel (op by op in a library built --with-replay), and changes nothing.  Only as long as no
+   * other function ran or changed a state, on inputs that are still bound and as they were.
+   * STEP.grads can be asked, too, behind its run and behind that of STEP.apply if that did not
+   * commit: what it handed on, this machine's own. */
   int (*origin)(mp_ctx *, uint32_t entry, mp_origin *);
+
+  /* The same step in f32, without a loss scale, in a library built --with-replay.  Not finite,
+   * either: where it was first, so it is real.  Finite: `value` is the largest |x| there of what
+   * origin() names (`where` NULL: nothing corresponds), so it is the range of the program's types.
+   */
+  int (*replay)(mp_ctx *, uint32_t entry, mp_origin *);
 } mp_api;
 
 #ifdef __cplusplus

@@ -49,12 +49,16 @@ static void write_line(FILE *f, mp_text *t) {
   mp_text_free(t);
 }
 
-static void origin_json(const mp_origin *o, mp_text *t) {
-  mp_text text = {0};
-  mp_origin_text(o, &text);
+static void origin_json(const CliStep *s, mp_text *t) {
+  mp_text origin = {0}, replay = {0};
+  mp_origin_text(&s->origin, &origin);
+  if (s->replayed) mp_replay_text(&s->origin, &s->replay, &replay);
   mp_text_add(t, ",\"nonfinite\":");
-  mp_json_quote(t, text.failed ? "" : text.at);
-  mp_text_free(&text);
+  mp_json_quote(t, origin.failed ? "" : origin.at);
+  if (s->replayed) mp_text_add(t, ",\"replay\":");
+  if (s->replayed) mp_json_quote(t, replay.failed ? "" : replay.at);
+  mp_text_free(&origin);
+  mp_text_free(&replay);
 }
 
 void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step) {
@@ -64,7 +68,7 @@ void cli_log_step(CliProgress *p, const CliStep *s, const CliMeter *of_step) {
   mp_text_add(&t, "{\"step\":%lld,\"epoch\":%lld", (long long)s->step, (long long)s->epoch);
   cli_meter_json(of_step, &t);
   if (p->run) cli_watch_json(&p->run->watch, p->run, &t);
-  if (s->origin.where) origin_json(&s->origin, &t);
+  if (s->origin.where) origin_json(s, &t);
   mp_text_add(&t, ",\"skipped\":%s,\"seconds\":%.6f}", s->committed ? "false" : "true",
               cli_seconds() - p->start);
   write_line(p->log, &t);

@@ -153,6 +153,8 @@ struct mp_ctx {
   mp_finding *findings;         /* of each site of a step */
   uint32_t skipped;             /* the step that the last call ran, if it did not commit, */
   int64_t skipped_rows;         /* and its rows; 0: it was no such call */
+  uint32_t half;                /* STEP.grads that the last call ran, or that one's STEP.apply */
+  int64_t half_rows;            /* did not commit, and its rows; 0: neither */
   const mp_output_desc *poison; /* the update that became non-finite: no more steps, no saving */
   const mp_site *poisoned;      /* what of it was first, where that is known */
   atomic_bool cancelled;
@@ -161,24 +163,40 @@ struct mp_ctx {
 
 void mp_note(const mp_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int mp_find_entry(const mp_desc *d, mp_entry_kind kind); /* index, or -1 */
-void mp_derive(mp_ctx *ctx); /* rebuilds the derived copies from their masters */
+/* The one of that kind that belongs to the step which `entry` belongs to; or -1. */
+int mp_find_of_step(const mp_desc *d, uint32_t entry, mp_entry_kind kind);
+void mp_forget_run(mp_ctx *ctx); /* nothing is as the last run found it: it cannot run again */
+void mp_derive(mp_ctx *ctx);     /* rebuilds the derived copies from their masters */
 
 /* ---- run.c: bind, run, output -------------------------------------------------------------- */
 
 int mp_check_poison(mp_ctx *ctx); /* MP_E_NONFINITE, with the error that says which update it was */
 /* Inputs are in the arena already; replay: NULL, or what looks at each kernel's results. */
 void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows, mp_replay *replay);
+/* What is bound to the inputs of `from`, which has the same. */
+void mp_place_inputs(mp_ctx *ctx, uint32_t entry, uint32_t from, int64_t rows);
 
-/* ---- origin.c: where a skipped step was first not finite ----------------------------------- */
+/* ---- origin.c: where a skipped step was first not finite, and is it in f32 ------------------- */
 
 /* Runs the entry and looks at each kernel's results: MP_E_NONFINITE, with the first of them that is
  * not finite though nothing makes it lawful. */
 int mp_call_checked(mp_ctx *ctx, uint32_t entry, int64_t rows);
 void mp_origin_text(const mp_origin *o, mp_text *t); /* "m.mp:12:8: exp of net.0 is inf at [3]" */
-uint64_t mp_counter_bytes(const mp_desc *d);
-void mp_copy_counters(const mp_ctx *ctx, char *copy, bool back); /* of the state; back: into it */
+/* What a replay says of that: "range: finite in f32, …", "real: not finite in f32 either, …" */
+void mp_replay_text(const mp_origin *origin, const mp_origin *replay, mp_text *t);
+uint64_t mp_kind_bytes(const mp_desc *d, mp_state_kind kind);
+/* Those of the state to `copy`; back: from there. */
+void mp_copy_kind(const mp_ctx *ctx, mp_state_kind kind, char *copy, bool back);
 uint64_t mp_finding_bytes(const mp_model *m);
 const mp_site *mp_first_bad_state(const mp_ctx *ctx, uint32_t entry); /* written by it; or NULL */
+
+/* ---- scale.c ------------------------------------------------------------------------------- */
+
+typedef float mp_scale_fn(const void *user, const char *name); /* "scale", "scale:LOSS" */
+
+/* What the scales make of 1 in a value of this unit; step: the entry that shows them. */
+float mp_unit_scale(const mp_entry_desc *step, uint64_t unit, mp_scale_fn *scale_of,
+                    const void *user);
 
 /* ---- weights.c: of several losses, from the host -------------------------------------------- */
 

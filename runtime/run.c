@@ -62,20 +62,24 @@ void mp_call_entry(mp_ctx *ctx, uint32_t entry, int64_t rows, mp_replay *replay)
                 .rows = rows,
                 .team = ctx->team,
                 .replay = replay}};
-  ctx->skipped_rows = 0;
+  mp_forget_run(ctx);
   mp_team_run(ctx->team, call_on_thread, &call);
 }
 
-static void place_input(mp_ctx *ctx, uint32_t entry, uint32_t input, int64_t rows) {
-  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
-  const mp_tensor *t = &d->inputs[input];
+static void place_input(const mp_tensor *t, const void *data, char *at, int64_t rows) {
   uint64_t row = mp_row_bytes(t), bytes = mp_input_bytes(t, rows);
-  char *at = ctx->arena + ctx->model->code[entry].input_at[input];
-  memcpy(at, ctx->entries[entry].inputs[input].data, bytes);
+  memcpy(at, data, bytes);
   mp_clean_values(t->dtype, at, bytes);
   if (t->rows) return;
   char *last = at + row * (uint64_t)(rows - 1);
   for (int64_t i = rows; i < t->dims[0]; i++) memcpy(at + row * (uint64_t)i, last, row);
+}
+
+void mp_place_inputs(mp_ctx *ctx, uint32_t entry, uint32_t from, int64_t rows) {
+  const mp_entry_desc *d = &ctx->model->desc->entries[entry];
+  const uint64_t *at = ctx->model->code[entry].input_at;
+  for (uint32_t i = 0; i < d->n_inputs; i++)
+    place_input(&d->inputs[i], ctx->entries[from].inputs[i].data, ctx->arena + at[i], rows);
 }
 
 /* ---- checks ---- */
@@ -114,6 +118,9 @@ static int check_input(mp_ctx *ctx, const mp_entry_desc *d, const mp_tensor *t, 
 static int check_state(mp_ctx *ctx, const mp_entry_desc *d) {
   if (d->kind == MP_INIT || d->kind == MP_DERIVE)
     return mp_fail(&ctx->error, MP_E_ARG, "%s is not run by itself: call init", d->name);
+  if (d->kind == MP_REPLAY || d->kind == MP_ORIGIN)
+    return mp_fail(&ctx->error, MP_E_ARG, "%s is not run by itself: call %s", d->name,
+                   d->kind == MP_REPLAY ? "replay" : "origin");
   if (!ctx->ready)
     return mp_fail(&ctx->error, MP_E_ARG, "%s: no state yet: call init or load first", d->name);
   for (uint32_t i = 0; i < ctx->model->desc->n_states; i++)
@@ -236,10 +243,22 @@ static void give_result(mp_result *out, mp_result r) {
   memcpy(out, &r, size < sizeof r ? size : sizeof r);
 }
 
+/* What of this run can be run again; half_rows: of the call before. */
+static void remember_run(mp_ctx *ctx, uint32_t entry, bool committed, int64_t rows,
+                         int64_t half_rows) {
+  const mp_desc *d = ctx->model->desc;
+  if (!committed) ctx->skipped = entry, ctx->skipped_rows = rows;
+  if (d->entries[entry].kind == MP_GRADS) ctx->half = entry, ctx->half_rows = rows;
+  if (d->entries[entry].kind == MP_APPLY && !committed &&
+      mp_find_of_step(d, entry, MP_GRADS) == (int)ctx->half)
+    ctx->half_rows = half_rows;
+}
+
 static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result *r) {
   const mp_entry_desc *d = &ctx->model->desc->entries[entry];
   mp_entry_memory *e = &ctx->entries[entry];
-  for (uint32_t i = 0; i < d->n_inputs; i++) place_input(ctx, entry, i, run->rows);
+  int64_t half_rows = ctx->half_rows;
+  mp_place_inputs(ctx, entry, entry, run->rows);
   if (run->flags & MP_RUN_NEW_TOTAL) {
     memset(e->totals, 0, d->n_outputs * sizeof *e->totals);
     e->batches = 0;
@@ -247,13 +266,13 @@ static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result
   place_draw(ctx, entry, run);
   mp_place_weights(ctx, d, run);
   e->batches++;
-  if (ctx->model->code[entry].n_sites) mp_copy_counters(ctx, ctx->counters, false);
+  if (ctx->model->code[entry].n_sites) mp_copy_kind(ctx, MP_COUNTER, ctx->counters, false);
   int status = MP_OK;
   if (ctx->model->check_nan) status = mp_call_checked(ctx, entry, run->rows);
   else mp_call_entry(ctx, entry, run->rows, NULL);
   if (!status) status = check_faults(ctx, entry);
   r->committed = !status && has_committed(ctx, entry);
-  if (!status && !r->committed) ctx->skipped = entry, ctx->skipped_rows = run->rows;
+  if (!status) remember_run(ctx, entry, r->committed, run->rows, half_rows);
   take_outputs(ctx, entry, r->committed);
   take_loss(ctx, entry, r);
   e->ran = true;
@@ -262,21 +281,12 @@ static int run_checked(mp_ctx *ctx, uint32_t entry, const mp_run *run, mp_result
 
 /* ---- calibration ---- */
 
-/* STEP.calibrate of the entry STEP or STEP.grads, or -1. */
-static int calibration_of(const mp_desc *d, uint32_t entry) {
-  const char *step = d->entries[entry].name;
-  int32_t kind = d->entries[entry].kind;
-  size_t n = kind == MP_GRADS ? (size_t)(strrchr(step, '.') - step) : strlen(step);
-  for (uint32_t i = 0; (kind == MP_STEP || kind == MP_GRADS) && i < d->n_entries; i++) {
-    const mp_entry_desc *e = &d->entries[i];
-    if (e->kind == MP_CALIBRATE && !strncmp(e->name, step, n) && e->name[n] == '.') return (int)i;
-  }
-  return -1;
-}
-
 /* Its inputs are the step's.  Whatever it finds wrong with the batch the step finds, too. */
 static void calibrate(mp_ctx *ctx, uint32_t step, const mp_run *run) {
-  int entry = calibration_of(ctx->model->desc, step);
+  const mp_desc *d = ctx->model->desc;
+  int32_t kind = d->entries[step].kind;
+  bool begins = kind == MP_STEP || kind == MP_GRADS;
+  int entry = begins ? mp_find_of_step(d, step, MP_CALIBRATE) : -1;
   if (entry < 0 || mp_counter(ctx, "calibrated")) return;
   mp_binding *inputs = ctx->entries[entry].inputs;
   size_t bytes = ctx->model->desc->entries[step].n_inputs * sizeof *inputs;
@@ -306,6 +316,8 @@ int mp_bind(mp_ctx *ctx, uint32_t entry, uint32_t input, const void *data, size_
     return mp_fail(&ctx->error, MP_E_ARG, "%s has no input %u, only %u", d->name, input,
                    d->n_inputs);
   ctx->entries[entry].inputs[input] = (mp_binding){data, bytes};
+  if (entry == ctx->skipped) ctx->skipped_rows = 0;
+  if (entry == ctx->half) ctx->half_rows = 0;
   return MP_OK;
 }
 

@@ -142,7 +142,9 @@ int mp_set(mp_ctx *ctx, const char *path, const mp_view *view) {
                    path);
   int status = check_view(ctx, &s->tensor, view);
   if (status) return status;
-  ctx->skipped_rows = 0;
+  /* What a first half has handed on is the host's to change. */
+  if (s->kind == MP_SHADOW) ctx->skipped_rows = 0;
+  else mp_forget_run(ctx);
   put(ctx, (uint32_t)i, view);
   ctx->missing[i] = 0;
   if (s->kind == MP_PARAM) mp_derive(ctx);

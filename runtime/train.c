@@ -152,6 +152,15 @@ static const mp_output_desc *first_not_finite(const CliRun *r) {
   return NULL;
 }
 
+/* In f32, where the program has that. */
+static int replay_skip(Loop *l) {
+  const CliRun *r = l->run;
+  l->last.replayed = l->last.origin.where && mp_find_entry(r->desc, MP_REPLAY) >= 0;
+  l->last.replay.struct_size = sizeof l->last.replay;
+  if (!l->last.replayed) return MP_OK;
+  return r->api->replay(r->ctx, r->train.index, &l->last.replay);
+}
+
 /* What went wrong in the last step, which was skipped. */
 static void describe_skip(const Loop *l, mp_text *t) {
   const mp_output_desc *o = first_not_finite(l->run);
@@ -161,6 +170,8 @@ static void describe_skip(const Loop *l, mp_text *t) {
                 !o         ? "loss or gradient"
                 : o->where ? o->where
                            : o->tensor.name);
+  if (l->last.replayed) mp_text_add(t, "; ");
+  if (l->last.replayed) mp_replay_text(&l->last.origin, &l->last.replay, t);
 }
 
 static int count_skips(Loop *l, bool committed) {
@@ -171,6 +182,7 @@ static int count_skips(Loop *l, bool committed) {
   l->last.origin.struct_size = sizeof l->last.origin;
   if (r->api->origin(r->ctx, r->train.index, &l->last.origin)) return cli_ctx_error(r);
   if (l->skipped_in_a_row < MAX_SKIPPED) return CLI_OK;
+  if (replay_skip(l)) return cli_ctx_error(r);
   mp_text t = {0};
   describe_skip(l, &t);
   int status = cli_error(r->args, CLI_FAILED,

@@ -5,7 +5,6 @@
  * `precision` and `step`. */
 #include "runtime/cli.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,40 +22,25 @@ int cli_check_values(const CliRun *r) {
   return cli_error(a, CLI_USAGE, "--values: build the program with mpcc --with-values");
 }
 
-/* The scale of scaler i in this step, an output: they stand in the order of the scalers. */
-static float scale_of(const CliRun *r, int scaler) {
+/* Scales of this step are outputs. */
+static float scale_of(const void *user, const char *name) {
+  const CliRun *r = user;
   const mp_entry_desc *e = r->train.entry;
   mp_view v;
   float scale = 1;
-  for (uint32_t i = 0; i < e->n_outputs; i++) {
-    const mp_output_desc *o = &e->outputs[i];
-    if (o->role != MP_OUT_GAUGE || strncmp(o->tensor.name, "scale", 5) || scaler--) continue;
-    if (!r->api->output(r->ctx, r->train.index, i, &v)) memcpy(&scale, v.data, sizeof scale);
-    break;
-  }
+  for (uint32_t i = 0; i < e->n_outputs; i++)
+    if (e->outputs[i].role == MP_OUT_GAUGE && !strcmp(e->outputs[i].tensor.name, name) &&
+        !r->api->output(r->ctx, r->train.index, i, &v))
+      memcpy(&scale, v.data, sizeof scale);
   return scale;
-}
-
-/* What undoes the scales in a value: of each factor of its unit the least scale of a set, to a
- * power.  All are powers of two, so it is exact. */
-static float unscale(const CliRun *r, uint32_t unit) {
-  float once = 1;
-  for (; unit; unit >>= 16) {
-    int power = (int8_t)(unit >> 8 & 0xff);
-    float least = INFINITY;
-    for (int i = 0; i < 8; i++)
-      if (unit >> i & 1) least = fminf(least, scale_of(r, i));
-    for (; power > 0; power--) once /= least;
-    for (; power < 0; power++) once *= least;
-  }
-  return once;
 }
 
 /* false: no memory */
 static bool add_value(Values *s, const CliRun *r, const mp_value *v) {
   const char *from = r->ctx->arena + v->at;
   uint64_t n = mp_tensor_bytes(&v->tensor) / mp_type_of(v->tensor.dtype)->size;
-  float *to = malloc(n * sizeof *to + 1), once = unscale(r, v->unit);
+  float *to = malloc(n * sizeof *to + 1),
+        once = 1 / mp_unit_scale(r->train.entry, v->unit, scale_of, r);
   if (!to) return false;
   for (uint64_t i = 0; i < n; i++) to[i] = mp_float_at(v->tensor.dtype, from, i) * once;
   s->tensors[s->n] = v->tensor;

@@ -326,6 +326,8 @@ static int choose_numerics(const Options *o) {
 static int choose_report(const Options *o) {
   if (o->check_nan && o->no_origin)
     return fail("--check-nan finds values by what --no-origin leaves out", NULL);
+  if (o->pass.replay && o->no_origin)
+    return fail("--with-replay finds values by what --no-origin leaves out", NULL);
   const char *word = o->explain_precision;
   if (!word || !strcmp(word, "json") || !strcmp(word, "text")) return 0;
   return fail("--explain-precision is text or json, not", word);

@@ -138,6 +138,8 @@ void header_print(Arena *arena, const mp_desc *d, Text *out) {
   text_printf(out, "const mp_api *%s_get_api(uint32_t max_abi);\n\n", d->name);
   add_entries(&h);
   for (uint32_t i = 0; i < d->n_entries; i++) {
+    if (d->entries[i].kind == MP_REPLAY || d->entries[i].kind == MP_ORIGIN)
+      continue; /* they run on the step's inputs */
     for (uint32_t k = 0; k < d->entries[i].n_inputs; k++) add_bind(&h, &d->entries[i], i, k);
     add_outputs(&h, &d->entries[i]);
   }

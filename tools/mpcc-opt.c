@@ -56,6 +56,7 @@ static const OptionRow rows[] = {
     FLAG("--time-passes", pass.time, "say how long each pass took"),
     FLAG("--roundtrip-each", pass.roundtrip, "print and read back after every pass"),
     FLAG("--halves", pass.halves, "optimize gives each step in halves, too"),
+    FLAG("--with-replay", pass.replay, "what a skipped step is asked by stands beside it"),
     FLAG("--precision-greedy", pass.greedy_precision, "precision by the baseline, not the cut"),
     FLAG("--help", help, "this text"),
 };

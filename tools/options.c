@@ -103,6 +103,10 @@ static const Flag flags[] = {
      "of an executable: keep what a step computes until it is over; --values of the program writes "
      "it",
      FLAG_BOOL, AT(pass.keep_values)},
+    {"--with-replay", NULL,
+     "a skipped step can be run again in f32 (is it range, or real?), and op by op for its first "
+     "value that is not finite",
+     FLAG_BOOL, AT(pass.replay)},
     {"--check-grad", NULL, "try the program's own gradients, a line each: g(2 dy) = 2 g(dy)",
      FLAG_BOOL, AT(check_grad)},
     {"--watch", "GLOB",

@@ -12,10 +12,12 @@
 #include "codegen/cpu/emit.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct Finder {
   const Module *m;
   Sites *s;
+  const Entry *entry;
   const Block *body;
   uint32_t *asked; /* by value: the question it was last met in */
   uint32_t question;
@@ -28,16 +30,36 @@ static bool is_float(const Graph *g, ValueId v) {
 
 /* ---- what a site is called ------------------------------------------------------------------- */
 
-/* The node whose value a kernel's result is: through the cast that narrows it, and what commits
+/* The value inside a kernel that its result is: through the cast that narrows it, and what commits
  * it. */
-static const Node *maker(const Graph *g, const Node *kernel, uint32_t result) {
-  const Node *n = value_node(g, g->blocks.at[kernel->blocks[0]].results.at[result]);
-  while (n && (n->op == OP_cast_policy || n->op == OP_commit)) {
-    const Node *of = value_node(g, n->ops[n->op == OP_commit]);
-    if (!of) break;
-    n = of;
+static ValueId made(const Graph *g, const Node *kernel, uint32_t result) {
+  ValueId v = g->blocks.at[kernel->blocks[0]].results.at[result];
+  for (const Node *n; (n = value_node(g, v)) && (n->op == OP_cast_policy || n->op == OP_commit);)
+    v = n->ops[n->op == OP_commit];
+  return v;
+}
+
+/* What the argument v of a block is from outside; NO_ID: of an entry, or what a loop carries. */
+static ValueId outside(const Graph *g, ValueId v) {
+  NodeId owner = g->blocks.at[g->values.at[v].block].owner;
+  uint32_t index = g->values.at[v].index;
+  if (owner == NO_ID) return NO_ID;
+  const Node *n = &g->nodes.at[owner];
+  if (n->op == OP_kernel) return n->ops[index];
+  return index > node_int(n, AT_carries, 0) ? n->ops[index - 1] : NO_ID;
+}
+
+/* What computes *v, in whichever kernel; NULL: *v has become an argument. */
+static const Node *maker(const Graph *g, ValueId *v) {
+  for (;;) {
+    const Node *n = value_node(g, *v);
+    ValueId next = !n                    ? outside(g, *v)
+                   : n->op == OP_kernel  ? made(g, n, *v - n->res)
+                   : n->op == OP_reshape ? n->ops[0]
+                                         : NO_ID;
+    if (next == NO_ID) return n;
+    *v = next;
   }
-  return n ? n : kernel;
 }
 
 /* "matmul of net.0", "exp backward" */
@@ -77,16 +99,26 @@ static const char *company(Finder *f, const Node *of) {
   return c.text.len ? c.text.at : "";
 }
 
-static const char *name_result(Finder *f, const Node *kernel, uint32_t result) {
-  const Module *m = f->m;
-  const Node *n = maker(m->g, kernel, result);
-  return arena_printf(m->arena, "%s: %s%s", module_place(m, n->loc), name_node(m, n),
-                      company(f, n));
-}
-
 static const char *name_argument(const Module *m, const Port *p) {
   const char *kind = p->role == ARG_input ? "input" : "state";
   return arena_printf(m->arena, "%s: %s '%s'", module_place(m, p->loc), kind, p->name);
+}
+
+/* What n computes, or the argument v: of the entry, or of the loop that carries it. */
+static const char *name_value(const Finder *f, const Node *n, ValueId v) {
+  const Module *m = f->m;
+  NodeId loop = m->g->blocks.at[m->g->values.at[v].block].owner;
+  if (!n && loop == NO_ID) return name_argument(m, &f->entry->args.at[m->g->values.at[v].index]);
+  if (!n) n = &m->g->nodes.at[loop];
+  return arena_printf(m->arena, "%s: %s", module_place(m, n->loc), name_node(m, n));
+}
+
+/* ", stored in f16", where a kernel does nothing but narrow what another has computed. */
+static const char *storing(const Finder *f, const Node *kernel, uint32_t result) {
+  const Graph *g = f->m->g;
+  DType t = (DType)value_type(g, kernel->res + result).dtype;
+  bool narrows = t != DT_f32 && !value_node(g, made(g, kernel, result));
+  return narrows ? arena_printf(f->m->arena, ", stored in %s", dtype_name[t]) : "";
 }
 
 /* ---- of what a site is computed -------------------------------------------------------------- */
@@ -157,8 +189,12 @@ static uint32_t lawful(const Finder *f, const Node *kernel) {
 
 /* ---- the list -------------------------------------------------------------------------------- */
 
-static mp_site *add_site(Finder *f, ValueId v, const char *where) {
-  mp_site site = {.tensor = describe_tensor(where, value_type(f->m->g, v)), .state = -1};
+/* where: its name and what else is to be said of it. */
+static mp_site *add_site(Finder *f, ValueId v, const char *name, const char *more) {
+  const char *where = *more ? arena_printf(f->m->arena, "%s%s", name, more) : name;
+  Type t = value_type(f->m->g, v);
+  mp_site site = {.tensor = describe_tensor(where, t), .state = -1, .unit = t.unit};
+  site.what = hash_bytes(name, strlen(name), 0);
   Buffer b = f->m->p->buffer[v];
   for (uint32_t i = 0; b.space == SPACE_STATE && i < f->m->g->states.len; i++)
     if (f->m->p->state_at[i] == b.at) site.state = (int32_t)i;
@@ -172,7 +208,7 @@ static void add_arguments(Finder *f, const Entry *e) {
     const Port *p = &e->args.at[i];
     bool told = p->role == ARG_input || p->role == ARG_state;
     if (told && is_float(f->m->g, f->body->args.at[i]))
-      add_site(f, f->body->args.at[i], name_argument(f->m, p));
+      add_site(f, f->body->args.at[i], name_argument(f->m, p), "");
   }
   f->s->arguments = f->s->list.len;
 }
@@ -182,22 +218,25 @@ static uint32_t next_result(const Finder *f, const Node *n) {
   uint32_t next = n->nres;
   for (uint32_t k = 0; k < n->nres; k++) {
     bool open = is_float(f->m->g, n->res + k) && f->s->of[n->res + k] == NO_ID;
-    if (open && (next == n->nres || maker(f->m->g, n, k) < maker(f->m->g, n, next))) next = k;
+    if (open && (next == n->nres || made(f->m->g, n, k) < made(f->m->g, n, next))) next = k;
   }
   return next;
 }
 
 static void add_results(Finder *f, const Node *n) {
   for (uint32_t k; (k = next_result(f, n)) < n->nres;) {
-    mp_site *site = add_site(f, n->res + k, name_result(f, n, k));
+    ValueId v = n->res + k;
+    const Node *of = maker(f->m->g, &v);
+    const char *more = of ? company(f, of) : "";
+    if (!*more) more = storing(f, n, k);
+    mp_site *site = add_site(f, n->res + k, name_value(f, of, v), more);
     if (site->state >= 0) site->flags |= MP_SITE_WRITTEN;
   }
 }
 
 static void add_kernels(Finder *f, const ProgramEntry *p) {
   for (uint32_t i = 0; i < p->steps.len; i++)
-    if (p->steps.at[i].kind == STEP_kernel)
-      add_results(f, &f->m->g->nodes.at[p->steps.at[i].node]);
+    if (p->steps.at[i].kind == STEP_kernel) add_results(f, &f->m->g->nodes.at[p->steps.at[i].node]);
 }
 
 /* Once all sites have their numbers: a loop's kernels may read what later ones wrote. */
@@ -206,7 +245,8 @@ static void link_kernels(Finder *f, const ProgramEntry *p) {
     const Node *n = &f->m->g->nodes.at[p->steps.at[i].node];
     for (uint32_t k = 0; p->steps.at[i].kind == STEP_kernel && k < n->nres; k++) {
       uint32_t number = f->s->of[n->res + k];
-      bool last = f->m->p->buffer[n->res + k].space == SPACE_STATE; /* nobody reads it any more */
+      bool last = f->m->p->buffer[n->res + k].space == SPACE_STATE && /* nobody reads it any more */
+                  f->entry->kind != ENTRY_grads;
       if (number == NO_ID || last) continue;
       ask(f);
       trace_result(f, n, k);
@@ -218,13 +258,32 @@ static void link_kernels(Finder *f, const ProgramEntry *p) {
   }
 }
 
-static void mark_guarded(Finder *f, const Entry *e) {
-  for (uint32_t i = 0; i < e->results.len; i++) {
-    if (e->results.at[i].role != RES_finite) continue;
+/* The guard of a step's first half is in the second, and asks about what it is handed. */
+static bool is_asked(const Entry *e, uint32_t result) {
+  uint8_t role = e->results.at[result].role;
+  return role == RES_finite || (role == RES_state && e->kind == ENTRY_grads);
+}
+
+static void mark_guarded(Finder *f) {
+  for (uint32_t i = 0; i < f->entry->results.len; i++) {
+    if (!is_asked(f->entry, i)) continue;
     ask(f);
     trace(f, f->body->results.at[i]);
     for (uint32_t k = 0; k < f->from.len; k++)
       f->s->list.at[f->from.at[k]].flags |= MP_SITE_GUARDED;
+  }
+}
+
+static bool has_sites(const Module *m, EntryKind kind) {
+  switch (kind) {
+  case ENTRY_init:
+  case ENTRY_derive: return false; /* they run once */
+  case ENTRY_step:
+  case ENTRY_grads:
+  case ENTRY_apply:
+  case ENTRY_replay:
+  case ENTRY_origin: return !m->o->no_origin;
+  default: return m->o->check_nan;
   }
 }
 
@@ -233,16 +292,14 @@ const Sites *sites_of(const Module *m, uint32_t entry) {
   const Entry *e = &g->entries.at[entry];
   Sites *s = &m->sites[entry];
   if (s->of) return s;
-  Finder f = {.m = m, .s = s, .body = &g->blocks.at[e->body]};
+  Finder f = {.m = m, .s = s, .entry = e, .body = &g->blocks.at[e->body]};
   s->of = NEW_ARRAY(m->arena, uint32_t, g->values.len);
   for (ValueId v = 0; v < g->values.len; v++) s->of[v] = NO_ID;
-  bool step = e->kind == ENTRY_step || e->kind == ENTRY_apply;
-  bool once = e->kind == ENTRY_init || e->kind == ENTRY_derive;
-  if (m->o->no_origin || once || !(step || m->o->check_nan)) return s;
+  if (!has_sites(m, e->kind)) return s;
   f.asked = NEW_ARRAY(m->arena, uint32_t, g->values.len);
   add_arguments(&f, e);
   add_kernels(&f, &m->p->entries[entry]);
   link_kernels(&f, &m->p->entries[entry]);
-  mark_guarded(&f, e);
+  mark_guarded(&f);
   return s;
 }

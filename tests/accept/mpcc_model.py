@@ -16,7 +16,7 @@ ABI, NEW_TOTAL = 1, 1
 OK, E_ARG, E_MEMORY, E_CPU, E_IO, E_FORMAT, E_INDEX, E_NONFINITE, E_CANCELLED = range(0, -9, -1)
 PARAM, STATE, MOMENT, COUNTER, DERIVED, SHADOW, PART = range(7)
 VALUE, SUM, WEIGHT, IS_OK, FAULT_INDEX, FAULT_NONFINITE, HYPER, FINITE, GAUGE, WATCH = range(10)
-INIT, STEP, EVAL, INFER, FIT, DERIVE, GRADS, APPLY, CALIBRATE = range(9)
+INIT, STEP, EVAL, INFER, FIT, DERIVE, GRADS, APPLY, CALIBRATE, REPLAY, ORIGIN = range(11)
 
 # In the order of mp_dtype; the second of each: as NumPy sees it.
 DTYPES = [("f32", "f4"), ("bf16", "u2"), ("f16", "f2"), ("f8e4m3fn", "u1"), ("f8e5m2", "u1"),
@@ -60,7 +60,7 @@ Run = struct("Run", struct_size=C.c_size_t, rows=I64, draw=U64, flags=U32, reser
 Result = struct("Result", struct_size=C.c_size_t, committed=C.c_int, loss=C.c_double,
                 weight=C.c_double)
 Origin = struct("Origin", struct_size=C.c_size_t, where=C.c_char_p, value=C.c_double, ndim=I32,
-                at=I64 * 8)
+                at=I64 * 8, dtype=I32, scale=C.c_double)
 Error = struct("Error", text=C.c_char * 512)
 
 F = C.CFUNCTYPE
@@ -76,7 +76,8 @@ Api = struct("Api", abi=U32, size=U32, desc=C.POINTER(Desc),
              save=F(C.c_int, P, C.c_char_p), load=F(C.c_int, P, C.c_char_p, P),
              save_to=F(C.c_int, P, P, P), load_from=F(C.c_int, P, P, P),
              cancel=F(None, P), error=F(C.c_char_p, P), destroy=F(None, P),
-             origin=F(C.c_int, P, U32, C.POINTER(Origin)))
+             origin=F(C.c_int, P, U32, C.POINTER(Origin)),
+             replay=F(C.c_int, P, U32, C.POINTER(Origin)))
 
 
 class ModelError(Exception):
@@ -187,6 +188,12 @@ class Model:
         """(where, value, element) of the step that was just skipped; where None: nothing."""
         o = Origin(struct_size=C.sizeof(Origin))
         self.check(self.api.origin(self.ctx, self.entries[entry].index, C.byref(o)))
+        return o.where and o.where.decode(), o.value, tuple(o.at[:o.ndim])
+
+    def replay(self, entry):
+        """The same in f32: (where, value, element); finite: the largest |x| of what origin names."""
+        o = Origin(struct_size=C.sizeof(Origin))
+        self.check(self.api.replay(self.ctx, self.entries[entry].index, C.byref(o)))
         return o.where and o.where.decode(), o.value, tuple(o.at[:o.ndim])
 
     def hyper(self, name, value):

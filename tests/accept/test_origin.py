@@ -159,12 +159,7 @@ def check_skip_unfound(folder):
         assert state(m) == before
         assert m.run("train_step", x=x, g=one).committed
         before = state(m)
-        try:
-            m.origin("train_step")
-        except ModelError as e:
-            assert e.status == E_ARG, e
-        else:
-            raise AssertionError("the last step was not skipped")
+        refused(m, "train_step")
         assert state(m) == before, "asking after a good step moved it once more"
     print("a skip without a cause is over with the next step, with and without --check-nan")
 
@@ -227,6 +222,46 @@ def check_update(folder):
     raise AssertionError("an infinite moment is an error")
 
 
+def check_halves(folder):
+    """The first half can be asked behind its run and behind a second half that did not commit, whatever the
+    host has made of the gradients by then; asking leaves those as they are."""
+    path = folder / "half.mp"
+    path.write_text(MODEL.format(line="exp(h * 100)", precision="f16 scale(2^2)",
+                                 optimizer="sgd(lr: 0.1)", more=""))
+    m = Model(compile_to(folder / "half.so", path, halves=True))
+    m.init(1)
+    m.run("train_step.grads", **batch(0.001))
+    assert m.origin("train_step.grads")[0] is None
+    assert m.run("train_step.apply").committed
+    refused(m, "train_step.grads")
+    bad = batch(0.1, rows=5)
+    m.run("train_step.grads", rows=5, **bad)
+    first = m.origin("train_step.grads")
+    where, value, at = first
+    assert f"m.mp:{LINE}:" in where.replace("half.mp", "m.mp") and "exp" in where and value == np.inf, where
+    shared = np.full_like(m.get("grad:b.bias"), -np.inf)
+    m.set("grad:b.bias", shared)  # of another machine
+    before = state(m)
+    assert repr(m.origin("train_step.grads")) == repr(first) and state(m) == before
+    assert not m.run("train_step.apply").committed
+    before = state(m)
+    assert m.get("attempt") == 2 and repr(m.origin("train_step.grads")) == repr(first)
+    assert "state '" in m.origin("train_step.apply")[0]
+    assert repr(m.origin("train_step.grads")) == repr(first) and state(m) == before
+    m.bind("train_step.grads", "x", bad["x"])
+    refused(m, "train_step.grads")
+    print("a first half:", where)
+
+
+def refused(m, entry):
+    try:
+        m.origin(entry)
+    except ModelError as e:
+        assert e.status == E_ARG, e
+    else:
+        raise AssertionError("nothing is as it was")
+
+
 def check_refusals(folder):
     bad = batch()
     bad["x"][0, 0] = np.inf
@@ -237,12 +272,7 @@ def check_refusals(folder):
         m.run("train_step", **bad)
         m.origin("train_step")
         change()
-        try:
-            m.origin("train_step")
-        except ModelError as e:
-            assert e.status == E_ARG, e
-        else:
-            raise AssertionError("nothing is as it was")
+        refused(m, "train_step")
     print("asked once the state is another: an error")
 
 
@@ -270,7 +300,7 @@ def main():
         folder = Path(temp)
         for check in (check_lines, check_inputs, check_every_run,
                       check_skip_unfound, check_modules, check_loop,
-                      check_draws, check_update, check_refusals, check_run):
+                      check_draws, check_update, check_halves, check_refusals, check_run):
             check(folder)
 
 

@@ -270,7 +270,7 @@ static int create_loads(const mp_options *o, mp_ctx **ctx, mp_error *error) {
   {                                                                                                \
     MP_ABI, sizeof(mp_api), d, create, mp_init, mp_bind, mp_run_entry, mp_get, mp_set, mp_output,  \
         mp_hyper, mp_save, mp_load_path, mp_save_to, mp_load_from, mp_cancel, mp_error_text,       \
-        mp_destroy, mp_find_origin                                                                 \
+        mp_destroy, mp_find_origin, mp_run_replay                                                  \
   }
 
 static const mp_api api = API(&desc, create), split_api = API(&split_desc, create_split),
