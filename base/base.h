@@ -61,6 +61,7 @@ void text_printf(Text *t, const char *fmt, ...) __attribute__((format(printf, 2,
 void text_vprintf(Text *t, const char *fmt, va_list ap);
 void text_quoted(Text *t, const char *s); /* "s" with \" \\ \n \xHH escapes */
 void text_json(Text *t, const char *s);   /* "s" as a JSON string */
+void text_json_field(Text *t, const char *key, const char *s); /* "key":"s", */
 void text_double(Text *t, double v);      /* shortest of %.17g forms that reads back equal */
 
 /* Interned strings: equal text, equal pointer. */
@@ -75,6 +76,8 @@ uint64_t hash_bytes(const void *p, size_t n, uint64_t seed); /* FNV-1a, 64 bits 
 
 /* The entry of `names` nearest to `name` by edit distance, or NULL when none is near. */
 const char *nearest_name(const char *name, const char *const *names, size_t n);
+
+const char *path_base(const char *path); /* without folders: "mlp.mp" of examples/mlp.mp */
 
 /* The whole file, NUL-terminated, or NULL with *why set (strerror text). */
 char *read_file(Arena *a, const char *path, size_t *size, const char **why);
@@ -94,6 +97,8 @@ typedef struct Loc {
   bool backward;      /* of what the gradient of what stands there computes */
   const char *module; /* path of the instance whose function it is, interned: "net.0"; or NULL */
 } Loc;
+
+bool same_place(Loc a, Loc b); /* of the same source */
 
 typedef struct Source {
   const char *name; /* as the user wrote it */

@@ -8,6 +8,10 @@
 
 #include <string.h>
 
+bool same_place(Loc a, Loc b) {
+  return a.source == b.source && a.line == b.line && a.col == b.col;
+}
+
 enum {
   SHOWN = 100,           /* columns of a source line that are shown at most */
   MOST_REMEMBERED = 1000 /* errors that are not said twice */

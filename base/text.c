@@ -70,6 +70,13 @@ void text_json(Text *t, const char *s) {
   text_add(t, "\"");
 }
 
+void text_json_field(Text *t, const char *key, const char *s) {
+  text_json(t, key);
+  text_add(t, ":");
+  text_json(t, s);
+  text_add(t, ",");
+}
+
 void text_double(Text *t, double v) {
   char s[40];
   for (int digits = 1; digits <= 17; digits++) {
@@ -143,6 +150,11 @@ const char *nearest_name(const char *name, const char *const *names, size_t n) {
     found = names[i];
   }
   return found;
+}
+
+const char *path_base(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
 }
 
 char *read_file(Arena *a, const char *path, size_t *size, const char **why) {

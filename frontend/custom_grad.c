@@ -160,8 +160,7 @@ static void warn_of_parameters(Rule *r) {
   Sema *s = r->s;
   for (NodeId i = 0; i < r->from; i++) {
     const Node *n = &s->g->nodes.at[i];
-    if (n->op == OP_custom_grad && n->loc.line == r->loc.line && n->loc.col == r->loc.col)
-      return;
+    if (n->op == OP_custom_grad && same_place(n->loc, r->loc)) return;
   }
   for (NodeId i = r->from; i < s->g->nodes.len; i++) {
     const Node *n = &s->g->nodes.at[i];

@@ -43,7 +43,8 @@ typedef struct FrontendOptions {
 Graph *frontend_compile(Arena *arena, Strings *strings, Diag *diag, const Ast *file,
                         const FrontendOptions *options);
 
-/* glob.c: a pattern of paths, for names that only later passes know; NULL: it is none (reported). */
+/* glob.c: a pattern of paths, for names that only later passes know; NULL: it is none, which has
+ * been said. */
 const char **frontend_glob(Arena *arena, Diag *diag, const char *text);
 bool frontend_glob_covers(const char *const *glob, const char *path);
 

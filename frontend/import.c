@@ -172,8 +172,7 @@ static void add_names(Sema *s, const File *f, const Ast *a) {
   Scope *imported = s->file->parent;
   for (uint32_t i = 0; i < f->scope->names.len; i++) {
     const Binding *b = &f->scope->names.at[i], *other = scope_find_here(imported, b->name);
-    bool same = other && other->loc.source == b->loc.source && other->loc.line == b->loc.line &&
-                other->loc.col == b->loc.col;
+    bool same = other && same_place(other->loc, b->loc);
     if (!other) scope_set(s, imported, b->name, b->val, b->loc);
     else if (!same) {
       diag_error(s->diag, a->kid[IMPORT_PATH]->loc,

@@ -96,8 +96,8 @@ static void mark_readers(Graph *g, BlockId block, const char **kept) {
 
 static bool stands_at(const Sema *s, const Keep *k, Loc loc) {
   if (!k->file || loc.line != k->line) return false;
-  const char *name = s->diag->sources.at[loc.source].name, *slash = strrchr(name, '/');
-  if (strcmp(name, k->file) && strcmp(slash ? slash + 1 : name, k->file)) return false;
+  const char *name = s->diag->sources.at[loc.source].name;
+  if (strcmp(name, k->file) && strcmp(path_base(name), k->file)) return false;
   return k->every || (k->own ? !loc.module : loc.module && glob_matches(&k->glob, loc.module));
 }
 

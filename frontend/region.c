@@ -9,18 +9,14 @@
 #include <string.h>
 
 static void set_precision(Sema *s, Scope *sc, const Ast *m, void *into) {
-  static const char *const words[][2] = {
-      {"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"}, {"f16", "f16"}, {"fp16", "f16"}};
   const Ast *args = m->kid[MODIFIER_ARGS];
   const Ast *word = args && args->len == 1 ? args->kid[0] : NULL;
+  const char *known = word && word->kind == AST_NAME ? precision_word(word->name) : NULL;
   (void)sc;
-  for (size_t i = 0; word && word->kind == AST_NAME && i < sizeof words / sizeof *words; i++)
-    if (!strcmp(word->name, words[i][0])) {
-      ((Region *)into)->precision = words[i][1];
-      return;
-    }
-  diag_error(s->diag, word ? ast_start(word) : m->loc,
-             "here `precision` is f32, bf16 or f16: precision(f32)");
+  if (known) ((Region *)into)->precision = known;
+  else
+    diag_error(s->diag, word ? ast_start(word) : m->loc,
+               "here `precision` is f32, bf16 or f16: precision(f32)");
 }
 
 static bool no_arguments(Sema *s, const Ast *m) {

@@ -8,11 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-static bool power_of_two(double x) {
-  int exponent;
-  return x >= SCALE_LEAST && x <= SCALE_MOST && frexp(x, &exponent) == 0.5;
-}
-
 static void wrong_scale(Sema *s, Loc loc, const ScaleField *f) {
   if (f->power)
     diag_error(s->diag, loc, "`%s` of a scale must be a power of two from 2^-62 to 2^62", f->name);
@@ -28,7 +23,7 @@ static void scale_number(Sema *s, Scope *sc, const Ast *arg, Scale *scale) {
     names[i] = f->name;
     if (strcmp(f->name, arg->name)) continue;
     if (!eval_float(s, sc, arg->kid[ARG_VALUE], arg->name, &x)) return;
-    bool fits = f->power ? power_of_two(x) : x >= 1 && x == floor(x) && x <= INT32_MAX;
+    bool fits = f->power ? scale_power(x) : x >= 1 && x == floor(x) && x <= INT32_MAX;
     if (!fits) wrong_scale(s, ast_start(arg->kid[ARG_VALUE]), f);
     else memcpy((char *)scale + f->offset, &x, sizeof x);
     return;
@@ -41,7 +36,7 @@ static void static_scale(Sema *s, Scope *sc, const Ast *args, Scale *scale) {
   const Ast *first = args->kid[0];
   scale->kind = SCALE_static;
   if (!eval_float(s, sc, first, "a scale", &scale->init)) return;
-  if (!power_of_two(scale->init)) wrong_scale(s, ast_start(first), &scale_field[0]);
+  if (!scale_power(scale->init)) wrong_scale(s, ast_start(first), &scale_field[0]);
   if (args->len > 1)
     diag_error(s->diag, ast_start(args->kid[1]), "a scale that stays takes one number");
 }
@@ -52,8 +47,7 @@ static void dynamic_scale(Sema *s, Scope *sc, const Ast *m, Scale *scale) {
   for (uint32_t i = 1; i < args->len; i++)
     if (args->kid[i]->kind == AST_ARG) scale_number(s, sc, args->kid[i], scale);
     else diag_error(s->diag, ast_start(args->kid[i]), "what a scale does is named: init: 2^15");
-  if (s->diag->errors == errors && !(scale->growth > 1 && scale->backoff < 1 &&
-                                     scale->floor <= scale->init && scale->init <= scale->cap))
+  if (s->diag->errors == errors && !scale_moves(scale))
     diag_error(s->diag, m->loc, "a scale wants growth > 1, backoff < 1, floor <= init <= cap");
 }
 

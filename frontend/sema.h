@@ -28,6 +28,7 @@
  *   glob.c      patterns of paths
  *   optimizer.c optimizers and groups: entries `update`
  *   schedule.c  hyperparameters and their schedules
+ *   scale.c     loss scales
  *   keep.c      --keep=GLOB:W
  *   items.c     blocks of settings, with `if` and `for`
  *   train.c     the train block: entries train_step and eval

@@ -165,8 +165,6 @@ static void set_fp8(Sema *s, Scope *sc, Loc loc, const Ast *call) {
 }
 
 void setting_precision(Sema *s, Scope *sc, const Ast *a) {
-  static const char *const known[][2] = {{"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"},
-                                         {"f16", "f16"}, {"fp16", "f16"}, {"auto", "auto"}};
   static const ModifierRule rules[] = {
       {"scale", set_scale}, {"residual", set_residual}, {"master", set_master}};
   const Ast *v = a->kid[SETTING_VALUE];
@@ -176,13 +174,11 @@ void setting_precision(Sema *s, Scope *sc, const Ast *a) {
   Train *t = &s->g->train;
   t->precision_loc = loc;
   modifiers_apply(s, sc, a->kid[SETTING_MODS], MODIFIER_RULES(rules), &t->scale);
-  for (size_t i = 0; head == v && i < sizeof known / sizeof *known; i++) {
-    if (strcmp(word, known[i][0])) continue;
-    t->precision = known[i][1];
+  const char *known = head != v ? NULL : !strcmp(word, "auto") ? "auto" : precision_word(word);
+  if (known) {
+    t->precision = known;
     check_master(s, loc);
-    return;
-  }
-  if (!strcmp(word, "fp8")) set_fp8(s, sc, loc, v);
+  } else if (!strcmp(word, "fp8")) set_fp8(s, sc, loc, v);
   else if (!strcmp(word, "mx8")) s->g->train.precision = fp8_recipe_name[RECIPE_mx8];
   else diag_error(s->diag, loc, "`precision` is f32, bf16, f16, fp8, mx8 or auto");
 }

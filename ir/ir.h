@@ -225,6 +225,8 @@ typedef struct ScaleField {       /* in the order they are printed; power: of tw
 } ScaleField;
 enum { SCALE_FIELDS = 7 };
 extern const ScaleField scale_field[SCALE_FIELDS];
+bool scale_power(double x);       /* a power of two from SCALE_LEAST to SCALE_MOST */
+bool scale_moves(const Scale *s); /* growth > 1, backoff < 1, floor <= init <= cap */
 
 /* How the scales of fp8 operands are found. */
 typedef enum Fp8Recipe {
@@ -233,6 +235,7 @@ typedef enum Fp8Recipe {
   FP8_RECIPES
 } Fp8Recipe;
 extern const char *const fp8_recipe_name[FP8_RECIPES], *const fp8_recipe_written[FP8_RECIPES];
+const char *precision_word(const char *text); /* "f16" of f16 or fp16, …; NULL: no float type's */
 Fp8Recipe fp8_recipe(const char *precision); /* FP8_RECIPES: it is none; NULL is none */
 
 /* fp8(delayed): whole numbers; history 0: another recipe. */

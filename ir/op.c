@@ -5,6 +5,7 @@
 #include "ir/ir.h"
 #include "ir/scalar.h"
 
+#include <math.h>
 #include <string.h>
 
 const char *const op_name[OP_COUNT] = {
@@ -86,6 +87,14 @@ const char *const fp8_recipe_written[FP8_RECIPES] = {
 #include "ir/fp8.def"
 };
 
+const char *precision_word(const char *text) {
+  static const char *const words[][2] = {
+      {"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"}, {"f16", "f16"}, {"fp16", "f16"}};
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    if (!strcmp(text, words[i][0])) return words[i][1];
+  return NULL;
+}
+
 Fp8Recipe fp8_recipe(const char *precision) {
   Fp8Recipe r = 0;
   while (r < FP8_RECIPES && !(precision && !strcmp(precision, fp8_recipe_name[r]))) r++;
@@ -115,6 +124,15 @@ const ScaleField scale_field[SCALE_FIELDS] = {
     {"floor", offsetof(Scale, floor), true},
     {"cap", offsetof(Scale, cap), true},
 };
+
+bool scale_power(double x) {
+  int exponent;
+  return x >= SCALE_LEAST && x <= SCALE_MOST && frexp(x, &exponent) == 0.5;
+}
+
+bool scale_moves(const Scale *s) {
+  return s->growth > 1 && s->backoff < 1 && s->floor <= s->init && s->init <= s->cap;
+}
 
 static const uint16_t program_f32[OP_COUNT] = {
 #define OP(name, doc) [OP_##name] =

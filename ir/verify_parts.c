@@ -37,25 +37,16 @@ static bool wrong(const Checker *c, Loc at, const char *fmt, ...) {
 
 /* ---- train ----------------------------------------------------------------------------------- */
 
-static bool power_of_two(double x) {
-  int exponent;
-  return x >= SCALE_LEAST && x <= SCALE_MOST && frexp(x, &exponent) == 0.5;
-}
-
-static bool scale_fits(const Scale *s) {
-  return s->growth > 1 && s->backoff < 1 && s->floor <= s->init && s->init <= s->cap;
-}
-
 static bool check_scale(const Checker *c, const Scale *s, Loc at) {
   for (int i = 0; i < SCALE_FIELDS && s->kind; i++) {
     const ScaleField *f = &scale_field[i];
     double x = *(const double *)(const void *)((const char *)s + f->offset);
-    if (f->power && !power_of_two(x))
+    if (f->power && !scale_power(x))
       return wrong(c, at, "scale: %s is no power of two from 2^-62 to 2^62", f->name);
     if (!f->power && !(x >= 1 && x == floor(x)))
       return wrong(c, at, "scale: %s is no count from 1", f->name);
   }
-  return s->kind != SCALE_dynamic || scale_fits(s) ||
+  return s->kind != SCALE_dynamic || scale_moves(s) ||
          wrong(c, at, "scale: growth > 1, backoff < 1 and floor <= init <= cap are wanted");
 }
 

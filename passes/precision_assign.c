@@ -272,8 +272,8 @@ static void keep_f32(Precision *s, NodeId kernel, NodeId product) {
 static const Decision *decision_at(const Precision *s, Loc loc, bool contracts) {
   for (uint32_t i = 0; i < s->decisions.len; i++) {
     const Decision *d = &s->decisions.at[i];
-    bool place = d->loc.source == loc.source && d->loc.line == loc.line && d->loc.col == loc.col;
-    bool same = place && d->loc.module == loc.module && d->loc.backward == loc.backward;
+    bool same = same_place(d->loc, loc) && d->loc.module == loc.module &&
+                d->loc.backward == loc.backward;
     if (same && d->contracts == contracts) return d;
   }
   return NULL;

@@ -125,9 +125,8 @@ static void find_wanted(Values *s, const Entry *e, const Block *body) {
 
 static const char *place(Values *s, Loc loc) {
   const char *name = loc.source < s->diag->sources.len ? s->diag->sources.at[loc.source].name : "";
-  const char *slash = strrchr(name, '/');
   if (!loc.line) return "-";
-  char *text = arena_printf(s->g->arena, "%s:%u", slash ? slash + 1 : name, (unsigned)loc.line);
+  char *text = arena_printf(s->g->arena, "%s:%u", path_base(name), (unsigned)loc.line);
   for (char *c = text; *c; c++)
     if (*c == ' ') *c = '_'; /* names are words */
   return text;

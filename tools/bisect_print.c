@@ -30,8 +30,7 @@ static void print_flags(const Bisect *b) {
 
 /* Line n of the model file, without blanks around it and without a comment; NULL: not of it. */
 static const char *line_of(const Bisect *b, const Site *s, const char *text) {
-  const char *input = b->t.o.input, *slash = strrchr(input, '/');
-  if (!text || strcmp(slash ? slash + 1 : input, s->file)) return NULL;
+  if (!text || strcmp(path_base(b->t.o.input), s->file)) return NULL;
   for (uint32_t n = 1; n < s->line; n++) {
     text = strchr(text, '\n');
     if (!text++) return NULL;

@@ -31,10 +31,6 @@ typedef struct Try {
   VEC(Trial) trials; /* of the entry */
 } Try;
 
-static bool same_place(Loc a, Loc b) {
-  return a.source == b.source && a.line == b.line && a.col == b.col;
-}
-
 static uint32_t rule_at(Try *t, Loc loc) {
   uint32_t i = 0;
   while (i < t->rules.len && !same_place(t->rules.at[i].loc, loc)) i++;

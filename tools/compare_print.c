@@ -79,12 +79,6 @@ void compare_text(const Comparison *c, Text *out) {
 
 /* ---- JSON ---- */
 
-static void add_word(Text *out, const char *key, const char *text) {
-  text_printf(out, "\"%s\":", key);
-  text_json(out, text);
-  text_add(out, ",");
-}
-
 static void add_number(Text *out, const char *key, double v, const char *end) {
   if (key) text_printf(out, "\"%s\":", key);
   if (isfinite(v)) text_double(out, v);
@@ -94,10 +88,10 @@ static void add_number(Text *out, const char *key, double v, const char *end) {
 
 static void add_pair_json(Text *out, const Pair *p) {
   text_add(out, "{");
-  add_word(out, "phase", phase_name[p->phase]);
-  add_word(out, "path", p->path);
-  add_word(out, "op", p->op);
-  add_word(out, "line", p->place);
+  text_json_field(out, "phase", phase_name[p->phase]);
+  text_json_field(out, "path", p->path);
+  text_json_field(out, "op", p->op);
+  text_json_field(out, "line", p->place);
   text_printf(out, "\"number\":%s,\"stored\":[", p->number + 1);
   text_json(out, p->stored[0]);
   text_add(out, ",");
@@ -111,9 +105,9 @@ static void add_pair_json(Text *out, const Pair *p) {
 
 void compare_json(const Comparison *c, Text *out) {
   text_add(out, "{");
-  add_word(out, "model", c->model);
-  add_word(out, "precision", c->words[0]);
-  add_word(out, "reference", c->words[1]);
+  text_json_field(out, "model", c->model);
+  text_json_field(out, "precision", c->words[0]);
+  text_json_field(out, "reference", c->words[1]);
   text_printf(out, "\"step\":%s,\"same\":%s,\"values\":[", c->step, c->same ? "true" : "false");
   for (uint32_t i = 0; i < c->pairs.len; i++) {
     text_add(out, i ? ",\n" : "\n");

@@ -39,14 +39,6 @@ static int fail(const char *what, const char *arg) {
   return 2;
 }
 
-static const char *base_name(Arena *a, const char *path) { /* mlp of examples/mlp.mp */
-  const char *slash = strrchr(path, '/');
-  const char *name = slash ? slash + 1 : path;
-  size_t n = strlen(name);
-  if (n > 3 && !strcmp(name + n - 3, ".mp")) n -= 3;
-  return strcmp(path, "-") ? arena_text(a, name, n) : "model";
-}
-
 static const char *symbol_prefix(Arena *a, const char *name) {
   char *s = arena_text(a, name, strlen(name));
   for (char *c = s; *c; c++)
@@ -59,7 +51,7 @@ static const char *symbol_prefix(Arena *a, const char *name) {
 /* --emit and the suffix of -o say what comes out and where it goes. */
 static int choose_output(Session *s) {
   Options *o = &s->o;
-  const char *base = base_name(s->arena, o->input),
+  const char *base = program_name(s->arena, o->input),
              *dot = o->output ? strrchr(o->output, '.') : NULL;
   s->kind = OUT_EXE;
   if (o->emit) {
@@ -139,14 +131,14 @@ static int emit_code(Session *s, const Program *p, const CpuTarget *cpu) {
                   .parts = parts_of(s->kind),
                   .check_nan = s->o.check_nan,
                   .no_origin = s->o.no_origin};
-  const char *name = s->o.name ? s->o.name : base_name(s->arena, s->o.input);
+  const char *name = s->o.name ? s->o.name : program_name(s->arena, s->o.input);
   o.name = symbol_prefix(s->arena, name);
   o.source_hash = source_hash(s);
-  o.policy = precision_policy(&s->precision);
   Text manifest = {.arena = s->arena};
   text_add(&manifest, "");
   precision_manifest(&s->precision, &manifest);
   o.manifest = manifest.at;
+  o.policy = precision_policy(s->arena, &manifest);
   o.output = s->kind == OUT_ASM ? CPU_ASM : s->kind == OUT_LL ? CPU_LL : CPU_OBJECT;
   if (s->kind == OUT_HEADER) {
     Text t = {.arena = s->arena};
@@ -241,7 +233,7 @@ static int compile(Session *s, const Target *target, const CpuTarget *cpu) {
                         .keeps = o->keeps.at,
                         .nkeeps = o->keeps.len,
                         .train = o->train,
-                        .name = base_name(s->arena, o->input),
+                        .name = program_name(s->arena, o->input),
                         .source = o->input};
   Graph *g = frontend_compile(s->arena, &s->strings, &s->diag, ast, &fo);
   if (!g || s->diag.errors) return 1;

@@ -45,16 +45,10 @@ static int open_in(const char *name) {
   return open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
 }
 
-/* The last component of the source's name: what the model file is called in the folder. */
-static const char *file_name(const char *path) {
-  const char *slash = strrchr(path, '/');
-  return slash ? slash + 1 : path;
-}
-
 static void write_sources(void) {
   for (uint32_t i = 0; watched.diag && i < watched.diag->sources.len; i++) {
     const Source *s = &watched.diag->sources.at[i];
-    const char *name = strcmp(s->name, "-") ? file_name(s->name) : "stdin.mp";
+    const char *name = strcmp(s->name, "-") ? path_base(s->name) : "stdin.mp";
     int fd = s->built_in ? -1 : open_in(name);
     if (fd < 0) continue;
     put(fd, s->text, s->size);

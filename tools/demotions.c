@@ -16,8 +16,7 @@ static bool is_arithmetic(const Graph *g, const Node *n) {
 }
 
 static const char *base_of(const Diag *sources, Loc loc) {
-  const char *name = sources->sources.at[loc.source].name, *slash = strrchr(name, '/');
-  return slash ? slash + 1 : name;
+  return path_base(sources->sources.at[loc.source].name);
 }
 
 static Site *find_site(Demotions *d, const Diag *sources, Loc loc) {
@@ -46,8 +45,7 @@ static void add_sites(Demotions *d, const Graph *g, BlockId block, const Diag *s
       Site new = {.module = n->loc.module ? n->loc.module : "",
                   .file = base_of(sources, n->loc),
                   .ops = "",
-                  .line = n->loc.line,
-                  .source = n->loc.source};
+                  .line = n->loc.line};
       vec_push(d->arena, &d->sites, new);
       s = &d->sites.at[d->sites.len - 1];
     }

@@ -8,7 +8,7 @@ typedef struct Site { /* a line of the program in one instance of a module */
   const char *module; /* path of the instance; "": the model itself */
   const char *file;   /* without folders */
   const char *ops;    /* of the forward pass that stand there: "matmul add" */
-  uint32_t line, source;
+  uint32_t line;
   bool low;      /* something of it is read or stored low */
   int64_t bytes; /* that a step moves more with this site alone in f32 */
 } Site;

@@ -13,10 +13,10 @@ typedef struct Explain {
 
 /* "mlp.mp:8", without folders. */
 static void place(const Explain *e, Loc loc, char *out, size_t size) {
-  const char *name = loc.line ? e->sources->sources.at[loc.source].name : "";
-  const char *slash = strrchr(name, '/');
   if (!loc.line) snprintf(out, size, "-");
-  else snprintf(out, size, "%s:%u", slash ? slash + 1 : name, (unsigned)loc.line);
+  else
+    snprintf(out, size, "%s:%u", path_base(e->sources->sources.at[loc.source].name),
+             (unsigned)loc.line);
 }
 
 static void add_text_moves(Explain *e, const char *what, PrecisionMoves m, PrecisionMoves f32) {
@@ -81,13 +81,18 @@ void precision_manifest(const PrecisionReport *r, Text *out) {
   }
 }
 
-const char *precision_policy(const PrecisionReport *r) {
+const char *precision_policy(Arena *a, const Text *manifest) {
+  uint64_t hash = hash_bytes(manifest->at, manifest->len, 0);
+  return arena_printf(a, "%016llx", (unsigned long long)hash);
+}
+
+static const char *policy_of(const PrecisionReport *r) {
   Arena scratch = {0};
-  Text t = {.arena = &scratch};
-  precision_manifest(r, &t);
-  uint64_t hash = hash_bytes(t.at, t.len, 0);
+  Text manifest = {.arena = &scratch};
+  precision_manifest(r, &manifest);
+  const char *policy = precision_policy(r->arena, &manifest);
   arena_free(&scratch);
-  return arena_printf(r->arena, "%016llx", (unsigned long long)hash);
+  return policy;
 }
 
 static void explain_text(Explain *e) {
@@ -101,13 +106,7 @@ static void explain_text(Explain *e) {
   }
   text_printf(e->out, "master %s\n", e->r->master);
   add_slots(e->r, e->out);
-  text_printf(e->out, "policy %s\n", precision_policy(e->r));
-}
-
-static void add_json(Explain *e, const char *key, const char *text) {
-  text_printf(e->out, "\"%s\":", key);
-  text_json(e->out, text);
-  text_add(e->out, ",");
+  text_printf(e->out, "policy %s\n", policy_of(e->r));
 }
 
 static void add_json_moves(Explain *e, const char *key, PrecisionMoves m, const char *end) {
@@ -121,23 +120,23 @@ static void add_json_row(Explain *e, const PrecisionRow *row, bool first) {
   char at[64];
   place(e, row->loc, at, sizeof at);
   text_add(e->out, first ? "\n{" : ",\n{");
-  add_json(e, "entry", row->entry);
-  add_json(e, "line", at);
-  add_json(e, "path", row->path);
-  add_json(e, "op", row->op);
-  add_json(e, "load", row->load);
-  add_json(e, "math", row->math);
-  add_json(e, "store", row->store);
-  add_json(e, "why", row->why);
+  text_json_field(e->out, "entry", row->entry);
+  text_json_field(e->out, "line", at);
+  text_json_field(e->out, "path", row->path);
+  text_json_field(e->out, "op", row->op);
+  text_json_field(e->out, "load", row->load);
+  text_json_field(e->out, "math", row->math);
+  text_json_field(e->out, "store", row->store);
+  text_json_field(e->out, "why", row->why);
   text_printf(e->out, "\"casts\":%u,\"bytes\":%lld}", (unsigned)row->casts, (long long)row->bytes);
 }
 
 static void add_json_slots(Explain *e) {
-  if (e->r->recipe) add_json(e, "recipe", e->r->recipe);
+  if (e->r->recipe) text_json_field(e->out, "recipe", e->r->recipe);
   text_add(e->out, "\"slots\":[");
   for (uint32_t i = 0; i < e->r->slots.len; i++) {
     text_add(e->out, i ? ",\n{" : "\n{");
-    add_json(e, "name", e->r->slots.at[i].name);
+    text_json_field(e->out, "name", e->r->slots.at[i].name);
     text_printf(e->out, "\"type\":\"%s\"}", dtype_name[e->r->slots.at[i].type]);
   }
   text_add(e->out, "],\n");
@@ -145,16 +144,16 @@ static void add_json_slots(Explain *e) {
 
 static void explain_json(Explain *e) {
   text_add(e->out, "{");
-  add_json(e, "master", e->r->master);
+  text_json_field(e->out, "master", e->r->master);
   add_json_slots(e);
-  add_json(e, "policy", precision_policy(e->r));
+  text_json_field(e->out, "policy", policy_of(e->r));
   text_add(e->out, "\"ops\":[");
   for (uint32_t i = 0; i < e->r->rows.len; i++) add_json_row(e, &e->r->rows.at[i], !i);
   text_add(e->out, "],\n\"entries\":[");
   for (uint32_t i = 0; i < e->r->entries.len; i++) {
     const PrecisionEntry *x = &e->r->entries.at[i];
     text_add(e->out, i ? ",\n{" : "\n{");
-    add_json(e, "name", x->name);
+    text_json_field(e->out, "name", x->name);
     add_json_moves(e, "f32", x->f32, ",");
     add_json_moves(e, "greedy", x->greedy, ",");
     add_json_moves(e, "chosen", x->chosen, "}");

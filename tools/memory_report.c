@@ -123,8 +123,8 @@ static void add_large(Report *r) {
       text_json(r->out, where);
       text_add(r->out, "}");
     } else
-      text_printf(r->out, "  %10s  %s, %s at %s\n", human_bytes(text, sizeof text, l->bytes), type.at,
-                  l->what, where);
+      text_printf(r->out, "  %10s  %s, %s at %s\n", human_bytes(text, sizeof text, l->bytes),
+                  type.at, l->what, where);
   }
   text_add(r->out, r->json ? "]" : "");
   arena_free(&scratch);

@@ -223,16 +223,12 @@ static bool take_define(Options *o, Arena *arena, const char *text) {
 }
 
 static bool take_keep(Options *o, Arena *arena, const char *text) {
-  static const char *const words[][2] = {
-      {"f32", "f32"}, {"fp32", "f32"}, {"bf16", "bf16"}, {"f16", "f16"}, {"fp16", "f16"}};
   const char *colon = strrchr(text, ':');
-  for (size_t i = 0; colon && colon > text && i < sizeof words / sizeof *words; i++) {
-    if (strcmp(colon + 1, words[i][0])) continue;
-    const char *glob = arena_text(arena, text, (size_t)(colon - text));
-    vec_push(arena, &o->keeps, (KeepOption){glob, words[i][1]});
-    return true;
-  }
-  return wrong("--keep wants WHAT:f32, WHAT:bf16 or WHAT:f16", text);
+  const char *word = colon && colon > text ? precision_word(colon + 1) : NULL;
+  if (!word) return wrong("--keep wants WHAT:f32, WHAT:bf16 or WHAT:f16", text);
+  KeepOption k = {arena_text(arena, text, (size_t)(colon - text)), word};
+  vec_push(arena, &o->keeps, k);
+  return true;
 }
 
 static bool take_count(const char *flag, const char *value, int *n) {

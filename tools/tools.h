@@ -109,7 +109,7 @@ void memory_report(const Program *p, const Diag *sources, bool json, Text *out);
 void precision_explain(const PrecisionReport *r, const Diag *sources, bool json, Text *out);
 void precision_remarks(const PrecisionReport *r, Diag *diag);
 void precision_manifest(const PrecisionReport *r, Text *out);
-const char *precision_policy(const PrecisionReport *r); /* hash of the manifest, 16 hex digits */
+const char *precision_policy(Arena *a, const Text *manifest); /* its hash, 16 hex digits */
 
 /* ---- depfile.c ------------------------------------------------------------------------------- */
 
