@@ -236,14 +236,17 @@ static bool read_budget(const char *text, double *out) {
   return end != text && !end[percent] && *out >= 0 && isfinite(*out);
 }
 
+static int begin(Bisect *b) {
+  const char *budget = b->t.o.budget;
+  if (budget && !read_budget(budget, &b->budget))
+    return fail("--budget is a share of the loss, as 0.5% or 0.005, not", budget);
+  return memory_open(b) ? bisect(b) : 1;
+}
+
 int command_bisect(int argc, char **argv, Arena *arena) {
   Bisect b = {.t = {.arena = arena, .command = "--bisect-precision"}, .budget = 0.005};
   int status = trials_begin(&b.t, argc, argv);
-  if (!status && b.t.o.help) options_help(stdout);
-  else if (!status && b.t.o.budget && !read_budget(b.t.o.budget, &b.budget))
-    status = fail("--budget is a share of the loss, as 0.5% or 0.005, not", b.t.o.budget);
-  else if (!status && !memory_open(&b)) status = 1;
-  else if (!status) status = bisect(&b);
+  if (b.t.dir) status = begin(&b);
   if (status > 128 && b.t.o.trials)
     fprintf(stderr, "stopped; the same command goes on from %s\n", b.t.o.trials);
   trials_end(&b.t);

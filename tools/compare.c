@@ -125,8 +125,7 @@ static int compare(Trials *t) {
 int command_compare(int argc, char **argv, Arena *arena) {
   Trials t = {.arena = arena, .command = "compare"};
   int status = trials_begin(&t, argc, argv);
-  if (!status && t.o.help) options_help(stdout);
-  else if (!status) status = compare(&t);
+  if (t.dir) status = compare(&t);
   trials_end(&t);
   return status;
 }

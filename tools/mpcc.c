@@ -25,11 +25,8 @@ static int show_ops(Arena *arena) {
 static int command_compile(int argc, char **argv, Arena *arena) {
   Options o;
   if (!options_parse(&o, "", argc, argv, arena)) return 2;
-  if (o.help) options_help(stdout);
-  else if (o.version) printf("mpcc %s\n", MPCC_VERSION);
-  else if (o.print_ops) return show_ops(arena);
-  else return compile_model(&o, arena);
-  return 0;
+  if (options_answer(&o)) return 0;
+  return o.print_ops ? show_ops(arena) : compile_model(&o, arena);
 }
 
 int main(int argc, char **argv) {

@@ -161,7 +161,7 @@ enum { FLAGS = sizeof flags / sizeof *flags };
 static const char *const spelled[][2] = {
     {"-c", "--emit=obj"}, {"-S", "--emit=asm"}, {"-h", "--help"}, {"--output", "-o"}};
 
-void options_help(FILE *out) {
+static void print_help(FILE *out) {
   fputs("usage: mpcc [flags] model.mp          compile a model into a training program or library\n"
         "       mpcc run [flags] model.mp -- ARGUMENTS     compile it and run the program\n"
         "       mpcc compare [flags] --precision=A,B model.mp -- ARGUMENTS     where two "
@@ -195,6 +195,12 @@ void options_help(FILE *out) {
       "\nexit status: 0 ok, 1 an error in the model, 2 a wrong command line, 70 an error of mpcc's"
       " own\n",
       out);
+}
+
+bool options_answer(const Options *o) {
+  if (o->help) print_help(stdout);
+  else if (o->version) printf("mpcc %s\n", MPCC_VERSION);
+  return o->help || o->version;
 }
 
 static bool wrong(const char *what, const char *arg) {

@@ -52,9 +52,21 @@ int program_run(const char *path, char **argv, bool silent) {
   return 128 + (WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 }
 
+bool program_options(Options *o, const char *command) {
+  const char *wrong = NULL;
+  if (!o->input) wrong = "a model file is wanted, and behind -- what the program gets: --data …";
+  else if (o->output || o->emit)
+    wrong = "the program is run, so -o, --emit, -c and -S have no place";
+  else if (o->target && strcmp(o->target, "cpu"))
+    wrong = "the program is run here, so --target has no place";
+  if (wrong) return fprintf(stderr, "mpcc %s: %s\n", command, wrong), false;
+  if (!o->mcpu && !o->multiversion) o->mcpu = "native"; /* no other machine will see it */
+  return true;
+}
+
 /* The model's own name, so that the program's help and messages show it. */
 const char *program_name(Arena *a, const char *input) {
-  const char *slash = strrchr(input, '/'), *name = slash ? slash + 1 : input;
+  const char *name = path_base(input);
   size_t n = strlen(name);
   if (n > 3 && !strcmp(name + n - 3, ".mp")) n -= 3;
   return n && strcmp(input, "-") ? arena_text(a, name, n) : "model";
@@ -65,13 +77,8 @@ int command_run(int argc, char **argv, Arena *arena) {
   Options o;
   while (ours < argc && strcmp(argv[ours], "--")) ours++;
   if (!options_parse(&o, "run", ours, argv, arena)) return 2;
-  if (o.help) return options_help(stdout), 0;
-  if (!o.input) return fail("a model file is wanted: mpcc run model.mp -- --data …", NULL);
-  if (o.output || o.emit)
-    return fail("the program is run, so -o, --emit, -c and -S have no place", NULL);
-  if (o.target && strcmp(o.target, "cpu"))
-    return fail("the program is run here, so --target has no place", NULL);
-  if (!o.mcpu && !o.multiversion) o.mcpu = "native"; /* no other machine will see it */
+  if (options_answer(&o)) return 0;
+  if (!program_options(&o, "run")) return 2;
   const char *tmp = getenv("TMPDIR");
   char *dir = arena_printf(arena, "%s/mpcc-run.XXXXXX", tmp && *tmp ? tmp : "/tmp");
   if (!mkdtemp(dir)) return fail("cannot make a folder", strerror(errno));

@@ -37,14 +37,14 @@ typedef struct Options {
 /* From the first word behind the command ("": none).  false: the command line is wrong, which has
  * been said; exit 2. */
 bool options_parse(Options *o, const char *command, int argc, char **argv, Arena *arena);
-void options_help(FILE *out);
+/* --help, --version; true: one of them it was, and is answered. */
+bool options_answer(const Options *o);
 
-/* ---- response.c: @FILE on the command line; false: it cannot be read, which has been said
- * -------- */
+/* ---- response.c: @FILE on the command line; false: it cannot be read, which has been said ---- */
 
 bool response_expand(Arena *arena, int *argc, char ***argv);
 
-/* ---- check_grad.c: false: a rule is not linear, which has been said ---------------------------- */
+/* ---- check_grad.c: false: a rule is not linear, which has been said -------------------------- */
 
 bool check_grad(const Graph *g, Diag *diag, Text *out);
 
@@ -130,6 +130,9 @@ int command_fmt(int argc, char **argv, Arena *arena);
 /* ---- run.c: the program's exit status, or 128 and its signal; signals are handed on to it;
  * silent: its results go nowhere, its errors do ---- */
 
+/* What `run` and trials have in common: a model, no output of its own, this machine, whose own code
+ * it gets where no other is asked for.  false: it is not so, which has been said. */
+bool program_options(Options *o, const char *command);
 int program_run(const char *path, char **argv, bool silent);
 const char *program_name(Arena *a, const char *input); /* "mlp" of examples/mlp.mp */
 

@@ -38,12 +38,9 @@ int trials_begin(Trials *t, int argc, char **argv) {
   int ours = 0;
   while (ours < argc && strcmp(argv[ours], "--")) ours++;
   if (!options_parse(&t->o, t->command, ours, argv, t->arena)) return 2;
-  if (t->o.help || t->o.version) return 0;
+  if (options_answer(&t->o)) return 0;
   for (int i = ours + 1; i < argc; i++) vec_push(t->arena, &t->args, argv[i]);
-  if (!t->o.input)
-    return fail(t, "a model file is wanted, and the program's arguments behind --", NULL);
-  if (t->o.output || t->o.emit)
-    return fail(t, "programs are run, so -o, --emit, -c and -S have no place", NULL);
+  if (!program_options(&t->o, t->command)) return 2;
   int bad = check_arguments(t);
   if (bad) return bad;
   const char *tmp = getenv("TMPDIR");
@@ -70,7 +67,6 @@ int trial_compile(Trials *t, const Options *o, const char *name, const char **pr
   *program = arena_printf(t->arena, "%s/%s", dir, program_name(t->arena, o->input));
   exe.output = *program;
   exe.emit = "exe";
-  if (!exe.mcpu) exe.mcpu = "native"; /* it runs here alone; the bits are the same */
   return compile_model(&exe, t->arena);
 }
 

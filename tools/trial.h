@@ -25,7 +25,8 @@ typedef struct TrialLog {
   double eval; /* loss of the last evaluation; NaN: there was none */
 } TrialLog;
 
-/* argv: behind the command.  Not 0: an exit status; what is wrong was said. */
+/* argv: behind the command.  Not 0: an exit status; what is wrong was said.  0 and no `dir`: there
+ * is nothing to run, what was asked is answered. */
 int trials_begin(Trials *t, int argc, char **argv);
 void trials_end(Trials *t);
 /* An executable; name: of its folder in t->dir. */
