@@ -216,11 +216,6 @@ static int check_together(const CliArgs *a) {
   return CLI_OK;
 }
 
-static const char *base_name(const char *path) {
-  const char *slash = strrchr(path, '/');
-  return slash ? slash + 1 : path;
-}
-
 #define LISTS(a)                                                                                   \
   { &(a)->data, &(a)->eval_data, &(a)->set, &(a)->map, &(a)->input, &(a)->text, &(a)->outputs }
 
@@ -235,7 +230,7 @@ static int alloc_pairs(CliArgs *a, int argc) {
 
 int cli_parse(CliArgs *a, int argc, char **argv) {
   *a = (CliArgs){.command = CLI_TRAIN, .keep = 3, .seed = -1};
-  a->program = argc > 0 ? base_name(argv[0]) : "train";
+  a->program = argc > 0 ? mp_path_base(argv[0]) : "train";
   int status = alloc_pairs(a, argc), i = 1;
   if (!status && i < argc && argv[i][0] != '-') status = read_command(a, argv[i++]);
   if (!status && a->command & (CLI_INFER | CLI_INFO) && i < argc && argv[i][0] != '-')

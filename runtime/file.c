@@ -39,6 +39,11 @@ char *mp_path(const char *dir, const char *name) {
   return t.at;
 }
 
+const char *mp_path_base(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
 char *mp_parent(const char *path) {
   size_t n = strlen(path);
   while (n > 1 && path[n - 1] == '/') n--;

@@ -219,8 +219,7 @@ static void add_escaped(mp_text *t, const char *s, size_t n) {
 
 /* The name of the log without folders and suffix. */
 static void add_label(mp_text *t, const Curve *c, const char *what) {
-  const char *slash = strrchr(c->log, '/'), *name = slash ? slash + 1 : c->log;
-  const char *dot = strrchr(name, '.');
+  const char *name = mp_path_base(c->log), *dot = strrchr(name, '.');
   add_escaped(t, name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
   mp_text_add(t, "%s", what);
 }

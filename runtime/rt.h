@@ -301,6 +301,7 @@ bool mp_is_dir(const char *path);
 bool mp_is_file(const char *path);
 char *mp_path(const char *dir, const char *name); /* malloc'ed "dir/name"; NULL: no memory */
 char *mp_parent(const char *path);                /* malloc'ed; "." where there is none */
+const char *mp_path_base(const char *path);       /* without folders */
 
 typedef struct mp_reader {
   int fd;

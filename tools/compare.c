@@ -65,15 +65,15 @@ static int run_side(Trials *t, const Side *side, const Side *other) {
 }
 
 /* The weights at the end; a run's newest checkpoint. */
-static bool open_weights(Arena *a, const Side *side, Tensors *out) {
+static bool open_weights(Arena *a, const Side *side, mp_file *out) {
   char *path = mp_checkpoint_path(side->save, mp_checkpoint_newest(side->save));
   bool ok = path && tensors_open(out, arena_printf(a, "%s/%s", path, mp_part_files[MP_PART_MODEL]));
   free(path);
   return ok;
 }
 
-static bool open_all(Comparison *c, Trials *t, const Side *side, Tensors *values,
-                     Tensors *weights) {
+static bool open_all(Comparison *c, Trials *t, const Side *side, mp_file *values,
+                     mp_file *weights) {
   bool ok = true;
   for (int i = 0; ok && i < SIDES; i++)
     ok = trial_read_log(t, side[i].log, &c->log[i]) && tensors_open(&values[i], side[i].values) &&
@@ -92,7 +92,7 @@ static int report(Trials *t, const Side *side) {
   Comparison c = {.arena = t->arena,
                   .model = program_name(t->arena, t->o.input),
                   .words = {side[0].word, side[1].word}};
-  Tensors values[SIDES] = {0}, weights[SIDES] = {0};
+  mp_file values[SIDES] = {0}, weights[SIDES] = {0};
   Text out = {.arena = t->arena};
   bool ok = open_all(&c, t, side, values, weights);
   if (ok) {
@@ -104,8 +104,8 @@ static int report(Trials *t, const Side *side) {
     ok = output_write("-", out.at, out.len);
   }
   for (int i = 0; i < SIDES; i++) {
-    tensors_close(&values[i]);
-    tensors_close(&weights[i]);
+    mp_file_close(&values[i]);
+    mp_file_close(&weights[i]);
   }
   return !ok;
 }

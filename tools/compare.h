@@ -2,26 +2,19 @@
 #ifndef TOOLS_COMPARE_H
 #define TOOLS_COMPARE_H
 
-#include "runtime/rt.h"
+#include "runtime/data.h"
 #include "tools/trial.h"
 
-/* ---- tensors.c: a safetensors file, mapped --------------------------------------------------- */
+/* ---- tensors.c: safetensors files --------------------------------------------------------- */
 
-typedef struct Tensors {
-  mp_st st;
-  const char *map, *data; /* data: of the first tensor */
-  size_t size;
-} Tensors;
-
-bool tensors_open(Tensors *t, const char *path); /* false: said why */
-void tensors_close(Tensors *t);
+bool tensors_open(mp_file *f, const char *path); /* false: it is no such file, which was said */
 /* How the elements of y differ from those of x. */
 typedef struct Difference {
   double most, relative, mean; /* max |y - x|; L2 of y - x over that of x; mean of y - x */
   bool finite;                 /* both are, wherever either is; else all three are infinite */
 } Difference;
 /* false: other dims, or no floats. */
-bool tensors_differ(const Tensors *tx, const mp_st_tensor *x, const Tensors *ty,
+bool tensors_differ(const mp_file *fx, const mp_st_tensor *x, const mp_file *fy,
                     const mp_st_tensor *y, Difference *out);
 
 /* ---- compare_match.c: what belongs together -------------------------------------------------- */
@@ -50,8 +43,8 @@ typedef struct Comparison {
 } Comparison;
 
 /* Fills in pairs of what a step computed, and `part`. */
-void compare_values(Comparison *c, const Tensors *x, const Tensors *y);
-void compare_weights(Comparison *c, const Tensors *x, const Tensors *y);
+void compare_values(Comparison *c, const mp_file *x, const mp_file *y);
+void compare_weights(Comparison *c, const mp_file *x, const mp_file *y);
 
 /* ---- compare_print.c ------------------------------------------------------------------------- */
 

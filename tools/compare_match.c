@@ -53,7 +53,7 @@ static Phase phase_of(const char *word) {
 
 typedef struct Match {
   Comparison *c;
-  const Tensors *t[SIDES];
+  const mp_file *t[SIDES];
   Name *name[SIDES];
   bool *met;        /* by tensor of the second side */
   double *relative; /* by tensor of the first side; what is alone stands for what went into it */
@@ -109,7 +109,7 @@ static void add_value(Match *m, uint32_t i) {
 }
 
 /* The lines of note `reads`, one a tensor. */
-static const char **read_lines(Arena *a, const Tensors *t) {
+static const char **read_lines(Arena *a, const mp_file *t) {
   const char *text = mp_st_note_of(&t->st, "reads");
   const char **line = NEW_ARRAY(a, const char *, t->st.n_tensors + 1);
   for (uint32_t i = 0; i < t->st.n_tensors; i++) {
@@ -141,7 +141,7 @@ static void sort_by_phase(Comparison *c) {
   memcpy(c->pairs.at, sorted.at, sorted.len * sizeof *sorted.at);
 }
 
-void compare_values(Comparison *c, const Tensors *x, const Tensors *y) {
+void compare_values(Comparison *c, const mp_file *x, const mp_file *y) {
   Match m = {.c = c, .t = {x, y}};
   for (int side = 0; side < SIDES; side++) {
     const mp_st *st = &m.t[side]->st;
@@ -164,7 +164,7 @@ void compare_values(Comparison *c, const Tensors *x, const Tensors *y) {
   find_part(c);
 }
 
-void compare_weights(Comparison *c, const Tensors *x, const Tensors *y) {
+void compare_weights(Comparison *c, const mp_file *x, const mp_file *y) {
   for (uint32_t i = 0; i < x->st.n_tensors; i++) {
     const mp_st_tensor *a = &x->st.tensors[i], *b = mp_st_find(&y->st, a->name);
     Pair p = {.phase = PHASE_weight,

@@ -113,6 +113,8 @@ def check_wrong(folder, data):
             ([flag, PLANTED, "--budget=much", "--", *data], 2, "--budget is a share of the loss"),
             ([flag, PLANTED, "--budget=-1%", "--", *data], 2, "--budget is a share of the loss"),
             ([flag, "--", *data], 2, "a model file is wanted"),
+            ([flag, "--version"], 0, "mpcc "),
+            ([flag, PLANTED, "--target=cuda", "--", *data], 2, "so --target has no place"),
             ([flag, PLANTED, "--", "--data", "x=none.npy"], 1, "none.npy"),
             ([flag, PLANTED, f"--trials={PLANTED}", "--", *data], 1, "is not a file of --trials"),
             ([flag, PLANTED, "--keep=centre@planted.mp:1:f32", "--", *data], 1,

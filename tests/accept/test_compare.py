@@ -150,6 +150,7 @@ def check_wrong(plain, data):
             (["compare", "--precision=bf16,f33", PLANTED], "not: f33"),
             (["compare", "--precision=bf16,f32"], "a model file is wanted"),
             (["compare", "--precision=bf16,f32", PLANTED, "-o", "x"], "so -o, --emit"),
+            (["compare", "--precision=bf16,f32", PLANTED, "--target=cuda"], "so --target has no place"),
             (["compare", "--precision=bf16,f32", PLANTED, "--", "--log", "x"], "no place: --log"),
             ([PLANTED, "--plot", "x.svg"], "a flag of another command: --plot"),
             (["run", "--json", PLANTED], "a flag of another command: --json")):
