@@ -36,7 +36,7 @@ static Val call_prefix(Sema *s, const Builtin *b, const Call *c) {
   }
   if (!one_axis(s, b, c, x, &axis)) return val_bad();
   const Region f32 = {.precision = "f32"};
-  bool floats = dtype_kind[value_type(s->g, x).dtype] == 'f';
+  bool floats = value_is_float(s->g, x);
   Inside before = region_enter(s, floats ? &f32 : &(Region){0});
   x = join_prefixes(&s->b, b->op, x, axis);
   region_leave(s, before);

@@ -67,7 +67,7 @@ static bool check_args(Sema *s, const Builtin *b, const Call *c) {
 
 ValueId float_arg(Sema *s, const Builtin *b, const Arg *a) {
   ValueId v = tensor_of(s, a->val, a->loc);
-  if (v == NO_ID || dtype_kind[value_type(s->g, v).dtype] == 'f') return v;
+  if (v == NO_ID || value_is_float(s->g, v)) return v;
   diag_error(s->diag, a->loc, "%s of %s: floats are wanted, write f32(x)", b->name,
              val_describe(s, a->val));
   return NO_ID;
@@ -77,7 +77,7 @@ bool floats_unify(Sema *s, const Builtin *b, const Call *c, uint32_t n, ValueId 
   Val of[MAX_NAMED];
   for (uint32_t i = 0; i < n; i++) of[i] = c->arg[i].val;
   if (!tensor_unify(s, n, of, v, c->loc, b->name)) return false;
-  if (dtype_kind[value_type(s->g, v[0]).dtype] == 'f') return true;
+  if (value_is_float(s->g, v[0])) return true;
   diag_error(s->diag, c->loc, "%s of %s: floats are wanted, write f32(x)", b->name,
              val_describe(s, val_tensor(v[0])));
   return false;

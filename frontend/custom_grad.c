@@ -28,8 +28,6 @@ struct CustomGrad {
 
 typedef struct CustomGrad Rule;
 
-static bool is_float(Sema *s, ValueId v) { return dtype_kind[value_type(s->g, v).dtype] == 'f'; }
-
 static bool has_rule(Sema *s, const Ast *fn) {
   return fn->kid[FN_GRAD] && s->building && s->g->entries.at[s->entry].kind == ENTRY_step;
 }
@@ -46,7 +44,7 @@ CustomGrad *custom_grad_begin(Sema *s, const Ast *fn, Scope *sc) {
     r->args[i] = b->val;
     if (!val_is_tensor(b->val)) continue;
     ValueId v = tensor_of(s, b->val, params->kid[i]->loc);
-    if (v == NO_ID || !is_float(s, v)) continue;
+    if (v == NO_ID || !value_is_float(s->g, v)) continue;
     r->x[r->n] = v;
     r->param[r->n++] = params->kid[i];
   }
@@ -87,7 +85,7 @@ static bool take_gradient(Rule *r, uint32_t i, Val v, ValueId *g) {
   *g = tensor_of(s, v, r->loc);
   if (*g == NO_ID) return false;
   Type have = value_type(s->g, *g);
-  if (type_same_dims(have, want) && is_float(s, *g)) return true;
+  if (type_same_dims(have, want) && value_is_float(s->g, *g)) return true;
   diag_error(s->diag, r->loc, "the gradient of `%s` is %s, but `%s` is %s", r->param[i]->name,
              val_describe(s, v), r->param[i]->name, val_describe(s, val_tensor(r->x[i])));
   return false;
@@ -123,7 +121,7 @@ static bool follow_scale(Rule *r, ValueId dy, NodeId from) {
     Unit unit = value_type(g, n->res).unit;
     Text why = {.arena = r->s->arena};
     if (!unit_infer(g, n->op, n->nops, n->ops, &unit, &why) ||
-        (unit && (unit != UNIT_S || !is_float(r->s, n->res))))
+        (unit && (unit != UNIT_S || !value_is_float(r->s->g, n->res))))
       return not_linear(r, n->loc);
     for (uint32_t k = 0; k < n->nres; k++) g->values.at[n->res + k].type.unit = unit;
   }
@@ -180,7 +178,7 @@ Val custom_grad_end(CustomGrad *r, Val v) {
   if (!r || !r->n || v.kind == VAL_BAD) return v;
   Sema *s = r->s;
   ValueId y = v.kind == VAL_TENSOR ? v.tensor : NO_ID, ops[2 + 2 * MOST_INPUTS];
-  if (y == NO_ID || !is_float(s, y)) {
+  if (y == NO_ID || !value_is_float(s->g, y)) {
     diag_error(s->diag, r->loc, "a function with its own gradient returns one float tensor, not %s",
                val_describe(s, v));
     return val_bad();

@@ -88,7 +88,7 @@ static void add_formula(Sema *s, const char *name, const char *rpn, Loc loc) {
 
 static ValueId as_float(Sema *s, ValueId v) {
   v = tensor_widen(s, v);
-  return dtype_kind[value_type(s->g, v).dtype] == 'f' ? v : build_cast(&s->b, v, DT_f32);
+  return value_is_float(s->g, v) ? v : build_cast(&s->b, v, DT_f32);
 }
 
 /* The value of each example, and how much each counts. */
@@ -199,7 +199,7 @@ static bool each_value(Sema *s, const Total *t, Val v, Each *e) {
   if (reduced || (t->weight && !type.rank))
     diag_error(s->diag, loc, "the %s is %s: leave it unreduced, a value for each example",
                t->setting->name, val_describe(s, v));
-  else if (t->role == RES_loss && dtype_kind[type.dtype] != 'f')
+  else if (t->role == RES_loss && !type_is_float(type))
     diag_error(s->diag, loc, "the loss is %s: a float is wanted", val_describe(s, v));
   else {
     s->b.loc = loc;

@@ -9,7 +9,7 @@
 static bool are_matrices(Sema *s, const ValueId *v, Loc loc, const char *what) {
   Type a = value_type(s->g, v[0]), b = value_type(s->g, v[1]);
   const char *left = val_describe(s, val_tensor(v[0])), *right = val_describe(s, val_tensor(v[1]));
-  bool floats = dtype_kind[a.dtype] == 'f' && dtype_kind[b.dtype] == 'f';
+  bool floats = type_is_float(a) && type_is_float(b);
   if (!floats || a.rank < 2 || b.rank < 2) {
     diag_error(s->diag, loc, "%s of %s and %s: floats [..., i, k] and [..., k, o] are wanted%s",
                what, left, right, floats ? "" : ", write f32(x)");

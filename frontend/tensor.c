@@ -144,7 +144,7 @@ static ValueId whole_power(Sema *s, ValueId x, int64_t n) {
 /* To a power that multiplication, division or a root gives; NO_ID: to none such. */
 static ValueId exact_power(Sema *s, ValueId x, double n) {
   enum { MOST = 64 };
-  bool floats = dtype_kind[value_type(s->g, x).dtype] == 'f';
+  bool floats = value_is_float(s->g, x);
   if (n == 0) return build_like(&s->b, x, 1);
   if (n == rint(n) && n > 0 && n <= MOST) return whole_power(s, x, (int64_t)n);
   if (!floats) return NO_ID;
@@ -176,7 +176,7 @@ static Val power(Sema *s, Loc loc, Val x, Val n) {
     if (dtype_kind[value_type(s->g, v[0]).dtype] == 'i') return refuse_power(s, loc, x, n);
   }
   if (!tensor_unify(s, 2, (Val[]){x, n}, v, loc, "`^`")) return val_bad();
-  if (dtype_kind[value_type(s->g, v[0]).dtype] != 'f') return refuse_power(s, loc, x, n);
+  if (!value_is_float(s->g, v[0])) return refuse_power(s, loc, x, n);
   return val_tensor(build2(&s->b, OP_pow, v[0], v[1]));
 }
 

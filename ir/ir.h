@@ -236,7 +236,7 @@ typedef enum Fp8Recipe {
 } Fp8Recipe;
 extern const char *const fp8_recipe_name[FP8_RECIPES], *const fp8_recipe_written[FP8_RECIPES];
 const char *precision_word(const char *text); /* "f16" of f16 or fp16, …; NULL: no float type's */
-Fp8Recipe fp8_recipe(const char *precision); /* FP8_RECIPES: it is none; NULL is none */
+Fp8Recipe fp8_recipe(const char *precision);  /* FP8_RECIPES: it is none; NULL is none */
 
 /* fp8(delayed): whole numbers; history 0: another recipe. */
 typedef struct Fp8Delayed {
@@ -326,6 +326,12 @@ const Fp8Slot *graph_slot(const Graph *g, const char *name); /* NULL: none */
 int graph_entry_find(const Graph *g, EntryKind kind);        /* first of the kind, -1: none */
 
 static inline Type value_type(const Graph *g, ValueId v) { return g->values.at[v].type; }
+static inline bool value_is_float(const Graph *g, ValueId v) {
+  return type_is_float(value_type(g, v));
+}
+static inline uint64_t value_bytes(const Graph *g, ValueId v) {
+  return type_size(value_type(g, v));
+}
 static inline Node *value_node(const Graph *g, ValueId v) { /* NULL: an argument */
   NodeId n = g->values.at[v].node;
   return n == NO_ID ? NULL : &g->nodes.at[n];
@@ -339,7 +345,7 @@ int64_t node_int(const Node *n, AttrKey key, int64_t otherwise);
 double node_float(const Node *n, AttrKey key, double otherwise);
 bool node_bool(const Node *n, AttrKey key); /* absent: false */
 const char *node_text(const Node *n, AttrKey key, const char *otherwise);
-bool node_is_kernel(const Node *n, Form form); /* and of that form */
+bool node_is_kernel(const Node *n, Form form);  /* and of that form */
 void node_set_attr(Graph *g, NodeId n, Attr a); /* replaces one of the same key */
 
 Attr attr_int(AttrKey key, int64_t i);
@@ -444,7 +450,7 @@ bool shape_is_given(Op op);
 /* Operand 0 or 1 of a matmul as the product reads it: [lead…, m, k], [lead…, k, n].  2 and 3: the
  * scales of blocks, which lie as their operands do. */
 Type matmul_operand(const Graph *g, const Node *n, uint32_t i);
-uint32_t matmul_accumulator(Op op); /* which operand it is, where there is one */
+uint32_t matmul_accumulator(Op op);                 /* which operand it is, where there is one */
 int64_t matmul_work(const Graph *g, const Node *n); /* multiply-adds */
 /* Summed over the batch: the batch is tagged, or the product says it (attribute `weight`). */
 bool matmul_is_weight_gradient(const Graph *g, const Node *n);

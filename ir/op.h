@@ -27,7 +27,7 @@ typedef enum DType {
 
 enum { MAX_RANK = 8, MAX_SCALERS = 8 };
 
-typedef uint32_t Unit; /* unit_map.c: the loss scales in a value; 0: none */
+typedef uint32_t Unit;    /* unit_map.c: the loss scales in a value; 0: none */
 enum { UNIT_S = 0x0101 }; /* the scale of scaler 0, once */
 
 typedef struct Type {
@@ -47,11 +47,13 @@ double fp8_largest(DType d); /* finite number of f8e4m3fn, f8e5m2 */
 
 Type type_make(DType dtype, int rank, const int64_t *dims); /* no rows, unit 0 */
 Type type_scalar(DType dtype);
-Type type_with(Type t, DType dtype);         /* the same dims, rows and unit */
-bool type_equal(Type a, Type b);             /* everything */
-bool type_same_dims(Type a, Type b);         /* rank and dims */
-bool type_is_fp8(Type t); /* f8e4m3fn, f8e5m2 */
+Type type_with(Type t, DType dtype); /* the same dims, rows and unit */
+bool type_equal(Type a, Type b);     /* everything */
+bool type_same_dims(Type a, Type b); /* rank and dims */
+bool type_is_fp8(Type t);            /* f8e4m3fn, f8e5m2 */
+bool type_is_float(Type t);
 int64_t type_count(Type t);                  /* elements; fits in i64 once verified */
+uint64_t type_size(Type t);                  /* bytes of a verified type */
 bool type_bytes(Type t, uint64_t *bytes);    /* false: does not fit in 2^46 bytes */
 void type_print(Text *t, Type type);         /* f32[rows 64,784]*S */
 bool type_parse(const char **s, Type *type); /* the inverse; *s moves behind it */
@@ -64,7 +66,7 @@ unsigned unit_scales(Unit u);                 /* the set, where the power is 1 a
 bool unit_times(Unit a, Unit b, int power, Unit *product); /* a · b^power; false: out of range */
 bool unit_root(Unit u, Unit *root);                        /* false: an odd power */
 void unit_print(Text *out, Unit u);                        /* *S*min(S,S1)^-1 */
-bool unit_parse(const char **s, Unit *u); /* the inverse; *s moves behind it */
+bool unit_parse(const char **s, Unit *u);                  /* the inverse; *s moves behind it */
 
 /* ---- op.c: the readers of ops.def and attrs.def that everybody needs ------------------------- */
 

@@ -5,9 +5,7 @@
 #include "ir/program.h"
 
 uint64_t buffer_end(const Program *p, ValueId v) {
-  uint64_t bytes = 0;
-  type_bytes(value_type(p->g, v), &bytes);
-  uint64_t end = p->buffer[v].at + bytes;
+  uint64_t end = p->buffer[v].at + value_bytes(p->g, v);
   for (const Move *m = p->buffer[v].moves; m; m = m->more)
     end += (uint64_t)(node_int(&p->g->nodes.at[m->loop], AT_trip, 1) - 1) * m->stride;
   return end;
@@ -24,6 +22,13 @@ int64_t kernel_batch(const Graph *g, NodeId kernel, int64_t batch) {
        n = g->blocks.at[g->nodes.at[n].block].owner)
     if (node_attr(&g->nodes.at[n], AT_rows)) return node_int(&g->nodes.at[n], AT_rows, 0);
   return batch;
+}
+
+uint32_t program_largest_entry(const Program *p) {
+  uint32_t most = 0;
+  for (uint32_t i = 1; i < p->g->entries.len; i++)
+    if (p->entries[i].arena_bytes > p->entries[most].arena_bytes) most = i;
+  return most;
 }
 
 uint32_t program_close(const ProgramEntry *e, uint32_t open) {

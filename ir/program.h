@@ -48,9 +48,16 @@ typedef struct ProgramStep {
   bool barrier; /* of a kernel: all threads meet before it */
 } ProgramStep;
 
+typedef struct ProgramLife { /* of a value that has room of its own in the arena */
+  ValueId value;
+  uint32_t from, until; /* positions of the entry's nodes, those of loops counted through */
+  uint64_t at, end;     /* bytes */
+} ProgramLife;
+
 typedef struct ProgramEntry {
   VEC(ProgramStep)
   steps; /* a loop's, between its open and its close, run `trip` times, at least once */
+  VEC(ProgramLife) lives;
   uint64_t arena_bytes;
 } ProgramEntry;
 
@@ -77,6 +84,7 @@ uint64_t buffer_end(const Program *p, ValueId v); /* behind the bytes of all ite
 uint64_t buffer_align(Buffer b);                  /* of every iteration, at most BUFFER_ALIGN */
 int64_t kernel_batch(const Graph *g, NodeId kernel,
                      int64_t batch);                          /* of the entry: at hand there */
+uint32_t program_largest_entry(const Program *p);             /* of arena; index */
 uint32_t program_close(const ProgramEntry *e, uint32_t open); /* the step that closes it */
 
 enum { MOST_REDUCTIONS = 16 }; /* in a kernel: their partials lie in registers and on the stack */

@@ -340,7 +340,7 @@ static bool shape_norm(Shape *s) {
   Type x = operand(s, 0);
   for (uint32_t i = 1; i < s->nops; i++) {
     Type p = operand(s, i);
-    if (!x.rank || p.rank != 1 || p.dim[0] != x.dim[x.rank - 1] || dtype_kind[p.dtype] != 'f')
+    if (!x.rank || p.rank != 1 || p.dim[0] != x.dim[x.rank - 1] || !type_is_float(p))
       return refuse(s, "scale and bias must be floats of the last axis' size");
   }
   *s->res = x;

@@ -68,6 +68,8 @@ bool type_equal(Type a, Type b) {
   return a.dtype == b.dtype && a.rows == b.rows && a.unit == b.unit && type_same_dims(a, b);
 }
 
+bool type_is_float(Type t) { return dtype_kind[t.dtype] == 'f'; }
+
 int64_t type_count(Type t) {
   int64_t n = 1;
   for (int i = 0; i < t.rank; i++) n *= t.dim[i];
@@ -87,6 +89,8 @@ bool type_bytes(Type t, uint64_t *bytes) {
   *bytes = empty ? 0 : n;
   return true;
 }
+
+uint64_t type_size(Type t) { return (uint64_t)type_count(t) * dtype_bytes[t.dtype]; }
 
 void type_print(Text *out, Type t) {
   text_printf(out, "%s[", dtype_name[t.dtype]);

@@ -76,10 +76,6 @@ void vjp_nondiff(Grad *r) {
              "`%s` has no gradient, and it lies between a parameter and the loss", op_name[n->op]);
 }
 
-static bool is_float(const Graph *g, ValueId v) {
-  return dtype_kind[value_type(g, v).dtype] == 'f';
-}
-
 static bool is_trained(const Graph *g, const Port *p) {
   if (p->role != ARG_state) return false;
   const State *s = graph_state(g, p->name);
@@ -96,7 +92,7 @@ static bool *find_reached(const Graph *g, const Entry *e, Arena *scratch) {
     bool any = false;
     for (uint32_t k = 0; k < n->nops; k++) any = any || reached[n->ops[k]];
     if (!any || vjp_rule[n->op] == vjp_stop) continue;
-    for (uint32_t k = 0; k < n->nres; k++) reached[n->res + k] = is_float(g, n->res + k);
+    for (uint32_t k = 0; k < n->nres; k++) reached[n->res + k] = value_is_float(g, n->res + k);
   }
   return reached;
 }
@@ -195,7 +191,7 @@ static const Node *find_dead_end(const Graph *g, const Block *body, uint32_t nod
     bool any = false;
     for (uint32_t k = 0; k < n->nops; k++) any = any || from_v[n->ops[k]];
     if (!any) continue;
-    if (vjp_rule[n->op] == vjp_stop || !is_float(g, n->res)) return n;
+    if (vjp_rule[n->op] == vjp_stop || !value_is_float(g, n->res)) return n;
     for (uint32_t k = 0; k < n->nres; k++) from_v[n->res + k] = true;
   }
   return NULL;

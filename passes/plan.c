@@ -25,11 +25,6 @@ typedef struct Range {
   bool write, alone; /* alone: one thread did it */
 } Range;
 
-typedef struct Live {
-  uint64_t at, end;
-  uint32_t until; /* last launch that uses it */
-} Live;
-
 /* Where a value lies because another does. */
 typedef struct Home {
   ValueId of;  /* NO_ID: nowhere yet */
@@ -42,23 +37,16 @@ typedef struct Planning {
   Program *p;
   bool keep; /* values of steps stay to the end */
   uint32_t entry;
-  BlockId block;  /* of the entry */
-  uint32_t *ends; /* by node: its position; of a loop, that of its end */
-  uint32_t *last; /* by value: position of the last node that uses it */
-  Home *home;     /* by value */
-  uint32_t now;   /* position */
-  VEC(Live) live;
+  BlockId block;    /* of the entry */
+  uint32_t *ends;   /* by node: its position; of a loop, that of its end */
+  uint32_t *last;   /* by value: position of the last node that uses it */
+  Home *home;       /* by value */
+  uint32_t now;     /* position */
   VEC(Range) since; /* the last barrier */
   uint64_t top;
 } Planning;
 
 static uint64_t align_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
-
-static uint64_t bytes_of(Type t) {
-  uint64_t n = 0;
-  type_bytes(t, &n);
-  return n;
-}
 
 /* ---- states ---------------------------------------------------------------------------------- */
 
@@ -75,7 +63,7 @@ static void place_states(Planning *s) {
       }
       s->p->state_at[i] = at;
       uint64_t element = dtype_bytes[g->states.at[i].type.dtype];
-      at = align_up(at + align_up(bytes_of(g->states.at[i].type), 64 * element), BUFFER_ALIGN);
+      at = align_up(at + align_up(type_size(g->states.at[i].type), 64 * element), BUFFER_ALIGN);
     }
   s->p->state_bytes = at + BUFFER_SLACK;
 }
@@ -88,26 +76,29 @@ static void put_state(Planning *s, ValueId v, const char *path) {
 
 /* ---- the arena ------------------------------------------------------------------------------- */
 
-/* First fit among what is live at launch `now`. */
-static uint64_t find_room(Planning *s, uint64_t bytes, uint32_t now, uint32_t until) {
+/* First fit among what is live at position `now`. */
+static uint64_t find_room(const Planning *s, uint64_t bytes, uint32_t now) {
+  const ProgramEntry *e = &s->p->entries[s->entry];
   uint64_t at = 0;
   for (bool moved = true; moved;) {
     moved = false;
-    for (uint32_t i = 0; i < s->live.len; i++) {
-      Live l = s->live.at[i];
+    for (uint32_t i = 0; i < e->lives.len; i++) {
+      ProgramLife l = e->lives.at[i];
       if (l.until < now || l.end <= at || l.at >= at + bytes) continue;
       at = l.end;
       moved = true;
     }
   }
-  vec_push(s->arena, &s->live, (Live){at, at + bytes, until});
-  if (at + bytes > s->top) s->top = at + bytes;
   return at;
 }
 
 static void put_arena(Planning *s, ValueId v, uint32_t now, uint32_t until) {
-  uint64_t bytes = align_up(bytes_of(value_type(s->g, v)) + BUFFER_SLACK, BUFFER_ALIGN);
-  s->p->buffer[v] = (Buffer){.space = SPACE_ARENA, .at = find_room(s, bytes, now, until)};
+  uint64_t bytes = align_up(value_bytes(s->g, v) + BUFFER_SLACK, BUFFER_ALIGN);
+  uint64_t at = find_room(s, bytes, now);
+  ProgramLife life = {v, now, until, at, at + bytes};
+  vec_push(s->g->arena, &s->p->entries[s->entry].lives, life);
+  if (life.end > s->top) s->top = life.end;
+  s->p->buffer[v] = (Buffer){.space = SPACE_ARENA, .at = at};
 }
 
 static void put_arguments(Planning *s) {
@@ -174,7 +165,7 @@ static bool is_placed(const Planning *s, ValueId v) { return s->p->buffer[v].spa
 
 static Buffer moved(Planning *s, Buffer b, NodeId loop, ValueId slice) {
   Move *m = NEW(s->g->arena, Move);
-  *m = (Move){loop, bytes_of(value_type(s->g, slice)), b.moves};
+  *m = (Move){loop, value_bytes(s->g, slice), b.moves};
   b.moves = m;
   return b;
 }
@@ -315,7 +306,7 @@ static void place_barriers(Planning *s, uint32_t from, uint32_t end) {
 
 static void plan_entry(Planning *s) {
   s->block = s->g->entries.at[s->entry].body;
-  s->live.len = s->since.len = 0;
+  s->since.len = 0;
   s->top = s->now = 0;
   put_arguments(s);
   find_last_uses(s, s->block, 0);
@@ -330,8 +321,7 @@ Program *plan_make(Graph *g, PassCtx *ctx) {
   p->g = g;
   p->buffer = NEW_ARRAY(g->arena, Buffer, g->values.len);
   p->entries = NEW_ARRAY(g->arena, ProgramEntry, g->entries.len);
-  Planning s = {
-      .g = g, .arena = ctx->arena, .p = p, .keep = ctx->options->keep_values};
+  Planning s = {.g = g, .arena = ctx->arena, .p = p, .keep = ctx->options->keep_values};
   s.ends = NEW_ARRAY(ctx->arena, uint32_t, g->nodes.len);
   s.last = NEW_ARRAY(ctx->arena, uint32_t, g->values.len);
   s.home = NEW_ARRAY(ctx->arena, Home, g->values.len);

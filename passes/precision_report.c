@@ -8,12 +8,10 @@
 
 /* ---- what a graph moves ---------------------------------------------------------------------- */
 
-static int64_t bytes_of(Type t) { return type_count(t) * dtype_bytes[t.dtype]; }
-
 static int64_t kernel_bytes(const Graph *g, const Node *k) {
   int64_t bytes = 0;
-  for (uint32_t i = 0; i < k->nops; i++) bytes += bytes_of(value_type(g, k->ops[i]));
-  for (uint32_t i = 0; i < k->nres; i++) bytes += bytes_of(value_type(g, k->res + i));
+  for (uint32_t i = 0; i < k->nops; i++) bytes += (int64_t)value_bytes(g, k->ops[i]);
+  for (uint32_t i = 0; i < k->nres; i++) bytes += (int64_t)value_bytes(g, k->res + i);
   return bytes;
 }
 
@@ -43,7 +41,7 @@ static int64_t kernel_cast_bytes(const Graph *g, const Node *k) {
   int64_t bytes = 0;
   if (body->nodes.len == 1 && is_cast(g, body->results.at[0])) return kernel_bytes(g, k);
   for (uint32_t i = 0; i < body->results.len; i++)
-    if (is_copy(g, &body->results, i)) bytes += bytes_of(value_type(g, k->res + i));
+    if (is_copy(g, &body->results, i)) bytes += (int64_t)value_bytes(g, k->res + i);
   return bytes;
 }
 

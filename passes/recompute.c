@@ -165,20 +165,14 @@ static bool relieve(Recompute *s, BlockId block) {
   return n->op == OP_loop && relieve(s, n->blocks[0]);
 }
 
-static uint32_t largest_entry(const Program *p) {
-  uint32_t most = 0;
-  for (uint32_t i = 1; i < p->g->entries.len; i++)
-    if (p->entries[i].arena_bytes > p->entries[most].arena_bytes) most = i;
-  return most;
-}
-
 /* Until it fits, or nothing is left to do; the least that it came to. */
 static uint64_t relieve_all(Recompute *s, uint64_t limit) {
   for (uint64_t least = UINT64_MAX;;) {
     Program *p = plan_make(s->g, s->c);
     uint64_t bytes = p->state_bytes + p->arena_bytes;
     if (bytes < least) least = bytes;
-    if (bytes <= limit || !relieve(s, s->g->entries.at[largest_entry(p)].body)) return least;
+    if (bytes <= limit || !relieve(s, s->g->entries.at[program_largest_entry(p)].body))
+      return least;
   }
 }
 

@@ -15,10 +15,7 @@ const Node *timeline_node(const Timeline *t, uint32_t position) {
 }
 
 uint64_t timeline_bytes(const Timeline *t, ValueId v) {
-  uint64_t bytes = 0;
-  if (t->in_place[v]) return 0;
-  type_bytes(value_type(t->g, v), &bytes);
-  return bytes;
+  return t->in_place[v] ? 0 : value_bytes(t->g, v);
 }
 
 /* ---- the timeline ---------------------------------------------------------------------------- */
@@ -126,11 +123,8 @@ typedef struct Planning {
 
 static double cost_of(const Timeline *t, const Node *k) {
   double cost = 0;
-  for (uint32_t i = 0; i < k->nops + k->nres; i++) {
-    uint64_t bytes = 0;
-    type_bytes(value_type(t->g, i < k->nops ? k->ops[i] : k->res + i - k->nops), &bytes);
-    cost += (double)bytes;
-  }
+  for (uint32_t i = 0; i < k->nops; i++) cost += (double)value_bytes(t->g, k->ops[i]);
+  for (uint32_t i = 0; i < k->nres; i++) cost += (double)value_bytes(t->g, k->res + i);
   const Block *b = &t->g->blocks.at[k->blocks[0]];
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &t->g->nodes.at[b->nodes.at[i]];

@@ -10,8 +10,8 @@
  * rows. The parts are added in the order of the paths.
  *
  * What was tested is a result of its own, `finite`: "loss:NAME", "state:PATH", "hyper:NAME",
- * "amax:SLOT", then "grad:PATH" in the order of the backward pass, "grad_norm".  A run that does not
- * get on can say which tensor was the first.
+ * "amax:SLOT", then "grad:PATH" in the order of the backward pass, "grad_norm".  A run that does
+ * not get on can say which tensor was the first.
  */
 #include "passes/pass.h"
 
@@ -71,7 +71,7 @@ static void guard_gradients(Step *s) {
 
 /* What the guard asks of a result that was there before, or NO_ID. */
 static ValueId result_guard(Step *s, const Port *p, ValueId v) {
-  bool is_float = dtype_kind[value_type(s->b.g, v).dtype] == 'f';
+  bool is_float = value_is_float(s->b.g, v);
   s->b.loc = p->loc;
   switch ((ResRole)p->role) {
   case RES_loss: return is_float ? test(s, "loss", p->name, v) : NO_ID;

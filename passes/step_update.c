@@ -65,10 +65,6 @@ static ValueId mean_gradient(Step *s, const StepGrad *grad) {
   return build2(&s->b, OP_mul, k, grad->value);
 }
 
-static bool is_float(const Graph *g, ValueId v) {
-  return dtype_kind[value_type(g, v).dtype] == 'f';
-}
-
 /* One test for all that the update makes; what has other dims than the parameter is tested alone.
  */
 static void report_nonfinite(Step *s, const char *path, const ValueIds *made) {
@@ -99,7 +95,7 @@ static void commit_update(Step *s, uint32_t update, const char *path, const Valu
     new = step_round(s, p.name, new);
     step_result(s, RES_state, p.name, step_commit(s, new, step_state(s, p.name)));
     if (graph_state(g, p.name)->kind == STATE_param) weight = new;
-    if (is_float(g, new)) vec_push(s->c->arena, &made, new);
+    if (value_is_float(g, new)) vec_push(s->c->arena, &made, new);
   }
   report_nonfinite(s, path, &made);
   if (weight != NO_ID) step_meter(s, weight, step_state(s, path));

@@ -75,7 +75,7 @@ static ValueId guarded(const Graph *g, ValueId v) {
     const Node *n = value_node(g, v);
     if (!n || n->op == OP_loop) return v;
     if (n->op == OP_kernel) {
-      if (dtype_kind[value_type(g, v).dtype] == 'f') return v;
+      if (value_is_float(g, v)) return v;
       v = g->blocks.at[n->blocks[0]].results.at[g->values.at[v].index];
       continue;
     }
@@ -86,7 +86,7 @@ static ValueId guarded(const Graph *g, ValueId v) {
       operand++;
     }
     if (operand == n->nops || !n->nops) return NO_ID;
-    bool is_float = dtype_kind[value_type(g, v).dtype] == 'f';
+    bool is_float = value_is_float(g, v);
     if (is_float && n->op != OP_mul && n->op != OP_reshape) return v;
     v = n->ops[operand];
   }

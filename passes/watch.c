@@ -204,8 +204,7 @@ static bool has_low(const Graph *g, const Node *kernel, uint32_t result) {
 static bool is_watchable(const Graph *g, const Node *kernel, uint32_t result) {
   Type t = value_type(g, kernel->res + result);
   const Node *n = maker(g, kernel, result);
-  return dtype_kind[t.dtype] == 'f' && t.rows >= 0 && n && n->loc.line &&
-         !has_low(g, kernel, result);
+  return type_is_float(t) && t.rows >= 0 && n && n->loc.line && !has_low(g, kernel, result);
 }
 
 /* x in memory, and for fp8 what is rounded, x · scale. */

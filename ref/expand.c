@@ -123,7 +123,7 @@ static ValueId expand_argmax(Builder *b, const Node *n, Type result) {
   Type t = value_type(b->g, x);
   ValueId max = build_broadcast_leading(b, build_reduce_last(b, OP_reduce_max, x), t);
   ValueId hit = build2(b, OP_eq, x, max);
-  if (dtype_kind[t.dtype] == 'f') hit = build2(b, OP_or, hit, build2(b, OP_ne, x, x));
+  if (type_is_float(t)) hit = build2(b, OP_or, hit, build2(b, OP_ne, x, x));
   Type index = type_with(t, DT_i32);
   index.unit = 0;
   int last = t.rank - 1;

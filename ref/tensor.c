@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-static bool is_float(const Tensor *t) { return dtype_kind[t->type.dtype] == 'f'; }
+static bool is_float(const Tensor *t) { return type_is_float(t->type); }
 static bool is_wide(const Tensor *t) { return t->wide && is_float(t); }
 
 size_t tensor_elem_bytes(const Tensor *t) {

@@ -7,12 +7,12 @@
 
 #include <string.h>
 
-static bool is_low(Type t) { return dtype_kind[t.dtype] == 'f' && t.dtype != DT_f32; }
+static bool is_low(Type t) { return type_is_float(t) && t.dtype != DT_f32; }
 
 static bool is_arithmetic(const Graph *g, const Node *n) {
   bool plain = op_flags[n->op] & F_VIEW || n->op == OP_constant || n->op == OP_cast ||
                n->op == OP_cast_policy || n->op == OP_broadcast;
-  return !plain && n->loc.line && n->nres && dtype_kind[value_type(g, n->res).dtype] == 'f';
+  return !plain && n->loc.line && n->nres && value_is_float(g, n->res);
 }
 
 static const char *base_of(const Diag *sources, Loc loc) {

@@ -1,14 +1,14 @@
 /* dot.c: --emit=dot: the graph behind the passes, for Graphviz: a cluster an entry, a box a kernel
  * with its form, place and what it makes, an edge a value with its type.  Colours: the storage type
- * of what flows, f32 blue, bf16 and f16 orange, integers and bools grey; a kernel is filled with that
- * of what it stores, violet where that is f32 and low. */
+ * of what flows, f32 blue, bf16 and f16 orange, integers and bools grey; a kernel is filled with
+ * that of what it stores, violet where that is f32 and low. */
 #include "tools/tools.h"
 
 #include <string.h>
 
 const char *dot_color(Type t) {
   if (t.dtype == DT_f32) return "#2f6db5";
-  return dtype_kind[t.dtype] == 'f' ? "#d9822b" : "#888888";
+  return type_is_float(t) ? "#d9822b" : "#888888";
 }
 
 /* Of a kernel by what it stores. */

@@ -15,12 +15,6 @@ typedef struct Report {
   Text *out;
 } Report;
 
-static uint64_t bytes_of(Type t) {
-  uint64_t n = 0;
-  type_bytes(t, &n);
-  return n;
-}
-
 /* "12.3 MB" */
 const char *human_bytes(char *out, size_t size, uint64_t bytes) {
   static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
@@ -41,7 +35,7 @@ static void add_states(Report *r) {
     char text[32];
     for (uint32_t i = 0; i < g->states.len; i++) {
       if (g->states.at[i].kind != (StateKind)kind || r->p->state_at[i] == NOWHERE) continue;
-      bytes += bytes_of(g->states.at[i].type);
+      bytes += type_size(g->states.at[i].type);
       n++;
     }
     if (!n) continue;
@@ -92,8 +86,7 @@ static uint32_t find_large(const Program *p, Large *found) {
   for (ValueId v = 0; v < g->values.len; v++) {
     const Node *node = value_node(g, v);
     if (p->buffer[v].space != SPACE_ARENA || !node || node->op != OP_kernel) continue;
-    Large l = {bytes_of(value_type(g, v)), value_type(g, v), node->loc,
-               node_text(node, AT_form, "")};
+    Large l = {value_bytes(g, v), value_type(g, v), node->loc, node_text(node, AT_form, "")};
     found[n++] = l;
   }
   qsort(found, n, sizeof *found, by_size);

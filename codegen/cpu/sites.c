@@ -24,10 +24,6 @@ typedef struct Finder {
   VEC(uint64_t) from;
 } Finder;
 
-static bool is_float(const Graph *g, ValueId v) {
-  return dtype_kind[value_type(g, v).dtype] == 'f';
-}
-
 /* ---- what a site is called ------------------------------------------------------------------- */
 
 /* The value inside a kernel that its result is: through the cast that narrows it, and what commits
@@ -75,8 +71,8 @@ typedef struct Company { /* the lines of a kernel that a result of it is compute
 } Company;
 
 static bool is_told(const Company *c, const Node *n) {
-  bool computes = is_float(c->f->m->g, n->res) && n->op != OP_constant && n->op != OP_cast_policy &&
-                  !(op_flags[n->op] & F_VIEW);
+  bool computes = value_is_float(c->f->m->g, n->res) && n->op != OP_constant &&
+                  n->op != OP_cast_policy && !(op_flags[n->op] & F_VIEW);
   return computes && n->loc.line && n->loc.line != c->of->loc.line;
 }
 
@@ -180,7 +176,7 @@ static uint32_t lawful(const Finder *f, const Node *kernel) {
   for (uint32_t i = 0; i < nodes->len; i++) {
     const Node *n = &g->nodes.at[nodes->at[i]];
     double v = n->op == OP_constant ? node_float(n, AT_value, 0) : 0;
-    if (isinf(v) && is_float(g, n->res)) flags |= v > 0 ? MP_SITE_INF : MP_SITE_NEGATIVE_INF;
+    if (isinf(v) && value_is_float(g, n->res)) flags |= v > 0 ? MP_SITE_INF : MP_SITE_NEGATIVE_INF;
   }
   for (uint32_t i = 0; map && i < f->from.len; i++)
     flags |= f->s->list.at[f->from.at[i]].flags & (MP_SITE_INF | MP_SITE_NEGATIVE_INF);
@@ -207,7 +203,7 @@ static void add_arguments(Finder *f, const Entry *e) {
   for (uint32_t i = 0; i < e->args.len; i++) {
     const Port *p = &e->args.at[i];
     bool told = p->role == ARG_input || p->role == ARG_state;
-    if (told && is_float(f->m->g, f->body->args.at[i]))
+    if (told && value_is_float(f->m->g, f->body->args.at[i]))
       add_site(f, f->body->args.at[i], name_argument(f->m, p), "");
   }
   f->s->arguments = f->s->list.len;
@@ -217,7 +213,7 @@ static void add_arguments(Finder *f, const Entry *e) {
 static uint32_t next_result(const Finder *f, const Node *n) {
   uint32_t next = n->nres;
   for (uint32_t k = 0; k < n->nres; k++) {
-    bool open = is_float(f->m->g, n->res + k) && f->s->of[n->res + k] == NO_ID;
+    bool open = value_is_float(f->m->g, n->res + k) && f->s->of[n->res + k] == NO_ID;
     if (open && (next == n->nres || made(f->m->g, n, k) < made(f->m->g, n, next))) next = k;
   }
   return next;

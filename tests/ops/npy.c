@@ -66,7 +66,7 @@ static const char *descr_of(const Tensor *t) {
   for (int i = 0; i < NKINDS; i++)
     if (KINDS[i].dtype == t->type.dtype && (KINDS[i].wide == t->wide || t->type.dtype != DT_f32))
       return KINDS[i].descr;
-  return dtype_kind[t->type.dtype] == 'f' ? t->wide ? "<f8" : "<f4" : NULL;
+  return type_is_float(t->type) ? t->wide ? "<f8" : "<f4" : NULL;
 }
 
 /* A multiple of 64 bytes before the elements, as the format asks for. */
@@ -86,7 +86,7 @@ static void write_header(FILE *f, const Tensor *t) {
 }
 
 static void write_elements(FILE *f, const Tensor *t) {
-  bool narrow = !t->wide && dtype_kind[t->type.dtype] == 'f' && t->type.dtype != DT_f32;
+  bool narrow = !t->wide && type_is_float(t->type) && t->type.dtype != DT_f32;
   if (!narrow) fwrite(t->data, 1, tensor_bytes(t), f);
   for (int64_t i = 0; narrow && i < type_count(t->type); i++) {
     float x = (float)tensor_get(t, i);

@@ -21,9 +21,8 @@ enum { POISON = 0xFF, THREADS = 3 };
 /* ---- a Program without cleverness ------------------------------------------------------------ */
 
 static uint64_t room(uint64_t *top, Type t) {
-  uint64_t at = *top, bytes;
-  type_bytes(t, &bytes);
-  *top = (at + bytes + BUFFER_SLACK + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
+  uint64_t at = *top;
+  *top = (at + type_size(t) + BUFFER_SLACK + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
   return at;
 }
 
@@ -247,12 +246,6 @@ static void run_threads(Run *r, int threads) {
   pthread_barrier_destroy(&meet);
 }
 
-static uint64_t bytes_of(const Fixture *f, ValueId v) {
-  uint64_t n;
-  type_bytes(value_type(f->g, v), &n);
-  return n;
-}
-
 static char *place(Run *r, char *state, char *arena, ValueId v) {
   Buffer b = r->p->buffer[v];
   return (b.space == SPACE_STATE ? state : arena) + b.at;
@@ -265,7 +258,8 @@ static void fill_arguments(Run *r) {
   memset(r->frame.arena, POISON, r->p->arena_bytes);
   for (uint32_t i = 0; i < b->args.len; i++) {
     ValueId v = b->args.at[i];
-    memcpy(place(r, r->frame.state, r->frame.arena, v), eval_value(r->e, v)->data, bytes_of(f, v));
+    memcpy(place(r, r->frame.state, r->frame.arena, v), eval_value(r->e, v)->data,
+           value_bytes(f->g, v));
   }
 }
 
@@ -282,7 +276,7 @@ static void fill_wanted(Run *r) {
     for (uint32_t k = 0; n->op == OP_kernel && k < n->nres; k++) {
       ValueId v = n->res + k;
       const Tensor *t = eval_value(r->e, v);
-      memcpy(place(r, r->want_state, r->want_arena, v), t->data, bytes_of(f, v));
+      memcpy(place(r, r->want_state, r->want_arena, v), t->data, value_bytes(f->g, v));
     }
   }
 }
@@ -292,7 +286,7 @@ static void forgive_nan(Run *r, ValueId v) {
   Type type = value_type(r->f->g, v);
   Tensor got = {.type = type, .data = place(r, r->frame.state, r->frame.arena, v)};
   Tensor want = {.type = type, .data = place(r, r->want_state, r->want_arena, v)};
-  if (dtype_kind[type.dtype] != 'f') return;
+  if (!type_is_float(type)) return;
   size_t size = tensor_elem_bytes(&want);
   for (int64_t i = 0; i < type_count(type); i++)
     if (isnan(tensor_get(&got, i)) && isnan(tensor_get(&want, i)))
@@ -377,7 +371,7 @@ static void sprinkle(const Scalars *s, Tensor *t, uint64_t seed) {
   static const double special[] = {0.0, -0.0,     INFINITY,  -INFINITY,
                                    NAN, 0x1p-126, -0x1p-126, 0x1.fffffep+127};
   tensor_fill_random(s, t, seed);
-  if (dtype_kind[t->type.dtype] != 'f') return;
+  if (!type_is_float(t->type)) return;
   for (int64_t i = (int64_t)(seed % 5); i < type_count(t->type);
        i += 3 + (i * 7 + (int64_t)seed) % 11)
     tensor_set(s, t, i, special[(i + (int64_t)seed) % 8]);
