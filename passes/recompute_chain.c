@@ -128,7 +128,7 @@ static double cost_of(const Timeline *t, const Node *k) {
   const Block *b = &t->g->blocks.at[k->blocks[0]];
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = &t->g->nodes.at[b->nodes.at[i]];
-    if (n->op == OP_matmul) cost += 2.0 * (double)matmul_work(t->g, n) / 10;
+    if (op_form[n->op] == FORM_gemm) cost += 2.0 * (double)matmul_work(t->g, n) / 10;
   }
   return cost;
 }

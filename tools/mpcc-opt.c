@@ -32,16 +32,19 @@ static const Target target = {
 
 /* ---- command line --------------------------------------------------------------------------- */
 
+typedef enum OptionKind { KIND_flag, KIND_text, KIND_bytes } OptionKind; /* --name, --name=value */
 typedef struct OptionRow {
   const char *name, *meaning;
   size_t at;
-  bool text; /* --name=value */
+  OptionKind kind;
 } OptionRow;
 
 #define FLAG(name, field, meaning)                                                                 \
-  { name, meaning, offsetof(Options, field), false }
+  { name, meaning, offsetof(Options, field), KIND_flag }
 #define TEXT(name, field, meaning)                                                                 \
-  { name, meaning, offsetof(Options, field), true }
+  { name, meaning, offsetof(Options, field), KIND_text }
+#define BYTES(name, field, meaning)                                                                \
+  { name, meaning, offsetof(Options, field), KIND_bytes }
 static const OptionRow rows[] = {
     TEXT("--passes", passes, "a,b,c: run these, in this order"),
     FLAG("--locs", locs, "print places of the source"),
@@ -58,12 +61,18 @@ static const OptionRow rows[] = {
     FLAG("--halves", pass.halves, "optimize gives each step in halves, too"),
     FLAG("--with-replay", pass.replay, "what a skipped step is asked by stands beside it"),
     FLAG("--precision-greedy", pass.greedy_precision, "precision by the baseline, not the cut"),
+    BYTES("--memory-limit", pass.memory_limit, "n: recompute to meet so many bytes"),
     FLAG("--help", help, "this text"),
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
-static void set_text(Options *o, const OptionRow *r, const char *value) {
-  memcpy((char *)o + r->at, &value, sizeof value);
+static bool set_option(Options *o, const OptionRow *r, const char *value) {
+  void *field = (char *)o + r->at;
+  char *end = (char *)"";
+  if (r->kind == KIND_flag) *(bool *)field = true;
+  else if (r->kind == KIND_text) *(const char **)field = value;
+  else *(uint64_t *)field = strtoull(value, &end, 10);
+  return !*end;
 }
 
 static bool read_option(Options *o, const char *arg) {
@@ -71,10 +80,8 @@ static bool read_option(Options *o, const char *arg) {
     const OptionRow *r = &rows[i];
     size_t n = strlen(r->name);
     if (strncmp(arg, r->name, n)) continue;
-    if (r->text && arg[n] == '=') set_text(o, r, arg + n + 1);
-    else if (!r->text && !arg[n]) *(bool *)((char *)o + r->at) = true;
-    else continue;
-    return true;
+    bool valued = r->kind != KIND_flag;
+    if (arg[n] == (valued ? '=' : 0)) return set_option(o, r, arg + n + valued);
   }
   return false;
 }
@@ -104,8 +111,8 @@ static int help(void) {
   Text t = {.arena = &a};
   text_add(&t, "mpcc-opt [options] [file | -] [-o file]: runs passes over the compiler's IR\n\n");
   for (int i = 0; i < ROWS; i++)
-    text_printf(&t, "  %s%s%*s%s\n", rows[i].name, rows[i].text ? "=" : "",
-                (int)(24 - strlen(rows[i].name) - rows[i].text), "", rows[i].meaning);
+    text_printf(&t, "  %s%s%*s%s\n", rows[i].name, rows[i].kind ? "=" : "",
+                (int)(24 - strlen(rows[i].name) - !!rows[i].kind), "", rows[i].meaning);
   text_add(&t, "\npasses:\n");
   passes_describe(&t);
   fputs(t.at, stdout);
