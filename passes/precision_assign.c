@@ -134,7 +134,7 @@ static Uses uses_of(const Problem *p, const Block *body, ValueId arg) {
       if (n->ops[j] != arg) continue;
       if (precision_of(p->s, n) != low_type[p->low] || is_accumulator(n->op, j)) u.f32 = true;
       else if (loads_low(n, j)) u.asked = true;
-      else if (op_form[n->op] == FORM_gemm) u.f32 = true; /* scales, accumulators: as they are */
+      else if (op_form[n->op] == FORM_gemm) u.f32 = true; /* codes, scales: as they are */
       else u.any = true;
     }
   }
