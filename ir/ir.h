@@ -297,6 +297,7 @@ typedef struct Graph {
   VEC(LossScale) scales;
   DataSplit split;
   Train train;
+  bool ordered; /* nodes stand as they run: new values may be stored over old ones (place.c) */
 } Graph;
 
 Graph *graph_new(Arena *arena, Strings *strings, const char *name, const char *source);
@@ -391,6 +392,21 @@ ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside);
 ValueId loop_invariant(const Graph *g, ValueId v);
 /* value_origin, and on outside of the loops that it is an invariant of. */
 ValueId value_source(const Graph *g, ValueId v, bool moved);
+
+/* ---- place.c: what lies where another value lay ---------------------------------------------- */
+
+ValueId view_source(const Graph *g, ValueId v); /* in memory, that a chain of views shows */
+bool node_reads(const Graph *g, const Node *n, ValueId v); /* or a view of it */
+/* A kernel, a view or a loop, which sees nothing of other blocks. */
+bool node_is_grouped(const Graph *g, const Node *n);
+/* What result i of an entry's or a loop's block is stored over, an argument of it; NO_ID: nothing.
+ */
+ValueId result_replaces(const Graph *g, BlockId block, uint32_t i);
+/* May the kernel's result be stored over `old` while the kernel reads it?  It does not, or whole,
+ * not through a view; the dims are the same; no element of it, nor what is made of it element by
+ * element, is looked up at another index (F_ELSEWHERE), yielded as it is, or an operand of a
+ * product; and the kernel's reductions are of rows: of trailing axes. */
+bool kernel_in_place(const Graph *g, NodeId kernel, ValueId old, ValueId result);
 
 /* ---- build.c: nodes with inferred types; an error in the operands is an internal error ------- */
 

@@ -10,7 +10,9 @@
 /* "name" [from "source"] */
 bool parse_header(Parser *p) {
   if (!parse_string(p, &p->g->name, "a name")) return false;
-  return !parse_accept_word(p, "from") || parse_string(p, &p->g->source, "a source");
+  if (parse_accept_word(p, "from") && !parse_string(p, &p->g->source, "a source")) return false;
+  p->g->ordered = parse_accept_word(p, "ordered");
+  return true;
 }
 
 /* ---- train ----------------------------------------------------------------------------------- */

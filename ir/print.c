@@ -426,7 +426,7 @@ void graph_print(const Graph *g, Text *out, PrintOptions o) {
   put(&p, "graph ");
   text_quoted(out, g->name ? g->name : "");
   put_name(&p, " from ", g->source);
-  put(&p, "\n");
+  put(&p, g->ordered ? " ordered\n" : "\n");
   put_train(&p, &g->train);
   for (uint32_t i = 0; i < g->scales.len; i++) put_loss_scale(&p, &g->scales.at[i]);
   for (uint32_t i = 0; i < g->hypers.len; i++) put_hyper(&p, &g->hypers.at[i]);

@@ -46,6 +46,15 @@
  *     and `infer` write private states alone.
  * Around the entries
  * 21. What is listed on top of verify_parts.c.
+ * Order, of a graph that says `ordered` (verify_order.c)
+ * 22. Blocks of entries and loops hold kernels, views and loops of their own values alone.
+ * 23. A result that replaces an argument of its block (a state's its old value, a carry's next
+ *     value the last one) shows that argument, or a kernel's result that no other result shows; a
+ *     kernel that reads what its result replaces fits kernel_in_place (ir.h).
+ * 24. What is stacked to a loop's result is a kernel's or a loop's result that no other result
+ *     shows.  What the host gets shows no state.
+ * 25. No node behind that kernel reads the argument, views seen through.
+ * 26. What a carry begins with is a kernel's result that the loop reads, once, and nobody else.
  *
  * Each group is looked at only where the ones before it hold.
  */
@@ -354,6 +363,7 @@ static uint32_t verify(Verifier *v) {
   }
   if (!v->count) check_entries(v, verify_ports);
   if (!v->count) check_entries(v, verify_transaction);
+  if (!v->count) check_entries(v, verify_order);
   if (!v->count) check_parts(v);
   arena_free(&v->scratch);
   return v->count;

@@ -1,6 +1,6 @@
-/* verify.h: what the files of the verifier share: verify.c, which drives them, and verify_entry.c.
- * (verify_op.c, whose parts share verify_rule.h, and verify_parts.c only read the graph, and say
- * why not: they are in ir.h.)
+/* verify.h: what the files of the verifier share: verify.c, which drives them, verify_entry.c and
+ * verify_order.c.  (verify_op.c, whose parts share verify_rule.h, and verify_parts.c only read the
+ * graph, and say why not: they are in ir.h.)
  *
  * All that return bool have reported why they return false.  A graph of a user's text is reported
  * on through Diag, all of it; one between passes through `why`, the first thing wrong.
@@ -30,5 +30,8 @@ bool verify_type(Verifier *v, Type t, Loc loc, NodeId n);
 bool verify_state(Verifier *v, const State *s);
 bool verify_ports(Verifier *v, const Entry *e);
 bool verify_transaction(Verifier *v, const Entry *e);
+
+/* ---- verify_order.c ---- */
+bool verify_order(Verifier *v, const Entry *e);
 
 #endif

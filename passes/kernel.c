@@ -7,17 +7,6 @@
 
 #include <string.h>
 
-ValueId view_source(const Graph *g, ValueId v) {
-  for (Node *n; (n = value_node(g, v)) && n->op == OP_reshape;) v = n->ops[0];
-  return v;
-}
-
-bool node_reads(const Graph *g, const Node *n, ValueId v) {
-  for (uint32_t i = 0; i < n->nops; i++)
-    if (view_source(g, n->ops[i]) == v) return true;
-  return false;
-}
-
 static BlockId body_of(const Graph *g, NodeId k) { return g->nodes.at[k].blocks[0]; }
 
 bool kernel_uses(const Graph *g, NodeId k, ValueId v, KernelUse *of_interest, const void *ctx) {

@@ -6,8 +6,10 @@
  * for each other), the new value goes to a shadow first: a copy at the end of the entry stores it.
  *
  * The carries of a loop are to its block what states are to an entry: the next value is stored over
- * the last one.  And what a loop begins with gets a place of its own, by a copy where it has none;
- * so does each result of the block that is to be a slice of the loop's.
+ * the last one (ir/place.c).  And what a loop begins with gets a place of its own, by a copy where
+ * it has none; so does each result of the block that is to be a slice of the loop's.
+ *
+ * From here on the graph says `ordered`, and the verifier sees to it that all of that stays so.
  */
 #include "passes/pass.h"
 
@@ -38,12 +40,8 @@ static bool has_place(const Ordering *s, uint32_t i) {
   return loop_of(s) || s->g->entries.at[s->entry].results.at[i].role == RES_state;
 }
 
-/* The argument that holds what result i replaces, or NO_ID. */
 static ValueId replaced(const Ordering *s, uint32_t i) {
-  const Node *loop = loop_of(s);
-  if (loop) return i < node_int(loop, AT_carries, 0) ? block_of(s)->args.at[i + 1] : NO_ID;
-  Port p = s->g->entries.at[s->entry].results.at[i];
-  return p.role == RES_state ? graph_entry_arg(s->g, s->entry, ARG_state, p.name) : NO_ID;
+  return result_replaces(s->g, s->block, i);
 }
 
 static Loc loc_of(const Ordering *s, uint32_t i) {
@@ -51,42 +49,7 @@ static Loc loc_of(const Ordering *s, uint32_t i) {
   return loop ? loop->loc : s->g->entries.at[s->entry].results.at[i].loc;
 }
 
-/* ---- may the result lie where the operand lies? ---------------------------------------------- */
-
-static bool any_use(const Node *n, uint32_t operand, const void *ctx) {
-  (void)operand, (void)ctx;
-  return n->op != OP_kernel;
-}
-
-/* Where a map looks something up, the index is read in its own place. */
-static bool scattered_use(const Node *n, uint32_t operand, const void *ctx) {
-  (void)ctx;
-  return (op_flags[n->op] & F_ELSEWHERE) && (operand == 0 || op_form[n->op] != FORM_map);
-}
-
-/* Each element of `old` is read by who writes it: same dims, a form that goes element by element or
- * row by row, no access at another index. */
-static bool goes_in_place(const Graph *g, NodeId k, ValueId old, ValueId result) {
-  const Node *n = &g->nodes.at[k];
-  const Block *b = &g->blocks.at[n->blocks[0]];
-  if (!node_reads(g, n, old)) return true;
-  if (!type_same_dims(value_type(g, old), value_type(g, result))) return false;
-  for (uint32_t i = 0; i < n->nops; i++) {
-    if (view_source(g, n->ops[i]) != old) continue;
-    if (n->ops[i] != old || node_is_kernel(n, FORM_gemm)) return false;
-    if (kernel_uses(g, k, b->args.at[i], any_use, NULL) &&
-        kernel_uses(g, k, b->args.at[i], scattered_use, NULL))
-      return false;
-  }
-  for (uint32_t i = 0; i < b->nodes.len; i++) {
-    const Node *r = &g->nodes.at[b->nodes.at[i]];
-    if (!(op_flags[r->op] & F_REDUCE)) continue;
-    Type x = value_type(g, r->ops[0]);
-    const Attr *axes = node_attr(r, AT_axes);
-    if (axes->ints[0] != x.rank - (int64_t)axes->n) return false; /* down the columns */
-  }
-  return true;
-}
+/* ---- places ---------------------------------------------------------------------------------- */
 
 /* Some earlier result already gives v its place. */
 static bool placed_before(const Ordering *s, uint32_t i, ValueId v) {
@@ -110,7 +73,7 @@ static bool needs_copy(const Ordering *s, uint32_t i, ValueId v) {
   if (!k || placed_before(s, i, v) || is_output(s, v) || s->shadow[i]) return true;
   bool slice = loop_of(s) && old == NO_ID; /* a loop's results can grow in it */
   if (k->op != OP_kernel) return !slice;
-  return old != NO_ID && !goes_in_place(g, (NodeId)(k - g->nodes.at), old, v);
+  return old != NO_ID && !kernel_in_place(g, (NodeId)(k - g->nodes.at), old, v);
 }
 
 static bool is_replaced(const Ordering *s, ValueId v) {
@@ -261,5 +224,7 @@ bool pass_order(Graph *g, PassCtx *ctx) {
   bool changed = false;
   for (uint32_t i = 0; i < g->entries.len; i++)
     changed |= order_block(g, i, g->entries.at[i].body, ctx->arena);
+  changed |= !g->ordered;
+  g->ordered = true;
   return changed;
 }

@@ -85,15 +85,9 @@ static bool is_flat(const Graph *g, const Node *n) {
   return n->op != OP_kernel;
 }
 
-static bool is_kernel(const Graph *g, const Node *n) {
-  for (uint32_t i = 0; i < n->nops; i++)
-    if (value_block(g, n->ops[i]) != n->block) return false;
-  return n->op == OP_kernel || n->op == OP_reshape || n->op == OP_loop;
-}
-
 static bool fact_simple(const Graph *g) { return all_nodes(g, is_simple); }
 static bool fact_flat(const Graph *g) { return all_nodes(g, is_flat); }
-static bool fact_kernels(const Graph *g) { return all_nodes(g, is_kernel); }
+static bool fact_kernels(const Graph *g) { return all_nodes(g, node_is_grouped); }
 
 static const struct {
   const char *name;

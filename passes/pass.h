@@ -287,8 +287,5 @@ NodeId kernel_close(Graph *g, BlockId block, Loc loc, Form form, BlockId body, u
 /* Kernels of their own, at the end of `block`: x cast by policy; a copy of x. */
 ValueId kernel_cast(Graph *g, BlockId block, Loc loc, ValueId x, DType to);
 ValueId kernel_copy(Graph *g, BlockId block, Loc loc, ValueId x);
-/* The value in memory that a chain of views shows. */
-ValueId view_source(const Graph *g, ValueId v);
-bool node_reads(const Graph *g, const Node *n, ValueId v); /* or a view of it */
 
 #endif

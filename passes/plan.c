@@ -318,6 +318,7 @@ static void plan_entry(Planning *s) {
 
 Program *plan_make(Graph *g, PassCtx *ctx) {
   Program *p = NEW(g->arena, Program);
+  if (!g->ordered) ice(g, NO_ID, "plan: the graph is not ordered");
   p->g = g;
   p->buffer = NEW_ARRAY(g->arena, Buffer, g->values.len);
   p->entries = NEW_ARRAY(g->arena, ProgramEntry, g->entries.len);

@@ -20,26 +20,6 @@ uint64_t timeline_bytes(const Timeline *t, ValueId v) {
 
 /* ---- the timeline ---------------------------------------------------------------------------- */
 
-static const Node *loop_around(const Graph *g, BlockId block) {
-  NodeId owner = g->blocks.at[block].owner;
-  return owner == NO_ID ? NULL : &g->nodes.at[owner];
-}
-
-static uint32_t entry_of(const Graph *g, BlockId block) {
-  uint32_t i = 0;
-  while (g->entries.at[i].body != block) i++;
-  return i;
-}
-
-/* What result i of the block is stored over; NO_ID: nothing. */
-static ValueId replaced(const Graph *g, BlockId block, uint32_t i) {
-  const Node *loop = loop_around(g, block);
-  if (loop) return i < node_int(loop, AT_carries, 0) ? g->blocks.at[block].args.at[i + 1] : NO_ID;
-  uint32_t entry = entry_of(g, block);
-  Port p = g->entries.at[entry].results.at[i];
-  return p.role == RES_state ? graph_entry_arg(g, entry, ARG_state, p.name) : NO_ID;
-}
-
 static void add_uses(Timeline *t, uint32_t position) {
   const Node *n = timeline_node(t, position);
   for (uint32_t i = 0; i < n->nops; i++) {
@@ -53,10 +33,10 @@ static void add_uses(Timeline *t, uint32_t position) {
 static void add_results(Timeline *t) {
   const Block *b = &t->g->blocks.at[t->block];
   for (uint32_t i = 0; i < b->results.len; i++) {
-    ValueId v = view_source(t->g, b->results.at[i]), old = replaced(t->g, t->block, i);
+    ValueId v = view_source(t->g, b->results.at[i]), old = result_replaces(t->g, t->block, i);
     Node *maker = value_node(t->g, v);
     t->until[v] = t->n;
-    t->in_place[v] = t->in_place[v] || old != NO_ID || loop_around(t->g, t->block);
+    t->in_place[v] = t->in_place[v] || old != NO_ID || t->g->blocks.at[t->block].owner != NO_ID;
     if (old != NO_ID && maker) t->over[old] = t->at[maker - t->g->nodes.at];
   }
 }
