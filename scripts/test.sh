@@ -27,5 +27,5 @@ for preset in $presets; do
 done
 for preset in $presets; do
   echo "== tests of the $preset build"
-  ctest --preset $preset --no-tests=error
+  ctest --preset $preset --no-tests=error -j "$(nproc)"
 done

@@ -5,7 +5,7 @@
  * A file whose first line is `// error: LINE:COL about MATTER` and whose name begins with lex_,
  * parse_ or limit_ must be refused there, with one error; every other file must parse.  Then every
  * file is cut short at many places and damaged N times: whatever comes out, an error is counted
- * exactly if there is no tree.  At last, texts of N tokens (a million), which must neither crash
+ * exactly if there is no tree.  At last, texts of N tokens (200,000), which must neither crash
  * nor take more than linear time (the test's time limit tells), say at least one error or none.
  */
 #include "frontend/ast.h"

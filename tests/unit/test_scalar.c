@@ -12,7 +12,7 @@
 #include <float.h>
 #include <stdlib.h>
 
-enum { BLOCK = 4096, STRIDE = 6007 };
+enum { BLOCK = 4096, STRIDE = SANITIZED ? 60013 : 6007 };
 
 typedef struct Test {
   const Scalars *scalars;

@@ -8,7 +8,7 @@
  */
 #include "tests/unit/pass_fixture.h"
 
-enum { LENGTH = 12, MOST_STATES = 4096, SCALERS = 2 };
+enum { LENGTH = SANITIZED ? 8 : 12, MOST_STATES = 4096, SCALERS = 2 };
 
 /* Kinds of steps.  MAIN, AUX, BOTH: whose gradients are not finite.  LOSS: skipped, though all
  * gradients are finite; NONE: no row has a weight. */
