@@ -56,6 +56,12 @@ def levels():
     return (["x86-64-v3"] + ["x86-64-v4"] * v4 + ["x86-64-v4+avx512bf16"] * dots + ["native"])
 
 
+def builds():
+    """(level, -O): each at -O3, and at -O0 but for native, which has the instructions of a level before it
+    and schedules them otherwise: -O0 does not."""
+    return [(level, opt) for level in levels() for opt in ("-O0", "-O3") if (level, opt) != ("native", "-O0")]
+
+
 # ---- compiling -----------------------------------------------------------------------------------
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 import mpcc_model
 from mpcc_model import Model, ModelError
-from support import (MLP, Evaluator, check_same_bits_sees, compile_to, emit, images_like, levels,
-                     same_bits, with_optimizer)
+from support import (MLP, Evaluator, builds, check_same_bits_sees, compile_to, emit, images_like, same_bits,
+                     with_optimizer)
 
 SEED, TOTAL_STEPS = 0x123456789A, 7.0
 COUNTERS = {"step", "attempt", "skipped"}
@@ -213,16 +213,15 @@ def check(library, threads, oracles, classes, batch, label):
 
 def check_mlp(folder, oracles):
     for precision in "bf16", "f16", "f32":
-        for level in levels():
+        for level, opt in builds():
             flags = [f"--precision={precision}", f"-mcpu={level}"]
             stages = ["schedule"] + ["dce"] * (precision == "f32")
             wanted = [oracles.of(stage, MLP, 10, 64, *flags) for stage in stages]
-            for opt in "-O0", "-O3":
-                name = "_".join(["mlp", precision, re.sub(r"\W", "_", level), opt[1:]])
-                library = compile_to(folder / (name + ".so"), MLP, *flags, opt)
-                for threads in 1, 2, 3:
-                    check(library, threads, wanted, 10, 64, f"{name}, {threads} threads")
-                print(f"{name:28} equal on 1, 2 and 3 threads ({', '.join(stages)})", flush=True)
+            name = "_".join(["mlp", precision, re.sub(r"\W", "_", level), opt[1:]])
+            library = compile_to(folder / (name + ".so"), MLP, *flags, opt)
+            for threads in 1, 2, 3:
+                check(library, threads, wanted, 10, 64, f"{name}, {threads} threads")
+            print(f"{name:28} equal on 1, 2 and 3 threads ({', '.join(stages)})", flush=True)
 
 
 ODD = [("sgd(lr: linear(0.1, to: 0.01), momentum: 0.9, weight_decay: 0.01)", 37, 3, 64),

@@ -18,8 +18,8 @@ import numpy as np
 
 import mpcc_model
 from mpcc_model import MOMENT, PARAM, Model
-from support import (LONG, Evaluator, check_far_sees_nan, check_same_bits_sees, compile_to, distance, emit,
-                     far, levels, same_bits)
+from support import (LONG, Evaluator, builds, check_far_sees_nan, check_same_bits_sees, compile_to, distance,
+                     emit, far, levels, same_bits)
 
 SOURCE = Path(__file__).resolve().parent / "chargpt_bitwise.mp"
 SEED, B, T, V, STEPS, LAYERS, HEADS = 0x123456789A, 6, 16, 64, 10, 2, 2
@@ -116,20 +116,20 @@ def compare(label, trace, wanted, rows):
 def check_bits(folder, index, precision, accumulate, rows):
     model = model_text(folder, f"bits{index}", precision, accumulate)
     oracles, counts = {}, []
-    for level in levels() if LONG else [levels()[0], levels()[-1]]:
+    few = levels()[0], levels()[-1]
+    for level, opt in [build for build in builds() if LONG or build[0] in few]:
         flag = f"-mcpu={level}"
         texts = [emit(stage, model, flag) for stage in ["schedule"] + ["dce"] * (precision == "f32")]
         for text in texts:
             if text not in oracles:
                 oracles[text] = list(evaluated(text, rows))
-        for opt in "-O0", "-O3":
-            library = compile_to(folder / f"bits{index}_{re.sub(r'[^0-9a-z]', '_', level)}{opt[1:]}.so", model, flag, opt)
-            for threads in 1, 2, 3:
-                trace = list(played(library, threads, rows))
-                steps = [committed for what, committed, _ in trace if what == "train_step"]
-                assert sum(steps) >= 2, f"{precision}: of the steps {steps} were committed"
-                counts += [compare(f"{precision}, {accumulate} micro-batches, {level} {opt}, {threads} threads",
-                                   trace, oracles[text], rows) for text in texts]
+        library = compile_to(folder / f"bits{index}_{re.sub(r'[^0-9a-z]', '_', level)}{opt[1:]}.so", model, flag, opt)
+        for threads in 1, 2, 3:
+            trace = list(played(library, threads, rows))
+            steps = [committed for what, committed, _ in trace if what == "train_step"]
+            assert sum(steps) >= 2, f"{precision}: of the steps {steps} were committed"
+            counts += [compare(f"{precision}, {accumulate} micro-batches, {level} {opt}, {threads} threads",
+                               trace, oracles[text], rows) for text in texts]
     print(f"{precision}, {accumulate} micro-batches: {min(counts)} to {max(counts)} arrays equal in each of "
           f"{len(counts)} runs, steps committed: {steps}", flush=True)
     assert min(counts) > 300, counts

@@ -2,7 +2,8 @@
 
 Five layers: the first and the head stay bf16, and so do the embedding and a layer that asks for it;
 the two others multiply in fp8 forward and backward, by each recipe.  Without and with a loss scale,
-whole and in micro-batches, on 1 to 3 threads, for the lowest level of instructions and the highest.
+whole and in micro-batches, on 1 to 3 threads, for the lowest level of instructions at -O0 and
+the highest at -O3.
 Saturation hides no infinity and no
 NaN from the guard.
 """
