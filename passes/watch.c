@@ -204,7 +204,9 @@ static bool has_low(const Graph *g, const Node *kernel, uint32_t result) {
 static bool is_watchable(const Graph *g, const Node *kernel, uint32_t result) {
   Type t = value_type(g, kernel->res + result);
   const Node *n = maker(g, kernel, result);
-  return type_is_float(t) && t.rows >= 0 && n && n->loc.line && !has_low(g, kernel, result);
+  if (!type_is_float(t) || t.rows < 0 || !n || !n->loc.line) return false;
+  if (dtype_bytes[t.dtype] == 1 && n->op != OP_saturate) return false; /* scales, codes that move */
+  return !has_low(g, kernel, result);
 }
 
 /* x in memory, and for fp8 what is rounded, x · scale. */
@@ -219,7 +221,9 @@ static Seen expose(Graph *g, NodeId k, uint32_t result) {
     s.y = g->nodes.at[k].res + result;
   } else if (n.op == OP_saturate) {
     Builder b = {.g = g, .block = body, .loc = n.loc};
-    ValueId product = build2(&b, OP_mul, n.ops[0], n.ops[1]);
+    ValueId scale = n.ops[1]; /* one for all, or one an element */
+    if (!value_type(g, scale).rank) scale = build_splat(&b, scale, value_type(g, n.ops[0]));
+    ValueId product = build2(&b, OP_mul, n.ops[0], scale);
     kernel_add_result(g, k, n.ops[0]);
     s.y = kernel_add_result(g, k, product);
     s.x = s.y - 1;

@@ -2,7 +2,7 @@
 
 The share of weights that it did not change is exact, in every precision, also where a step is
 skipped and where most weights stand still.  What --watch says of a value that NumPy can compute
-exactly is exact, in f32, bf16 and f16, and everything it says is what the evaluator says, bit for
+exactly is exact, in f32, bf16, f16 and fp8, and everything it says is what the evaluator says, bit for
 bit; with it training has the same bits, and the share of low copies that stand still is exact,
 too.  The program writes the same to its log.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcc_model import GAUGE, PARAM, WATCH, Model
+from mpcc_model import DERIVED, GAUGE, PARAM, WATCH, Model
 from support import Evaluator, compile_to, emit, round_bf16, same_bits
 
 MODEL = """version 1
@@ -24,7 +24,7 @@ module Linear(i: int, o: int) {{
 }}
 model M {{
   table: param[9, 8] = normal(0, 0.5)
-  net = [Linear(8, 40), relu, Linear(40, 4)]
+  net = [Linear(8, 40), relu, Linear(40, 24), relu, Linear(24, 4)]
   fn f(i) = net(table[i])
 }}
 train M {{
@@ -148,9 +148,50 @@ def check_exact(folder):
         print(f"{precision} {more} {real} rows: {flushed:.0f} flushed, {saturated:.0f} saturated of {elements:.0f}")
 
 
+FP8_MODEL = """version 1
+model M {
+  first: param[16, 16] = zeros()
+  inner: param[16, 16] = zeros()
+  last: param[16, 16] = zeros()
+  fn f(x) = ((x @ first) @ inner) @ last
+}
+train M {
+  batch B = 6
+  input { x: f32[B, 16] }
+  loss sum(f(x), axis: 1)
+  optimizer sgd(lr: 0.0)
+  precision fp8(delayed)
+}
+"""
+
+
+def check_fp8(folder):
+    """Through unit matrices x arrives at the inner layer as it is, and is stored as the fp8 of x times a scale."""
+    (folder / "fp8.mp").write_text(FP8_MODEL)
+    m = Model(compile_to(folder / "fp8.so", folder / "fp8.mp", "--watch=saturate:6"), 2)
+    m.init(1)
+    for path in m.paths(PARAM):
+        m.set(path, np.eye(16, dtype="f4"))
+    m.run("train_step", x=np.ones((6, 16), "f4"))  # calibrates
+    edges = [2.0**-11, 2.0**-10, 1.5 * 2.0**-10, 2.0**-9, 2.0**-6, 440, 448, 464, 480, 512, 1e5, 0.0]
+    for scale in 1.0, 0.5:
+        m.set("inner:fp8.x.scale", np.array(scale, "f4"))
+        x = np.resize([round_bf16(e / scale) for e in edges] + [-2.0**-10 / scale, -480 / scale], (6, 16)).astype("f4")
+        m.run("train_step", x=x)
+        largest, squares, flushed, saturated, elements = watched(m, "saturate:6")
+        y = np.abs(x * scale)  # 448 is the largest, 2^-9 the least; half of that goes to the even one, 0
+        assert largest == x.max() and elements == x.size, (scale, largest, elements)
+        assert flushed == ((y > 0) & (y <= 2.0**-10)).sum() > 0, (scale, flushed)
+        assert saturated == (y > 448).sum() > 0, (scale, saturated)
+        exact = (x.astype("f8") ** 2).sum()
+        assert abs(squares - exact) <= 2 * np.sqrt(x.size) * 2.0**-24 * exact, (squares, exact)
+    print(f"fp8(delayed): {flushed:.0f} flushed, {saturated:.0f} saturated of {elements:.0f}")
+
+
 def check_bits(folder):
     """States and watched numbers of compiled steps are the evaluator's; states those without."""
-    for precision, more in [(p, "") for p in PRECISIONS] + [("bf16", "accumulate 2"), ("fp8(current)", "")]:
+    cases = [(p, "") for p in PRECISIONS] + [("bf16", "accumulate 2"), ("fp8(delayed)", ""), ("mx8", "")]
+    for precision, more in cases:
         rng = np.random.default_rng(8)
         plain = Model(build(folder, precision, more=more), 2)
         seen = Model(build(folder, precision, more=more, flags=["--watch=**"]), 3)
@@ -163,6 +204,8 @@ def check_bits(folder):
                 evaluator.run(entry)
         for step in range(3):
             data = batch(rng, 12 if more else 6)
+            if not step and precision == "fp8(delayed)":
+                evaluator.run("train_step.calibrate", rows=len(data["i"]), **data)
             found = evaluator.run("train_step", rows=len(data["i"]), **data)
             before = weights(seen)
             for m in plain, seen:
@@ -175,15 +218,16 @@ def check_bits(folder):
                 assert not same_bits(np.float32(value), found["watch", name]), (precision, step, name)
             if precision != "f32":
                 low = ROUND.get(precision, round_bf16)
-                rounded = [{p: low(w) for p, w in of.items() if not p.endswith("bias")}
-                           for of in (before, weights(seen))]
+                copied = [path.split(":")[0] for path in seen.paths(DERIVED)]
+                assert "net.0.weight" in copied and not "net.0.bias" in copied
+                rounded = [{p: low(of[p]) for p in copied} for of in (before, weights(seen))]
                 assert gauge(seen, "unchanged_low") == share(*rounded), (precision, step)
-    print(f"{len(numbers)} watched numbers, five programs: the evaluator's bits, and training's are the same")
+    print(f"{len(cases)} programs, of the last {len(numbers)} watched numbers: the evaluator's bits, and training's are the same")
 
 
 def check_program(folder):
     path = folder / "plain.mp"
-    path.write_text(PLAIN.format(precision="bf16", more=""))
+    path.write_text(PLAIN.format(precision="f16 scale(dynamic)", more=""))
     compile_to(folder / "train", path, "--watch=**")
     np.save(folder / "x.npy", np.ones((60, 8), "f4"))
     np.save(folder / "y.npy", np.zeros((60, 4), "f4"))
@@ -195,6 +239,14 @@ def check_program(folder):
     assert len(lines) == 5, lines
     assert all(set(line["watch"]["grad:w"]) == {"max", "rms", "flushed", "saturated"} for line in lines)
     assert all(0 <= line["unchanged"] <= 1 for line in lines)
+    row = np.array([1, 2, 3, 4, 5, 1e-9, -1e-9, 40000])  # twice that: two vanish in f16, one is too large
+    np.save(folder / "x.npy", np.tile(row.astype("f4"), (60, 1)))
+    subprocess.run([*run, "--log", folder / "log", "--watch", "double.mul:3", "--quiet"], check=True)
+    want = {"max": 80000, "rms": np.sqrt(np.mean((2 * row) ** 2)), "flushed": 2 / 8, "saturated": 1 / 8}
+    for line in map(json.loads, (folder / "log").read_text().splitlines()):
+        got, = line["watch"].values()
+        assert line["skipped"] and got.keys() == want.keys(), line
+        assert all(np.isclose(got[k], want[k], rtol=1e-6, atol=0) for k in want), (got, want)
     for pattern, word in ("double.mul", "did you mean"), ("grad:v", "did you mean 'grad:w'"):
         r = subprocess.run([*run, "--watch", pattern], text=True, capture_output=True)
         assert r.returncode == 2 and word in r.stderr, r.stderr
@@ -207,7 +259,7 @@ def check_program(folder):
 def main():
     with tempfile.TemporaryDirectory() as temp:
         folder = Path(temp)
-        for check in check_unchanged, check_exact, check_bits, check_program:
+        for check in check_unchanged, check_exact, check_fp8, check_bits, check_program:
             check(folder)
 
 
