@@ -4,6 +4,7 @@ A test is called as `test_x.py BIN`, BIN the folder of mpcc and evaltool.  It pr
 measured and ends with an exception, or with skip() where something that it needs is missing.
 """
 import gzip
+import json
 import os
 import re
 import struct
@@ -227,13 +228,22 @@ def images_like(rng, rows):
     return images, labels
 
 
+def safetensors_head(raw):
+    """The header, and where the tensors' bytes begin."""
+    n = 8 + struct.unpack("<Q", raw[:8])[0]
+    return json.loads(raw[8:n]), n
+
+
 def read_safetensors(path):
     """Name -> (dtype, shape, bytes)."""
-    import json
     raw = Path(path).read_bytes()
-    n = struct.unpack("<Q", raw[:8])[0]
-    head = json.loads(raw[8:8 + n])
+    head, start = safetensors_head(raw)
     head.pop("__metadata__", None)
-    data = raw[8 + n:]
+    data = raw[start:]
     return {name: (t["dtype"], tuple(t["shape"]), data[slice(*t["data_offsets"])])
             for name, t in head.items()}
+
+
+def read_notes(path):
+    """The strings beside the tensors, by key."""
+    return safetensors_head(Path(path).read_bytes())[0]["__metadata__"]

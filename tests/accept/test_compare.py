@@ -2,7 +2,8 @@
 
   planted      of a dozen layers one subtracts large numbers (planted.mp): its line is named
   equal        f32 beside f32 parts nowhere: every difference is 0
-  measures     max, relative L2 and mean signed error are NumPy's, of the files the programs write
+  measures     max, relative L2, mean signed error and how much it grew are NumPy's, of the files the
+               programs write
   values       the first layer and the last bias' gradient are what NumPy makes of weights and data;
                under f16 they are without the loss scale; those of step 3 after resuming at 2 are
                those of step 3
@@ -19,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from planted import PLANTED, line_of, make_data
-from support import BIN, compile_to, read_safetensors, run
+from support import BIN, compile_to, read_notes, read_safetensors, run
 
 
-def compare(precision, data, *flags, steps=60):
-    return json.loads(run(BIN / "mpcc", "compare", PLANTED, f"--precision={precision}", "--json",
+def compare(precision, data, *flags, steps=60, model=PLANTED):
+    return json.loads(run(BIN / "mpcc", "compare", model, f"--precision={precision}", "--json",
                           *flags, "--", *data, "--steps", steps, "--threads", 2))
 
 
@@ -32,22 +33,45 @@ def tensors(path):
             for name, (dtype, shape, raw) in read_safetensors(path).items() if dtype == "F32"}
 
 
+def three(folder):
+    """The same with two layers beside the centre that lose less."""
+    text = PLANTED.read_text()
+    module = text[text.index("module Centred"):text.index("model Planted")]
+    text = text.replace(module, module + module.replace("Centred", "Less").replace("300.0", "200.0"))
+    text = text.replace("  centre = Centred(d, d)\n", """  left = Less(d, d)
+  centre = Centred(d, d)
+  right = Less(d, d)
+  l = Layer(d, d)
+  c = Layer(d, d)
+  r = Layer(d, d)
+  fn beside(x) = l(left(x)) + c(centre(x)) + r(right(x))
+""")
+    text = text.replace("centre(blocks(first(x)))", "beside(blocks(first(x)))")
+    (folder / PLANTED.name).write_text(text)
+    return folder / PLANTED.name
+
+
 def check_planted(folder, data):
     picture = folder / "both.svg"
-    for precision in "bf16", "fp8(current)":
-        c = compare(f"{precision},f32", data, "--plot", picture)
-        part = c["part"]
-        assert (part["line"], part["op"], part["path"]) == (line_of("h - mean(h"), "sub", "centre"), part
-        others = [v["grown"] for v in c["values"]
-                  if v["phase"] == "forward" and v["line"] != part["line"]]
+    for precision, model in ("bf16", three(folder)), ("fp8(current)", PLANTED):
+        c = compare(f"{precision},f32", data, "--plot", picture, model=model)
+        part, where = c["part"], line_of("h - mean(h")
+        assert (part["line"], part["op"], part["path"]) == (where, "sub", "centre"), part
+        forward = {v["path"]: v["grown"] for v in c["values"] if v["phase"] == "forward" and v["grown"] > 32}
+        assert set(forward) == ({"left", "centre", "right"} if model != PLANTED else {"centre"}), forward
+        others = [v["grown"] for v in c["values"] if v["phase"] == "forward" and v["path"] not in forward]
         assert part["grown"] > 10 * max(others), (part, max(others))
         assert len(c["losses"]) == 60 and c["losses"][0][0] == 1
-    text = run(BIN / "mpcc", "compare", PLANTED, "--precision=bf16,f32", "--", *data, "--steps", 2)
-    assert text.splitlines()[-1].startswith(f"they part at {part['line']}, sub of centre: "), text
+    lines = run(BIN / "mpcc", "compare", PLANTED, "--precision=fp8(current),f32", "--values-step=3", "--", *data,
+                "--steps", 60, "--threads", 2).splitlines()
+    assert lines[0].endswith("fp8(current) compared with f32, values of step 3"), lines[0]
+    assert lines[-1].startswith(f"they part at {part['line']}, sub of centre: "), lines[-1]
+    x, y = c["losses"][-1][1:]
+    assert lines[-2].split() == ["60", f"{x:.6g}", f"{y:.6g}", f"{100 * (x - y) / abs(y):.3f}", "%"], lines[-2]
     svg = ET.parse(picture).getroot()
-    lines = {e.get("class"): e.get("points").split() for e in svg.iter() if e.tag.endswith("polyline")}
+    drawn = {e.get("class"): e.get("points").split() for e in svg.iter() if e.tag.endswith("polyline")}
     labels = [e.text for e in svg.iter() if e.tag.endswith("text")]
-    assert len(lines["train"]) == len(lines["train other"]) == 60
+    assert len(drawn["train"]) == len(drawn["train other"]) == 60 and drawn["train"] != drawn["train other"]
     assert "fp8(current)" in labels and "f32" in labels
     print(f"planted: {part['line']}, {part['grown']:.0f} times what went into it; "
           f"elsewhere at most {max(others):.1f}", flush=True)
@@ -67,28 +91,53 @@ def stem(name):
     return name.rsplit(" ", 1)[0]
 
 
+def name_of(v):
+    return f"{v['phase']} {v['path']} {v['op']} {v['line']} #{v['number']} {v['stored'][0]}"
+
+
 def check_measures(folder, data):
-    """The same runs by hand.  Returns the program that trains in bf16."""
-    c, files, programs = compare("bf16,f32", data), {}, {}
+    """The same runs by hand.  Returns the program that trains in f16."""
+    words = "f32", "f16"
+    c, files, programs = compare(",".join(words), data), {}, {}
     assert len(c["values"]) > 60
-    for word in "bf16", "f32":
+    for word in words:
         programs[word] = compile_to(folder / word, PLANTED, "--with-values", f"--precision={word}")
         run(programs[word], *data, "--steps", 60, "--values", folder / f"{word}.safetensors", "--save",
             folder / f"{word}.ckpt", "--quiet", "--threads", 1)
         files[word] = tensors(folder / f"{word}.safetensors")
         model = tensors(folder / f"{word}.ckpt" / "step-000060" / "model.safetensors")
         files[word].update({f"weight {n} - - #0 F32": t for n, t in model.items()})
-    wide = {stem(n): t.astype("f8") for n, t in files["f32"].items()}
+    x, y = files.values()
+    by_stem = {stem(n): t for n, t in y.items()}
+    other = {n: by_stem[stem(n)].astype("f8") for n in x if stem(n) in by_stem}
+    relative = {n: np.linalg.norm(x[n] - t) / (np.linalg.norm(t) or 1) for n, t in other.items()}
+    assert c["alone"] == [len(x) - len(other), len(by_stem.keys() - set(map(stem, other)))], c["alone"]
     for v in c["values"]:
-        name = f"{v['phase']} {v['path']} {v['op']} {v['line']} #{v['number']}"
-        x = files["bf16"][f"{name} {v['stored'][0]}"].astype("f8")
-        d = x - wide[name]
-        norm = np.linalg.norm(wide[name])
-        for got, want in ((v["max"], abs(d).max()), (v["mean"], d.mean()),
-                          (v["relative_l2"], np.linalg.norm(d) / norm if norm else 0)):
-            assert math.isclose(got, want, rel_tol=1e-9, abs_tol=1e-12), (name, got, want)
+        d = x[name_of(v)].astype("f8") - other[name_of(v)]
+        for got, want in ((v["max"], abs(d).max()), (v["mean"], d.mean()), (v["relative_l2"], relative[name_of(v)])):
+            assert math.isclose(got, want, rel_tol=1e-9, abs_tol=1e-12), (v, got, want)
+    check_grown(c, read_notes(folder / "f32.safetensors")["reads"].splitlines(), list(x), relative)
     print(f"measures: {len(c['values'])} pairs as NumPy has them", flush=True)
-    return programs["bf16"]
+    return programs["f16"]
+
+
+def check_grown(c, reads, names, relative):
+    """What a value differs by beside the most of what went into it, or one rounding to f16; the two programs
+    part where that is the most of a phase.  What is in one alone stands for what went into it."""
+    read = {}
+    for name, line in zip(names, reads):
+        read[name] = max((relative[names[int(k)]] for k in line.split()), default=0)
+        relative.setdefault(name, read[name])
+    first = [v for v in c["values"] if v["phase"] == c["part"]["phase"]]
+    assert c["part"] == max(first, key=lambda v: v["grown"]) and c["part"]["phase"] == "forward", c["part"]
+    several = 0
+    for v in c["values"]:
+        if v["phase"] == "weight":
+            continue
+        want = relative[name_of(v)] / max(read[name_of(v)], 2.0**-11)
+        assert math.isclose(v["grown"], want, rel_tol=1e-9, abs_tol=1e-12), (v, want)
+        several += read[name_of(v)] > 2.0**-11
+    assert several > 20, several
 
 
 def gelu(x):
@@ -168,7 +217,7 @@ def main():
         data = make_data(folder, 2048)
         check_planted(folder, data)
         check_equal(data)
-        plain, with_values = compile_to(folder / "plain", PLANTED), check_measures(folder, data)
+        plain, with_values = compile_to(folder / "plain", PLANTED, "--precision=f16"), check_measures(folder, data)
         check_values(folder)
         check_same_bits(folder, data, plain, with_values)
         check_wrong(plain, data)
