@@ -90,7 +90,7 @@ static Val call_mse(Sema *s, const Builtin *b, const Call *c) { /* (p - q)^2 */
   ValueId v[2];
   if (!floats_unify(s, b, c, 2, v)) return val_bad();
   ValueId e = build2(&s->b, OP_sub, v[0], v[1]);
-  return val_tensor(build2(&s->b, OP_mul, e, e));
+  return val_tensor(build_wide(&s->b, build2(&s->b, OP_mul, e, e)));
 }
 
 static const Builtin table[] = {

@@ -125,11 +125,15 @@ static bool weigh(Sema *s, const Ast *w, Scope *sc, Each *e) {
   return true;
 }
 
+/* What is added up is f32: no loss is rounded on its way into its total. */
 static void add_sums(Sema *s, ResRole role, const char *name, Each e, bool weighted, Loc loc) {
+  static const Region f32 = {.precision = "f32"};
   s->b.loc = loc;
+  Inside before = region_enter(s, &f32);
   ValueId v = weighted ? build2(&s->b, OP_mul, e.weight, e.value) : e.value;
   ValueId sum = build_reduce_all(&s->b, OP_sum, v);
   ValueId weight = build_reduce_all(&s->b, OP_sum, e.weight);
+  region_leave(s, before);
   graph_add_entry_result(s->g, s->entry, role, name, sum, loc);
   graph_add_entry_result(s->g, s->entry, RES_weight, name, weight, loc);
 }

@@ -78,6 +78,11 @@ ValueId build_reduce_last(Builder *b, Op op, ValueId x) {
   return build_reduce(b, op, x, 1, &last);
 }
 
+ValueId build_wide(Builder *b, ValueId v) {
+  node_set_attr(b->g, b->g->values.at[v].node, attr_bool(AT_wide, true));
+  return v;
+}
+
 ValueId build_reduce_all(Builder *b, Op op, ValueId x) {
   int64_t axes[MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
   return build_reduce(b, op, x, value_type(b->g, x).rank, axes);

@@ -436,6 +436,7 @@ ValueId build_cast(Builder *b, ValueId x, DType d);       /* x itself where it h
 ValueId build_iota(Builder *b, Type t, int axis);
 ValueId build_reduce(Builder *b, Op op, ValueId x, uint32_t naxes, const int64_t *axes);
 ValueId build_reduce_last(Builder *b, Op op, ValueId x); /* over the last axis */
+ValueId build_wide(Builder *b, ValueId v); /* v of a node just built, now with attribute `wide` */
 ValueId build_reduce_all(Builder *b, Op op, ValueId x);  /* to rank 0 */
 ValueId build_reduce_rows(Builder *b, Op op, ValueId x); /* all, rows first: threads share them */
 /* x's axes become axes[i] of the result type t. */

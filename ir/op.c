@@ -62,7 +62,7 @@ const uint8_t attr_kind[AT_COUNT] = {
 #undef ATTR
 };
 
-bool attr_is_common(AttrKey key) { return key == AT_prec || key == AT_recompute; }
+bool attr_is_common(AttrKey key) { return key == AT_prec || key == AT_wide || key == AT_recompute; }
 
 const char *const state_store_name[STATE_STORES] = {"", "sr", "split"};
 const char *const state_kind_name[STATE_KINDS] = {"param",   "state",  "moment", "counter",

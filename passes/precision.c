@@ -14,7 +14,8 @@
  *   into that f16 takes for infinity or zero, under `residual f32` a sum of a value and what was
  *   computed from it);
  * - an op whose PREC says `widest` and which reads an operand of its own size as f32 gives a wide
- *   value.  What an entry is given widens nothing: it is f32 by nature, not by decision.
+ *   value.  What an entry is given widens nothing: it is f32 by nature, not by decision.  Nor does
+ *   anything widen the residual stream: without `residual f32` that is low.
  *
  * A low value is written by its kernel through `cast.policy` and read through another; a matmul
  * reads it as it is.  Both copies are written by the kernel that makes the value; where it cannot
@@ -192,21 +193,22 @@ static bool holds_lost_constant(const Graph *g, const Node *n) {
   return false;
 }
 
+bool stores_f32(Op op) { return prec[op].store == PREC_f32; }
+bool stores_widest(Op op) { return prec[op].store == PREC_widest; }
+
 const char *wide_because(const Precision *s, ValueId v, Low low) {
   const Graph *g = s->g;
   Type t = value_type(g, v);
   const Node *n = made_by(g, v);
   if (op_form[n->op] == FORM_gemm && matmul_is_weight_gradient(g, n))
     return "rule: weight gradient";
-  if (prec[n->op].store == PREC_f32) return "rule: stored in f32";
+  if (stores_f32(n->op) || node_bool(n, AT_wide)) return RULE_STORED_F32;
   if (s->wide_residual && is_residual(s, n)) return "user: residual(f32)";
   if (low == LOW_f16 && holds_lost_constant(g, n)) return "range: a constant f16 cannot hold";
   bool activation = t.rows >= 0 && t.rank >= 2;
   bool may = activation || s->readers[v].asked >> low & 1 || loads_low(n, 0);
   return may ? NULL : "rule: no activation";
 }
-
-bool stores_widest(Op op) { return prec[op].store == PREC_widest; }
 
 /* ---- one entry ------------------------------------------------------------------------------- */
 

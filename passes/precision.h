@@ -70,6 +70,8 @@ const Node *made_by(const Graph *g, ValueId v); /* inside the kernel; NULL: no k
 int work_bit(DType t);
 /* Why v, made by a node that works in this type, is wide; NULL: it is not. */
 const char *wide_because(const Precision *s, ValueId v, Low low);
+#define RULE_STORED_F32 "rule: stored in f32"
+bool stores_f32(Op op);
 bool stores_widest(Op op);
 DType precision_of(const Precision *s, const Node *n); /* the type the node works in */
 /* The form of v, which the block in hand sees, in this type, or NO_ID where it has none: no f32. */

@@ -9,7 +9,6 @@
 #include "passes/assign.h"
 #include "passes/precision.h"
 
-
 typedef struct Problem {
   Precision *s;
   Low low;
@@ -167,12 +166,34 @@ static uint32_t argument_read(const Graph *g, ValueId v, int64_t count) {
   return whole ? g->values.at[v].index : NO_ID;
 }
 
-static void add_rules(Problem *p, const Node *made, uint32_t value, const uint32_t *free) {
+static uint32_t whole_operand(const Graph *g, const Node *made, uint32_t j) {
+  return argument_read(g, made->ops[j], type_count(value_type(g, made->ops[j])));
+}
+
+/* At least as wide as what it reads whole; the residual stream is low where `residual f32` does not
+ * say otherwise. */
+static bool is_widest(const Precision *s, const Node *made) {
+  return stores_widest(made->op) && (s->wide_residual || !is_residual(s, made));
+}
+
+/* The kernel's node `made` reads what another type's node has made, so in f32.  What an entry or a
+ * loop is given widens nothing. */
+static bool reads_wide(const Problem *p, const Node *kernel, const Node *made) {
   const Graph *g = p->s->g;
-  if (!stores_widest(made->op)) return;
   for (uint32_t j = 0; j < made->nops; j++) {
-    Type t = value_type(g, made->ops[j]);
-    uint32_t arg = argument_read(g, made->ops[j], type_count(t));
+    uint32_t arg = whole_operand(g, made, j);
+    if (arg == NO_ID) continue;
+    ValueId from = precision_origin(p->s, kernel->ops[arg]).value;
+    const Node *n = made_by(g, from);
+    bool f32 = value_type(g, from).dtype == DT_f32;
+    if (n && f32 && precision_of(p->s, n) != low_type[p->low]) return true;
+  }
+  return false;
+}
+
+static void add_rules(Problem *p, const Node *made, uint32_t value, const uint32_t *free) {
+  for (uint32_t j = 0; j < made->nops; j++) {
+    uint32_t arg = whole_operand(p->s->g, made, j);
     if (arg == NO_ID || free[arg] == NO_ID) continue;
     vec_push(p->s->arena, &p->a.rules, (AssignRule){.read = free[arg], .value = value});
   }
@@ -186,12 +207,15 @@ static void add_value(Problem *p, ValueId v, int64_t trips, uint32_t op, const u
   if (value_type(s->g, v).dtype != DT_f32 || !made) return;
   if (precision_of(s, made) != low_type[p->low]) return;
   const char *because = wide_because(s, v, p->low);
+  bool widest = !because && is_widest(s, made);
+  if (widest && reads_wide(p, value_node(s->g, v), made)) because = "rule: an operand is f32";
   AssignValue x = {.count = type_count(value_type(s->g, v)) * trips,
                    .wide = because,
                    .apart = s->greedy || makes_apart(value_node(s->g, v)),
                    .asks = op != NO_ID && op_form[made->op] == FORM_gemm,
                    .op = op};
-  add_rules(p, made, new_value(p, v, x, because), free);
+  uint32_t value = new_value(p, v, x, because);
+  if (widest) add_rules(p, made, value, free);
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */

@@ -129,8 +129,9 @@ static const char *why_not_asked(const Rows *r, const Node *k) {
     if (dtype_kind[d] != 'f') continue;
     if (n && n->op == OP_cast_policy && !value_node(g, n->ops[0]))
       return "cast: once, for all who read it";
+    if (n && r->s->type != DT_f32 && stores_f32(n->op)) return RULE_STORED_F32;
     if (n && node_attr(n, AT_prec) && precision_of(r->s, n) == DT_f32)
-      return "user: precision(f32)";
+      return "region: f32";
     return r->s->type == DT_f32 ? "user: f32" : "rule: states and results are f32";
   }
   return "rule: no floats";

@@ -100,10 +100,10 @@ static ValueId smoothed(Builder *b, ValueId loss, ValueId z, ValueId max, ValueI
 /* log s lies in [0, log n] and max - z[target] is one rounding of a number ≥ 0: nothing cancels. */
 static ValueId expand_cross_entropy(Builder *b, const Node *n, Type result) {
   ValueId z = build_cast(b, n->ops[0], DT_f32), max, log = log_sum(b, z, &max);
-  ValueId below = build2(b, OP_sub, max, build2(b, OP_gather, z, n->ops[1]));
+  ValueId below = build2(b, OP_sub, max, build_wide(b, build2(b, OP_gather, z, n->ops[1])));
   ValueId loss = build2(b, OP_add, below, log);
   if (n->nops > 2) loss = smoothed(b, loss, z, max, log, n->ops[2]);
-  return build_cast(b, loss, (DType)result.dtype);
+  return build_cast(b, build_wide(b, loss), (DType)result.dtype);
 }
 
 /* y log(1 + e^-z) + (1 - y) log(1 + e^z): for y in [0, 1] a sum of numbers ≥ 0. */
@@ -112,7 +112,7 @@ static ValueId expand_bce_logits(Builder *b, const Node *n, Type result) {
   ValueId yes = build2(b, OP_mul, y, build1(b, OP_softplus, build1(b, OP_neg, z)));
   ValueId rest = build2(b, OP_sub, build_like(b, y, 1), y);
   ValueId no = build2(b, OP_mul, rest, build1(b, OP_softplus, z));
-  return build_cast(b, build2(b, OP_add, yes, no), (DType)result.dtype);
+  return build_cast(b, build_wide(b, build2(b, OP_add, yes, no)), (DType)result.dtype);
 }
 
 /* The smallest index that holds the maximum.  If there is a NaN the maximum is one, equals nothing,
