@@ -205,7 +205,7 @@ const char *wide_because(const Precision *s, ValueId v, Low low) {
   if (stores_f32(n->op) || node_bool(n, AT_wide)) return RULE_STORED_F32;
   if (s->wide_residual && is_residual(s, n)) return "user: residual(f32)";
   if (low == LOW_f16 && holds_lost_constant(g, n)) return "range: a constant f16 cannot hold";
-  bool activation = t.rows >= 0 && t.rank >= 2;
+  bool activation = t.rank >= 2 && (t.rows >= 0 || s->varies[v]);
   bool may = activation || s->readers[v].asked >> low & 1 || loads_low(n, 0);
   return may ? NULL : "rule: no activation";
 }
@@ -341,6 +341,7 @@ static void label_block(Precision *s, BlockId block, NodeId loop) {
 static void label_entry(Precision *s) {
   BlockId body = s->g->entries.at[s->entry].body;
   set_up(s);
+  find_varying(s);
   for (Low low = 0; s->g->train.automatic && !s->greedy && low < LOWS; low++)
     if (s->type == low_type[low]) assign_products(s, low);
   find_readers(s, body);
