@@ -8,6 +8,7 @@ A case is a graph with parameters p (and q), z = OP(p, q) and the loss Î£ coef Â
 gradients.  In f64 everything agrees to 1e-11 of the largest number, in f32 to 2e-6 (forward, some
 ulp; the ulp of each function alone are test_scalar's) and 2e-5 (gradients: chains of a few roundings).
 """
+import functools
 import subprocess
 import sys
 import tempfile
@@ -200,11 +201,14 @@ CASES = MOVES + [
 ]
 
 
+@functools.cache
+def with_gradients(text):
+    """The same in f64 and in f32."""
+    return subprocess.run([OPT, "--passes=grad", "-"], input=text, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
 def evaluate(folder, text, values, f64, rows=0):
-    (folder / "f.ir").write_text(text)
-    graph = subprocess.run([OPT, "--passes=grad", folder / "f.ir"], check=True, text=True,
-                           stdout=subprocess.PIPE).stdout
-    (folder / "g.ir").write_text(graph)
+    (folder / "g.ir").write_text(with_gradients(text))
     for name, value in values.items():
         np.save(folder / f"{name}.npy", value)
     subprocess.run([EVALTOOL, folder / "g.ir", f"--in={folder}", f"--out={folder}",
