@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mpcc_model import E_ARG, Model, ModelError
-from support import BIN, compile_to, same_bits
+from support import compile_to, same_bits
 
 MODEL = """version 1
 module Linear(i: int, o: int) {{
@@ -168,6 +168,39 @@ def check_loop_and_draws(folder):
     print(f"in the second micro-batch; {len(seen)} of 30 steps by the same draws")
 
 
+STATE = """version 1
+model M[B] {
+  w: param[4, 4] = full(0.001)
+  seen: state[4] = full(0.5)
+  fn f(x: [B, 4]) -> [B, 4] {
+    y = x @ w + seen * 6e4
+    if training { seen := stop(mean(y, axis: 0)) }
+    return y @ w
+  }
+}
+train M {
+  batch B = 3
+  tail(drop)
+  accumulate 2
+  input { x: f32[B, 4] }
+  loss sum(f(x)^2, axis: 1)
+  optimizer sgd(lr: 0.1)
+  precision f16 scale(2^0)
+}
+"""
+
+
+def check_states(folder):
+    """The second micro-batch goes on from the state that the first one wrote, and neither keeps it."""
+    path = folder / "state.mp"
+    path.write_text(STATE)
+    data = {"x": np.zeros((6, 4), "f4")}
+    m, (where, _, at), (there, largest, _) = skip(compile_to(folder / "state.so", path, "--with-replay"), **data)
+    assert "state.mp:6:" in where and there in where and largest == np.float32(0.5 * 6e4) * np.float32(6e4), (where, largest)
+    assert (m.get("seen") == 0.5).all()
+    print("behind a state that the first micro-batch wrote:", where)
+
+
 def check_same_bits(folder):
     """With and without: the same steps, skipped ones among them."""
     for precision in LOW[1::2]:
@@ -264,7 +297,7 @@ def check_run(folder):
 def main():
     with tempfile.TemporaryDirectory() as temp:
         folder = Path(temp)
-        for check in (check_range, check_real, check_ops, check_loop_and_draws, check_same_bits, check_halves,
+        for check in (check_range, check_real, check_ops, check_loop_and_draws, check_states, check_same_bits, check_halves,
                       check_refusals, check_run):
             check(folder)
 
