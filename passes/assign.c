@@ -4,9 +4,10 @@
  *
  *   F  of a value: 1, it has an f32 copy            writing it, unless it is given
  *   N  of a value: 0, it has a low copy (1: none)   writing it; where that takes a kernel of its
- * own and F = 1, reading the f32 copy and a launch W  of a value: 1, it is wide nothing R  of a
- * read that can choose: 1, it reads f32   reading either M  of a product: 1, it reads f32 operands
- * its work with either, and reading them
+ *                                                   own and F = 1, reading the f32 and a launch
+ *   W  of a value: 1, it is wide                    nothing
+ *   R  of a read that can choose: 1, it reads f32   reading either
+ *   M  of a product: 1, it reads f32 operands       its work with either, and reading them
  *
  * All rules are implications of the form "if a then b", an edge b → a that cannot be cut:
  *
@@ -23,6 +24,7 @@
 #include "passes/maxflow.h"
 
 enum { SOURCE, SINK, FIRST }; /* nodes of the network */
+
 /* ---- costs ----------------------------------------------------------------------------------- */
 
 enum { LOW_BYTES = 2, F32_BYTES = 4 };
