@@ -2,12 +2,14 @@
 
   planted      of a dozen layers one subtracts large numbers (planted.mp): its line is named, and no
                other; the flag and the words for the source it proposes give the same program
+  overflow     a run that ends with an error is no good one
   two          two such layers are both named
   nothing      where low precision keeps the budget, nothing is to be done
   trials       what was run once is not run again, and the answer is the same
   stopped      Ctrl-C ends it; the same command goes on
   wrong        command lines that have no sense, each with its error
 """
+import math
 import os
 import re
 import signal
@@ -30,7 +32,7 @@ def bisect(model, data, *flags, **more):
 def kept(text):
     """Lines behind "in f32:": file:line and module."""
     part = text.split("in f32:\n")[1].split("as flags:")[0]
-    return re.findall(r"^  (\S+)  (\S+?):", part, re.M)
+    return re.findall(r"^  (\S+)  (.+?):", part, re.M)
 
 
 def manifest(folder, model, *flags):
@@ -53,7 +55,9 @@ def check_planted(folder, data):
     by_words = manifest(folder, folder / PLANTED.name)
     assert by_flag == by_words != manifest(folder, PLANTED)
     runs = len([line for line in text.splitlines() if re.match(r" *\d+: ", line)])
-    print(f"planted: {flag} in {runs} trials, and `{words}`", flush=True)
+    sites = int(re.search(r"^ *1: (\d+) of", text, re.M)[1])
+    assert runs <= 2 * math.log2(sites), (runs, sites)  # both halves of what holds it, again and again
+    print(f"planted: {flag} of {sites} in {runs} trials, and `{words}`", flush=True)
     return text
 
 
@@ -67,7 +71,42 @@ def check_trials(folder, data, text):
     for file in files:
         file.with_suffix(".gone").rename(file)
     assert again.replace(", known", "") == text.replace(", known", "")
-    print("trials: nothing runs twice, the answer is the same", flush=True)
+    other = run(BIN / "mpcc", "--bisect-precision", PLANTED, "--precision=f32", f"--trials={folder}/trials", "--",
+                *data, "--steps", 2)
+    f32, same = other.splitlines()[:2]
+    assert ", known" not in f32 and ", known" in same, other
+    print("trials: nothing runs twice, the answer is the same; another run is another trial", flush=True)
+
+
+OVERFLOW = """version 1
+model Overflow {
+  w: param[8, 16] = normal(0, 1)
+  v: param[4, 8] = normal(0, 1)
+  fn logits(x) {
+    h = x @ transpose(w) * 60000.0
+    y = (h - mean(h, axis: -1, keep: true)) * (1.0 / 60000.0)
+    return tanh(y) @ transpose(v)
+  }
+}
+train Overflow {
+  batch B = 64
+  data { x: f32[B, 16]; y: u8[B] }
+  loss cross_entropy(logits(x), y)
+  optimizer sgd(lr: 0.1)
+  precision f16 scale(dynamic)
+}
+"""
+
+
+def check_overflow(folder, data):
+    """A run that skips every step ends with an error: its loss is as high as any."""
+    model = folder / "overflow.mp"
+    model.write_text(OVERFLOW)
+    text = run(BIN / "mpcc", "--bisect-precision", model, "--budget=2%", "--", *data, "--steps", 25, "--threads", 1)
+    assert re.search(r"^as the program says +loss inf ", text, re.M), text
+    assert kept(text) == [(line_of("h = x @", model), "the model")], text
+    assert "low, the loss is +inf %" in text, text
+    print("overflow: what has no loss is too high", flush=True)
 
 
 def check_two(folder, data):
@@ -130,6 +169,7 @@ def main():
         data = make_data(folder, 4096)
         text = check_planted(folder, data)
         check_trials(folder, data, text)
+        check_overflow(folder, data)
         check_two(folder, data)
         check_nothing(folder, data)
         check_stopped(folder, data)
