@@ -102,7 +102,7 @@ def count(folder, libraries):
 
 
 def main():
-    blocks = int(sys.argv[2]) if len(sys.argv) > 2 else 100
+    blocks = int(sys.argv[2]) if len(sys.argv) > 2 else 900
     source = Path(sys.argv[3]) if len(sys.argv) > 3 else MLP
     with tempfile.TemporaryDirectory() as temp:
         libraries = [compile_to(Path(temp) / f"{name}.so", source, *flags, *sys.argv[4:])
