@@ -159,15 +159,22 @@ static void add_reads(Problem *p, NodeId k, int64_t trips, uint32_t op, uint32_t
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* The argument of the kernel that an op reads whole, NO_ID: it reads something else. */
-static uint32_t argument_read(const Graph *g, ValueId v, int64_t count) {
-  for (const Node *n; (n = value_node(g, v)) && op_flags[n->op] & F_VIEW;) v = n->ops[0];
-  bool whole = g->values.at[v].node == NO_ID && type_count(value_type(g, v)) == count;
-  return whole ? g->values.at[v].index : NO_ID;
+/* The argument of the kernel that operand j of `made` is, seen whole: through views, and put beside
+ * others as `concat` does; NO_ID: it is something else. */
+static uint32_t whole_operand(const Graph *g, const Node *made, uint32_t j) {
+  ValueId v = made->ops[j];
+  int64_t count = type_count(value_type(g, v));
+  for (const Node *n; (n = value_node(g, v)); v = n->ops[0]) {
+    if (n->op == OP_pad) count = type_count(value_type(g, n->ops[0]));
+    else if (!(op_flags[n->op] & F_VIEW)) return NO_ID;
+  }
+  return type_count(value_type(g, v)) == count ? g->values.at[v].index : NO_ID;
 }
 
-static uint32_t whole_operand(const Graph *g, const Node *made, uint32_t j) {
-  return argument_read(g, made->ops[j], type_count(value_type(g, made->ops[j])));
+/* `concat` of several is a select of what the one before has put together; NULL: no such. */
+static const Node *one_before(const Graph *g, const Node *made) {
+  const Node *n = made->op == OP_select ? value_node(g, made->ops[1]) : NULL;
+  return n && n->op == OP_select ? n : NULL;
 }
 
 /* At least as wide as what it reads whole; the residual stream is low where `residual f32` does not
@@ -180,6 +187,7 @@ static bool is_widest(const Precision *s, const Node *made) {
  * loop is given widens nothing. */
 static bool reads_wide(const Problem *p, const Node *kernel, const Node *made) {
   const Graph *g = p->s->g;
+  const Node *before = one_before(g, made);
   for (uint32_t j = 0; j < made->nops; j++) {
     uint32_t arg = whole_operand(g, made, j);
     if (arg == NO_ID) continue;
@@ -188,15 +196,17 @@ static bool reads_wide(const Problem *p, const Node *kernel, const Node *made) {
     bool f32 = value_type(g, from).dtype == DT_f32;
     if (n && f32 && precision_of(p->s, n) != low_type[p->low]) return true;
   }
-  return false;
+  return before && reads_wide(p, kernel, before);
 }
 
 static void add_rules(Problem *p, const Node *made, uint32_t value, const uint32_t *free) {
+  const Node *before = one_before(p->s->g, made);
   for (uint32_t j = 0; j < made->nops; j++) {
     uint32_t arg = whole_operand(p->s->g, made, j);
     if (arg == NO_ID || free[arg] == NO_ID) continue;
     vec_push(p->s->arena, &p->a.rules, (AssignRule){.read = free[arg], .value = value});
   }
+  if (before) add_rules(p, before, value, free);
 }
 
 static bool makes_apart(const Node *k) { return node_is_kernel(k, FORM_scatter); }
@@ -296,8 +306,8 @@ static void keep_f32(Precision *s, NodeId kernel, NodeId product) {
 static const Decision *decision_at(const Precision *s, Loc loc, bool contracts) {
   for (uint32_t i = 0; i < s->decisions.len; i++) {
     const Decision *d = &s->decisions.at[i];
-    bool same = same_place(d->loc, loc) && d->loc.module == loc.module &&
-                d->loc.backward == loc.backward;
+    bool same =
+        same_place(d->loc, loc) && d->loc.module == loc.module && d->loc.backward == loc.backward;
     if (same && d->contracts == contracts) return d;
   }
   return NULL;
