@@ -1,6 +1,7 @@
 /* program.h: what passes/plan makes of a grouped, precision-labelled Graph: for each entry a linear
  * list of steps, which are launches of kernels over buffers and the borders of loops.  Codegen
- * emits it; the evaluator executes it on poisoned memory to prove that the plan is right.
+ * emits it; the evaluator executes it on poisoned memory to prove that the plan is right,
+ * and verify_program.c walks it without running it.
  *
  * Shape of the graph a Program refers to: an entry's block holds only `kernel` nodes, `reshape`
  * nodes (views: same buffer) and `loop` nodes, whose blocks hold the same and see their arguments
@@ -86,6 +87,9 @@ int64_t kernel_batch(const Graph *g, NodeId kernel,
                      int64_t batch);                          /* of the entry: at hand there */
 uint32_t program_largest_entry(const Program *p);             /* of arena; index */
 uint32_t program_close(const ProgramEntry *e, uint32_t open); /* the step that closes it */
+
+/* verify_program.c: every launch reads what it asks for; false: *why says where it does not. */
+bool program_check(const Program *p, Text *why);
 
 enum { MOST_REDUCTIONS = 16 }; /* in a kernel: their partials lie in registers and on the stack */
 

@@ -330,6 +330,8 @@ Program *plan_make(Graph *g, PassCtx *ctx) {
   place_states(&s);
   for (s.entry = 0; s.entry < g->entries.len; s.entry++) plan_entry(&s);
   if (s.keep) program_name_values(p, ctx);
+  Text why = {.arena = ctx->arena};
+  if (!program_check(p, &why)) ice(g, NO_ID, "plan: %s", why.at);
   return p;
 }
 

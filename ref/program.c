@@ -25,12 +25,6 @@ typedef struct Memory {
 enum { POISON = 0xFF };
 #define NEVER UINT32_MAX
 
-/* The value that a view is a view of; they share one buffer. */
-static ValueId root_of(const Graph *g, ValueId v) {
-  for (const Node *n; (n = value_node(g, v)) && n->op == OP_reshape;) v = n->ops[0];
-  return v;
-}
-
 static unsigned char *place(const Memory *m, const Eval *e, ValueId v) {
   const Buffer *b = &m->p->buffer[v];
   uint64_t at = b->at;
@@ -88,18 +82,19 @@ static uint32_t *last_reads(Eval *e, const ProgramEntry *pe, const Block *body) 
   for (uint32_t v = 0; v < e->g->values.len; v++) last[v] = NEVER;
   for (uint32_t i = 0; i < pe->steps.len; i++) {
     const Node *n = &e->g->nodes.at[pe->steps.at[i].node];
-    for (uint32_t k = 0; k < n->nops; k++) last[root_of(e->g, n->ops[k])] = i;
+    for (uint32_t k = 0; k < n->nops; k++) last[view_source(e->g, n->ops[k])] = i;
   }
   for (uint32_t i = 0; i < pe->steps.len; i++) {
     const Node *n = &e->g->nodes.at[pe->steps.at[i].node];
     if (n->op != OP_loop) continue;
     const Block *b = &e->g->blocks.at[n->blocks[0]];
     for (uint32_t k = 0; k < b->args.len; k++) last[b->args.at[k]] = NEVER;
-    for (uint32_t k = 0; k < b->results.len; k++) last[root_of(e->g, b->results.at[k])] = NEVER;
+    for (uint32_t k = 0; k < b->results.len; k++) last[view_source(e->g, b->results.at[k])] = NEVER;
     for (uint32_t k = 0; k < node_int(n, AT_carries, 0); k++)
-      last[root_of(e->g, n->ops[k])] = NEVER;
+      last[view_source(e->g, n->ops[k])] = NEVER;
   }
-  for (uint32_t i = 0; i < body->results.len; i++) last[root_of(e->g, body->results.at[i])] = NEVER;
+  for (uint32_t i = 0; i < body->results.len; i++)
+    last[view_source(e->g, body->results.at[i])] = NEVER;
   return last;
 }
 
@@ -107,7 +102,7 @@ static void poison_dead(const Memory *m, Eval *e, uint32_t step) {
   const Node *n = &e->g->nodes.at[m->entry->steps.at[step].node];
   for (uint32_t k = 0; k < n->nops; k++) {
     ValueId v = n->ops[k];
-    if (m->p->buffer[v].space == SPACE_ARENA && m->last[root_of(e->g, v)] == step)
+    if (m->p->buffer[v].space == SPACE_ARENA && m->last[view_source(e->g, v)] == step)
       memset(place(m, e, v), POISON, tensor_bytes(eval_ensure(e, v)));
   }
 }

@@ -2,7 +2,7 @@
 
 The messages are the formats of calls of `refuse` and the like in the verifier's sources.  What was said is
 the whole text of what mpcc-opt refuses of the files verify-*.ir, split as they are; and of graphs that no
-text can say, what tests/unit/test_verify.c expects.  A new rule without a test is named here.
+text can say, and of plans, what tests/unit/test_verify.c and test_program.c expect.  A new rule without a test is named here.
 """
 import re
 import subprocess
@@ -41,7 +41,9 @@ def pattern(text):
     return re.compile("(?:.*: )?" + ".*".join(parts) + r"(?: \(.*\))?")
 
 
-said = set(texts((root / "tests/unit/test_verify.c").read_text()))
+said = set()
+for test in "test_verify.c", "test_program.c":
+    said |= set(texts((root / "tests/unit" / test).read_text()))
 for test in sorted((root / "tests/lit/ir").glob("verify-*.ir")):
     run = subprocess.run([opt, "--split-input-file", test], capture_output=True, text=True)
     said |= set(re.findall(r"error: (.*)", run.stderr))
