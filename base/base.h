@@ -74,6 +74,19 @@ typedef struct Strings {
 const char *intern(Strings *s, const char *text, size_t n);
 uint64_t hash_bytes(const void *p, size_t n, uint64_t seed); /* FNV-1a, 64 bits */
 
+/* Numbers by kind and name, for what would else be looked up by walking a list once for each of its
+ * members. */
+typedef struct NameTable {
+  Arena *arena;
+  struct NameSlot *slot;
+  uint32_t count, cap;
+} NameTable;
+
+#define NO_NAME UINT32_MAX
+/* false: there is one already. */
+bool names_add(NameTable *n, uint32_t kind, const char *name, uint32_t number);
+uint32_t names_find(const NameTable *n, uint32_t kind, const char *name); /* or NO_NAME */
+
 /* The entry of `names` nearest to `name` by edit distance, or NULL when none is near. */
 const char *nearest_name(const char *name, const char *const *names, size_t n);
 

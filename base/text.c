@@ -119,6 +119,44 @@ enum { MAX_NAME = 63 };
 
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+struct NameSlot {
+  const char *name; /* NULL: free */
+  uint32_t kind, number;
+};
+
+/* Where it stands, or where it would. */
+static struct NameSlot *name_slot(const NameTable *n, uint32_t kind, const char *name) {
+  uint32_t k = (uint32_t)hash_bytes(name, strlen(name), kind);
+  struct NameSlot *s;
+  while ((s = &n->slot[k & (n->cap - 1)])->name && (s->kind != kind || strcmp(s->name, name))) k++;
+  return s;
+}
+
+static void names_grow(NameTable *n) {
+  NameTable old = *n;
+  n->cap = old.cap ? old.cap * 2 : 64;
+  n->slot = NEW_ARRAY(n->arena, struct NameSlot, n->cap);
+  for (uint32_t i = 0; i < old.cap; i++)
+    if (old.slot[i].name) *name_slot(n, old.slot[i].kind, old.slot[i].name) = old.slot[i];
+}
+
+bool names_add(NameTable *n, uint32_t kind, const char *name, uint32_t number) {
+  if (n->count * 2 >= n->cap) names_grow(n);
+  struct NameSlot *s = name_slot(n, kind, name);
+  if (s->name) return false;
+  *s = (struct NameSlot){name, kind, number};
+  n->count++;
+  return true;
+}
+
+uint32_t names_find(const NameTable *n, uint32_t kind, const char *name) {
+  return n->cap && name_slot(n, kind, name)->name ? name_slot(n, kind, name)->number : NO_NAME;
+}
+
+/* ---- near names ------------------------------------------------------------------------------ */
+
 static int edit_distance(const char *a, size_t n, const char *b, size_t m) {
   int row[3][MAX_NAME + 1];
   for (size_t j = 0; j <= m; j++) row[0][j] = (int)j;

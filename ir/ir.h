@@ -399,9 +399,15 @@ ValueId view_source(const Graph *g, ValueId v); /* in memory, that a chain of vi
 bool node_reads(const Graph *g, const Node *n, ValueId v); /* or a view of it */
 /* A kernel, a view or a loop, which sees nothing of other blocks. */
 bool node_is_grouped(const Graph *g, const Node *n);
-/* What result i of an entry's or a loop's block is stored over, an argument of it; NO_ID: nothing.
- */
-ValueId result_replaces(const Graph *g, BlockId block, uint32_t i);
+/* Of a value the nodes of a block that read it or a view of it: at[first[v]] … at[first[v + 1] - 1],
+ * positions in the block, ascending, each once.  Of the values there are by now. */
+typedef struct BlockReaders {
+  uint32_t *first, *at;
+} BlockReaders;
+BlockReaders block_readers(const Graph *g, BlockId block, Arena *arena);
+/* By result of an entry's or a loop's block: what it is stored over, an argument of the block;
+ * NO_ID: nothing. */
+const ValueId *results_replaced(const Graph *g, BlockId block, Arena *arena);
 /* May the kernel's result be stored over `old` while the kernel reads it?  It does not, or whole,
  * not through a view; the dims are the same; no element of it, nor what is made of it element by
  * element, is looked up at another index (F_ELSEWHERE), yielded as it is, or an operand of a

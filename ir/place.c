@@ -6,6 +6,8 @@
  * be so in memory.  What both go by is here. */
 #include "ir/ir.h"
 
+#include <string.h>
+
 ValueId view_source(const Graph *g, ValueId v) {
   for (Node *n; (n = value_node(g, v)) && n->op == OP_reshape;) v = n->ops[0];
   return v;
@@ -23,16 +25,65 @@ bool node_is_grouped(const Graph *g, const Node *n) {
   return n->op == OP_kernel || n->op == OP_reshape || n->op == OP_loop;
 }
 
-ValueId result_replaces(const Graph *g, BlockId block, uint32_t i) {
-  const Block *b = &g->blocks.at[block];
-  uint32_t entry = 0;
-  if (b->owner != NO_ID) {
-    const Node *loop = &g->nodes.at[b->owner];
-    return i < node_int(loop, AT_carries, 0) ? b->args.at[i + 1] : NO_ID;
+/* Counts, when `at` is NULL; else puts the positions where `first` says, and moves it on. */
+static void visit_readers(const Graph *g, BlockId block, uint32_t *last, BlockReaders *r) {
+  const NodeIds *nodes = &g->blocks.at[block].nodes;
+  for (uint32_t p = 0; p < nodes->len; p++) {
+    const Node *n = &g->nodes.at[nodes->at[p]];
+    for (uint32_t i = 0; i < n->nops; i++) {
+      ValueId v = view_source(g, n->ops[i]);
+      if (last[v] == p + 1) continue;
+      last[v] = p + 1;
+      if (r->at) r->at[r->first[v]] = p;
+      r->first[v]++;
+    }
   }
-  while (g->entries.at[entry].body != block) entry++;
-  Port p = g->entries.at[entry].results.at[i];
-  return p.role == RES_state ? graph_entry_arg(g, entry, ARG_state, p.name) : NO_ID;
+}
+
+BlockReaders block_readers(const Graph *g, BlockId block, Arena *arena) {
+  uint32_t n = g->values.len, sum = 0;
+  BlockReaders r = {.first = NEW_ARRAY(arena, uint32_t, n + 1)};
+  uint32_t *last = NEW_ARRAY(arena, uint32_t, n);
+  visit_readers(g, block, last, &r);
+  for (ValueId v = 0; v <= n; v++) {
+    uint32_t count = r.first[v];
+    r.first[v] = sum;
+    sum += count;
+  }
+  r.at = NEW_ARRAY(arena, uint32_t, sum);
+  memset(last, 0, n * sizeof *last);
+  visit_readers(g, block, last, &r);
+  for (ValueId v = n; v > 0; v--) r.first[v] = r.first[v - 1]; /* back to where they began */
+  r.first[0] = 0;
+  return r;
+}
+
+static const Entry *entry_of(const Graph *g, BlockId block) {
+  const Entry *e = g->entries.at;
+  while (e->body != block) e++;
+  return e;
+}
+
+static void states_replaced(const Graph *g, const Entry *e, Arena *arena, ValueId *old) {
+  NameTable states = {.arena = arena};
+  const ValueId *args = g->blocks.at[e->body].args.at;
+  for (uint32_t i = 0; i < e->args.len; i++)
+    if (e->args.at[i].role == ARG_state) names_add(&states, 0, e->args.at[i].name, args[i]);
+  for (uint32_t i = 0; i < e->results.len; i++)
+    if (e->results.at[i].role == RES_state) old[i] = names_find(&states, 0, e->results.at[i].name);
+}
+
+const ValueId *results_replaced(const Graph *g, BlockId block, Arena *arena) {
+  const Block *b = &g->blocks.at[block];
+  ValueId *old = NEW_ARRAY(arena, ValueId, b->results.len);
+  for (uint32_t i = 0; i < b->results.len; i++) old[i] = NO_ID;
+  if (b->owner == NO_ID) {
+    states_replaced(g, entry_of(g, block), arena, old);
+    return old;
+  }
+  uint32_t carries = (uint32_t)node_int(&g->nodes.at[b->owner], AT_carries, 0);
+  for (uint32_t i = 0; i < carries; i++) old[i] = b->args.at[i + 1];
+  return old;
 }
 
 /* ---- may the result lie where the operand lies? ---------------------------------------------- */

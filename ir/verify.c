@@ -358,6 +358,7 @@ static uint32_t verify(Verifier *v) {
   v->defined = NEW_ARRAY(&v->scratch, bool, g->values.len);
   check_entries(v, check_structure);
   if (!v->count) {
+    verify_index_states(v);
     for (uint32_t i = 0; i < g->states.len; i++) verify_state(v, &g->states.at[i]);
     check_entries(v, check_body);
   }

@@ -16,6 +16,8 @@ typedef struct Verifier {
   Text *why;
   uint32_t count;
   Arena scratch;
+  NameTable states;               /* index by path */
+  NameTable args, results;        /* index by role and name, of the entry at hand */
   const Entry *entry;             /* at hand */
   int64_t batch;                  /* of the block at hand */
   bool *placed, *owned, *defined; /* by NodeId, BlockId, ValueId */
@@ -27,6 +29,7 @@ bool verify_report(Verifier *v, Loc loc, NodeId n, const char *fmt, ...)
 bool verify_type(Verifier *v, Type t, Loc loc, NodeId n);
 
 /* ---- verify_entry.c ---- */
+void verify_index_states(Verifier *v); /* before the others */
 bool verify_state(Verifier *v, const State *s);
 bool verify_ports(Verifier *v, const Entry *e);
 bool verify_transaction(Verifier *v, const Entry *e);

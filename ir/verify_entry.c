@@ -14,19 +14,27 @@ static const char *const of_scaler[] = {"scale", "clean", "hysteresis"};
 
 /* ---- states: 11, 12 ------------------------------------------------------------------------- */
 
-static const State *find_state(const Graph *g, const char *path) {
-  return path ? graph_state(g, path) : NULL;
+void verify_index_states(Verifier *v) {
+  const Graph *g = v->g;
+  v->states = (NameTable){.arena = &v->scratch};
+  for (uint32_t i = 0; i < g->states.len; i++)
+    if (g->states.at[i].path) names_add(&v->states, 0, g->states.at[i].path, i);
+}
+
+static const State *find_state(const Verifier *v, const char *path) {
+  uint32_t i = path ? names_find(&v->states, 0, path) : NO_NAME;
+  return i == NO_NAME ? NULL : &v->g->states.at[i];
 }
 
 bool verify_state(Verifier *v, const State *s) {
   if (!s->path || !*s->path) return verify_report(v, s->loc, NO_ID, "a state without a path");
-  if (graph_state(v->g, s->path) != s)
+  if (find_state(v, s->path) != s)
     return verify_report(v, s->loc, NO_ID, "a second state \"%s\"", s->path);
   if (!verify_type(v, s->type, s->loc, NO_ID)) return false;
   if (s->type.unit && !state_is_scale(v->g, s))
     return verify_report(v, s->loc, NO_ID, "state \"%s\" carries the loss scale", s->path);
   if (s->kind != STATE_moment && s->kind != STATE_derived && s->kind != STATE_part) return true;
-  const State *master = find_state(v->g, s->master);
+  const State *master = find_state(v, s->master);
   if (s->kind == STATE_part && master && master->store != STORE_split)
     return verify_report(v, s->loc, NO_ID, "\"%s\" is a part of a parameter that is not split",
                          s->path);
@@ -41,7 +49,7 @@ static bool is_scalar(Type t, char kind) { return t.rank == 0 && dtype_kind[t.dt
 static bool is_number(Type t) { return t.rank == 0 && dtype_kind[t.dtype] != 'b'; }
 
 static bool check_state_port(Verifier *v, const Port *p, Type t) {
-  const State *s = find_state(v->g, p->name);
+  const State *s = find_state(v, p->name);
   if (!s) return verify_report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
   if (s->store == STORE_split)
     return verify_report(v, p->loc, NO_ID, "parameter \"%s\" is kept in parts: it has no place",
@@ -60,7 +68,7 @@ static bool check_hyper(Verifier *v, const Port *p, Type t) {
 }
 
 static bool check_grad(Verifier *v, const Port *p, Type t) {
-  const State *s = find_state(v->g, p->name);
+  const State *s = find_state(v, p->name);
   if (!s || s->kind != STATE_param)
     return verify_report(v, p->loc, NO_ID, "there is no parameter \"%s\"", p->name);
   if (t.unit && !unit_scales(t.unit))
@@ -94,7 +102,7 @@ static bool has_result(const Entry *e, ResRole role, const char *name) {
 }
 
 static bool check_result(Verifier *v, const Port *p, Type t) {
-  const State *s = p->role == RES_state ? find_state(v->g, p->name) : NULL;
+  const State *s = p->role == RES_state ? find_state(v, p->name) : NULL;
   if (t.unit && p->role != RES_grad && !(s && state_is_scale(v->g, s)))
     return verify_report(v, p->loc, NO_ID, "%s \"%s\" leaves the entry with the loss scale",
                          res_role_name[p->role], p->name);
@@ -107,7 +115,7 @@ static bool check_result(Verifier *v, const Port *p, Type t) {
       return verify_report(v, p->loc, NO_ID, "loss \"%s\" has no weight", p->name);
     break;
   case RES_nonfinite:
-    if (!find_state(v->g, p->name))
+    if (!find_state(v, p->name))
       return verify_report(v, p->loc, NO_ID, "there is no state \"%s\"", p->name);
     return is_scalar(t, 'b') || verify_report(v, p->loc, NO_ID, "nonfinite must be i1[]");
   case RES_ok:
@@ -137,13 +145,13 @@ static bool check_result(Verifier *v, const Port *p, Type t) {
 
 /* Each port: named, of a role that exists, no second one like it. */
 static bool check_unique(Verifier *v, uint32_t n, const Port *ports, uint32_t roles) {
+  NameTable seen = {.arena = &v->scratch};
   for (uint32_t i = 0; i < n; i++) {
     const Port *p = &ports[i];
     if (!p->name || p->role >= roles)
       return verify_report(v, p->loc, NO_ID, "a port without name or role");
-    for (uint32_t k = 0; k < i; k++)
-      if (ports[k].role == p->role && !strcmp(ports[k].name, p->name))
-        return verify_report(v, p->loc, NO_ID, "a second port of this role and name");
+    if (!names_add(&seen, p->role, p->name, i))
+      return verify_report(v, p->loc, NO_ID, "a second port of this role and name");
   }
   return true;
 }
@@ -164,7 +172,7 @@ static bool check_update(Verifier *v, const Entry *e) {
   if (!path) return true;
   for (uint32_t i = 0; i < e->results.len; i++) {
     const Port *p = &e->results.at[i];
-    const State *s = p->role == RES_state ? graph_state(v->g, p->name) : NULL;
+    const State *s = p->role == RES_state ? find_state(v, p->name) : NULL;
     bool own =
         s && (!strcmp(s->path, path) || (s->kind == STATE_moment && !strcmp(s->master, path)));
     if (!own)
@@ -220,6 +228,21 @@ static ValueId origin_through(const Graph *g, ValueId v, const bool *ops) {
   return v;
 }
 
+static void index_ports(NameTable *names, uint32_t n, const Port *ports) {
+  for (uint32_t i = 0; i < n; i++) names_add(names, ports[i].role, ports[i].name, i);
+}
+
+/* The state's argument, its result; NO_ID: the entry at hand has none. */
+static ValueId old_value(const Verifier *v, const char *path) {
+  uint32_t i = names_find(&v->args, ARG_state, path);
+  return i == NO_NAME ? NO_ID : v->g->blocks.at[v->entry->body].args.at[i];
+}
+
+static ValueId new_value(const Verifier *v, const char *path) {
+  uint32_t i = names_find(&v->results, RES_state, path);
+  return i == NO_NAME ? NO_ID : v->g->blocks.at[v->entry->body].results.at[i];
+}
+
 /* The commit behind a state's result, or NULL. */
 static const Node *find_commit(const Verifier *v, const State *s, ValueId result) {
   const Graph *g = v->g;
@@ -248,9 +271,9 @@ static bool is_rounded(const Verifier *v, const Node *commit) {
 
 static bool check_committed(Verifier *v, const Port *p, ValueId result) {
   const Graph *g = v->g;
-  const State *s = graph_state(g, p->name);
+  const State *s = find_state(v, p->name);
   const Node *n = find_commit(v, s, result);
-  ValueId old = graph_entry_arg(g, entry_index(v), ARG_state, p->name);
+  ValueId old = old_value(v, p->name);
   ValueId ok = graph_entry_result(g, entry_index(v), RES_ok, NULL);
   if (is_exempt(g, s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
   if (!n && ok == NO_ID && s->kind == STATE_state) return true;
@@ -271,13 +294,13 @@ static bool check_committed(Verifier *v, const Port *p, ValueId result) {
 /* The derived copies of what p writes, and if that is a part, the other parts. */
 static bool check_copies(Verifier *v, const Port *p, ValueId result) {
   const Graph *g = v->g;
-  const State *own = graph_state(g, p->name);
+  const State *own = find_state(v, p->name);
   const char *path = own->kind == STATE_part ? own->master : p->name;
   const Node *master = find_commit(v, own, result);
   for (uint32_t i = 0; master && i < g->states.len; i++) {
     const State *s = &g->states.at[i];
     if ((s->kind != STATE_derived && s->kind != STATE_part) || strcmp(s->master, path)) continue;
-    ValueId copy = graph_entry_result(g, entry_index(v), RES_state, s->path);
+    ValueId copy = new_value(v, s->path);
     if (copy == NO_ID)
       return verify_report(v, p->loc, NO_ID, "\"%s\" is written, its copy \"%s\" is not", p->name,
                            s->path);
@@ -296,7 +319,7 @@ static bool check_copies(Verifier *v, const Port *p, ValueId result) {
 /* Shadows are all that `grads` writes, and nobody else writes one. */
 static bool check_shadow(Verifier *v, const Port *p) {
   bool grads = v->entry->kind == ENTRY_grads;
-  if (grads == (graph_state(v->g, p->name)->kind == STATE_shadow)) return true;
+  if (grads == (find_state(v, p->name)->kind == STATE_shadow)) return true;
   return verify_report(v, p->loc, NO_ID,
                        grads ? "state \"%s\" is written before it is known whether the step commits"
                              : "shadow \"%s\" is written outside of an entry `grads`",
@@ -310,9 +333,8 @@ static bool check_looks(Verifier *v, const Port *p, ValueId result) {
   if ((kind == ENTRY_replay && !has_result(v->entry, RES_loss, NULL)) || kind == ENTRY_origin)
     return verify_report(v, p->loc, NO_ID, "an entry %s writes the state \"%s\"",
                          entry_kind_name[kind], p->name);
-  if ((kind != ENTRY_eval && kind != ENTRY_infer) || graph_state(v->g, p->name)->private)
-    return true;
-  ValueId old = graph_entry_arg(v->g, entry_index(v), ARG_state, p->name);
+  if ((kind != ENTRY_eval && kind != ENTRY_infer) || find_state(v, p->name)->private) return true;
+  ValueId old = old_value(v, p->name);
   return (old != NO_ID && value_origin(v->g, result, false) == old) ||
          verify_report(v, p->loc, NO_ID, "an entry %s changes the state \"%s\"",
                        entry_kind_name[kind], p->name);
@@ -322,6 +344,9 @@ bool verify_transaction(Verifier *v, const Entry *e) {
   const Block *b = &v->g->blocks.at[e->body];
   bool ok = true,
        commits = e->kind == ENTRY_step || e->kind == ENTRY_apply || e->kind == ENTRY_calibrate;
+  v->args = v->results = (NameTable){.arena = &v->scratch};
+  index_ports(&v->args, e->args.len, e->args.at);
+  index_ports(&v->results, e->results.len, e->results.at);
   for (uint32_t i = 0; i < e->results.len; i++) {
     const Port *p = &e->results.at[i];
     if (p->role != RES_state) continue;

@@ -84,10 +84,11 @@ static bool check_given(const Order *o, uint32_t i) {
 
 static bool check_results(Order *o) {
   const Block *b = block_of(o);
+  const ValueId *replaced = results_replaced(o->g, o->block, &o->v->scratch);
   bool ok = true;
   for (uint32_t i = 0; i < b->results.len; i++) o->shown[shown_by(o, i)]++;
   for (uint32_t i = 0; i < b->results.len; i++) {
-    ValueId old = result_replaces(o->g, o->block, i);
+    ValueId old = replaced[i];
     bool state = !is_of_loop(o) && o->v->entry->results.at[i].role == RES_state;
     if (state || old != NO_ID) ok = check_stored(o, i, old) && ok;
     else if (is_of_loop(o)) ok = check_stacked(o, i) && ok;

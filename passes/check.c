@@ -99,8 +99,7 @@ static bool compare_entry(Check *c, const struct EntryValues *before,
   bool ok = after != NULL;
   if (!ok) diag_error(c->c->diag, entry->loc, "pass %s loses @%s", c->pass, entry->name);
   for (uint32_t i = 0; ok && i < entry->results.len; i++)
-    ok = compare_result(c, entry, &before->results[i],
-                        find_result(after, before->results[i].port));
+    ok = compare_result(c, entry, &before->results[i], find_result(after, before->results[i].port));
   return ok;
 }
 

@@ -152,18 +152,19 @@ static bool path_around(Grouping *s, uint32_t p, uint32_t c) {
   uint32_t last = 0;
   for (uint32_t i = 0; i < s->member[c].len; i++)
     if (s->member[c].at[i] > last) last = s->member[c].at[i];
-  bool *seen = NEW_ARRAY(s->arena, bool, s->n);
-  Positions todo = {0};
-  for (uint32_t i = 0; i < s->member[p].len; i++) vec_push(s->arena, &todo, s->member[p].at[i]);
-  while (todo.len) {
-    uint32_t x = todo.at[--todo.len], of = group_root(s, x);
+  Positions *todo = &s->todo;
+  s->search++;
+  todo->len = 0;
+  for (uint32_t i = 0; i < s->member[p].len; i++) vec_push(s->arena, todo, s->member[p].at[i]);
+  while (todo->len) {
+    uint32_t x = todo->at[--todo->len], of = group_root(s, x);
     for (uint32_t i = 0; i < s->out[x].len; i++) {
       uint32_t y = s->out[x].at[i], to = group_root(s, y);
       if (to == c && of != p) return true;
-      if (to == p || to == c || y > last || seen[y]) continue;
-      seen[y] = true;
+      if (to == p || to == c || y > last || s->seen[to] == s->search) continue;
+      s->seen[to] = s->search;
       for (uint32_t k = 0; k < s->member[to].len; k++)
-        vec_push(s->arena, &todo, s->member[to].at[k]);
+        vec_push(s->arena, todo, s->member[to].at[k]);
     }
   }
   return false;
@@ -384,6 +385,7 @@ static void set_up(Grouping *s) {
   s->out = NEW_ARRAY(a, Positions, s->n);
   s->member = NEW_ARRAY(a, Positions, s->n);
   s->written = NEW_ARRAY(a, bool, s->n);
+  s->seen = NEW_ARRAY(a, uint32_t, s->n);
   s->values = s->g->values.len;
   s->used_outside = NEW_ARRAY(a, bool, s->values);
   s->outer = NEW_ARRAY(a, ValueId, s->values);

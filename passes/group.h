@@ -44,6 +44,8 @@ typedef struct Grouping {
   Edges *in;        /* edges into a position, through inlined nodes */
   Positions *out;   /* positions that read it */
   Positions *member;
+  uint32_t *seen, search; /* by root: the last search for a path that came by */
+  Positions todo;         /* of that search */
   /* while kernels are written */
   BlockId fresh;
   bool *written, *used_outside; /* by root; by value */

@@ -22,6 +22,10 @@ typedef struct Ordering {
   BlockId block;
   NodeId *node;
   uint32_t n;
+  const ValueId *replaced; /* by result */
+  BlockReaders readers;
+  uint32_t *written, *more; /* by NodeId, the first result that it computes for its place; by
+                               result, the next of the same node; each plus one, 0: none */
   NodeIds done;
   uint8_t *mark; /* by NodeId: 1 being placed, 2 placed */
   bool *shadow;  /* by result: its place is written by a copy at the end */
@@ -40,10 +44,6 @@ static bool has_place(const Ordering *s, uint32_t i) {
   return loop_of(s) || s->g->entries.at[s->entry].results.at[i].role == RES_state;
 }
 
-static ValueId replaced(const Ordering *s, uint32_t i) {
-  return result_replaces(s->g, s->block, i);
-}
-
 static Loc loc_of(const Ordering *s, uint32_t i) {
   const Node *loop = loop_of(s);
   return loop ? loop->loc : s->g->entries.at[s->entry].results.at[i].loc;
@@ -51,35 +51,31 @@ static Loc loc_of(const Ordering *s, uint32_t i) {
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-/* Some earlier result already gives v its place. */
-static bool placed_before(const Ordering *s, uint32_t i, ValueId v) {
-  for (uint32_t k = 0; k < i; k++)
-    if (has_place(s, k) && view_source(s->g, block_of(s)->results.at[k]) == v) return true;
-  return false;
+/* What is known of values that results show, by value; copies made since are of none. */
+enum {
+  OUTPUT = 1,  /* a result that the host sees, which lies in the arena */
+  PLACED = 2,  /* a result visited before gives it its place */
+  REPLACED = 4 /* its place is a result's */
+};
+
+static uint8_t *shown_values(const Ordering *s) {
+  uint8_t *shown = NEW_ARRAY(s->arena, uint8_t, s->g->values.len);
+  for (uint32_t i = 0; i < block_of(s)->results.len; i++) {
+    if (!has_place(s, i)) shown[view_source(s->g, block_of(s)->results.at[i])] |= OUTPUT;
+    if (s->replaced[i] != NO_ID) shown[s->replaced[i]] |= REPLACED;
+  }
+  return shown;
 }
 
-/* A result that the host sees lies in the arena. */
-static bool is_output(const Ordering *s, ValueId v) {
-  for (uint32_t i = 0; i < block_of(s)->results.len; i++)
-    if (!has_place(s, i) && view_source(s->g, block_of(s)->results.at[i]) == v) return true;
-  return false;
-}
-
-static bool needs_copy(const Ordering *s, uint32_t i, ValueId v) {
+static bool needs_copy(const Ordering *s, uint32_t i, ValueId v, uint8_t shown) {
   const Graph *g = s->g;
-  ValueId old = replaced(s, i);
+  ValueId old = s->replaced[i];
   if (old != NO_ID && v == old) return false; /* unchanged */
   Node *k = value_node(g, v);
-  if (!k || placed_before(s, i, v) || is_output(s, v) || s->shadow[i]) return true;
+  if (!k || shown & (PLACED | OUTPUT) || s->shadow[i]) return true;
   bool slice = loop_of(s) && old == NO_ID; /* a loop's results can grow in it */
   if (k->op != OP_kernel) return !slice;
   return old != NO_ID && !kernel_in_place(g, (NodeId)(k - g->nodes.at), old, v);
-}
-
-static bool is_replaced(const Ordering *s, ValueId v) {
-  for (uint32_t i = 0; i < block_of(s)->results.len; i++)
-    if (replaced(s, i) == v) return true;
-  return false;
 }
 
 /* Results that cannot be computed where they have to lie are copied there at the end; by way of a
@@ -87,11 +83,16 @@ static bool is_replaced(const Ordering *s, ValueId v) {
 static void add_shadows(Ordering *s) {
   Graph *g = s->g;
   uint32_t n = block_of(s)->results.len;
+  uint8_t *shown = shown_values(s);
   s->shadow = s->shadow ? s->shadow : NEW_ARRAY(s->arena, bool, n);
   for (uint32_t i = 0; i < n; i++) {
     ValueId v = block_of(s)->results.at[i], source = view_source(g, v);
-    if (!has_place(s, i) || !needs_copy(s, i, source)) continue;
-    if (is_replaced(s, source)) v = kernel_copy(g, s->block, loc_of(s, i), v);
+    if (!has_place(s, i)) continue;
+    if (!needs_copy(s, i, source, shown[source])) {
+      shown[source] |= PLACED;
+      continue;
+    }
+    if (shown[source] & REPLACED) v = kernel_copy(g, s->block, loc_of(s, i), v);
     v = kernel_copy(g, s->block, loc_of(s, i), v);
     block_of(s)->results.at[i] = v;
     s->shadow[i] = false; /* done */
@@ -107,10 +108,12 @@ static bool is_state(const Ordering *s, ValueId v) {
 static void leave_states(Ordering *s) {
   Graph *g = s->g;
   const Entry *e = &g->entries.at[s->entry];
+  bool *placed = NEW_ARRAY(s->arena, bool, g->values.len);
+  for (uint32_t i = 0; i < e->results.len; i++)
+    if (has_place(s, i)) placed[view_source(g, block_of(s)->results.at[i])] = true;
   for (uint32_t i = 0; i < e->results.len; i++) {
     ValueId v = block_of(s)->results.at[i], source = view_source(g, v);
-    bool argument = is_state(s, source);
-    if (has_place(s, i) || !(argument || placed_before(s, e->results.len, source))) continue;
+    if (has_place(s, i) || !(is_state(s, source) || placed[source])) continue;
     v = kernel_copy(g, s->block, loc_of(s, i), v);
     block_of(s)->results.at[i] = v;
   }
@@ -164,15 +167,12 @@ static bool place_operands(Ordering *s, const Node *n) {
 /* Everybody who reads the old value of what `id` writes goes first.  Where somebody waits for it
  * in turn, a shadow is asked for. */
 static bool place_readers(Ordering *s, NodeId id) {
-  const Graph *g = s->g;
-  for (uint32_t i = 0; i < block_of(s)->results.len; i++) {
-    ValueId old = replaced(s, i);
-    Node *writer = value_node(g, view_source(g, block_of(s)->results.at[i]));
-    if (old == NO_ID || writer != &g->nodes.at[id]) continue;
-    for (uint32_t k = 0; k < s->n; k++) {
-      if (s->node[k] == id || !node_reads(g, &g->nodes.at[s->node[k]], old)) continue;
-      if (place(s, s->node[k])) continue;
-      if (!s->asked) s->shadow[i] = s->asked = true;
+  for (uint32_t i = s->written[id]; i; i = s->more[i - 1]) {
+    ValueId old = s->replaced[i - 1];
+    for (uint32_t k = s->readers.first[old]; k < s->readers.first[old + 1]; k++) {
+      NodeId reader = s->node[s->readers.at[k]];
+      if (reader == id || place(s, reader)) continue;
+      if (!s->asked) s->shadow[i - 1] = s->asked = true;
       return false;
     }
   }
@@ -189,12 +189,27 @@ static bool place(Ordering *s, NodeId id) {
   return true;
 }
 
+static void find_writers(Ordering *s) {
+  uint32_t n = block_of(s)->results.len;
+  s->written = NEW_ARRAY(s->arena, uint32_t, s->g->nodes.len);
+  s->more = NEW_ARRAY(s->arena, uint32_t, n);
+  for (uint32_t i = n; i-- > 0;) {
+    Node *writer = value_node(s->g, view_source(s->g, block_of(s)->results.at[i]));
+    if (s->replaced[i] == NO_ID || !writer) continue;
+    uint32_t *first = &s->written[writer - s->g->nodes.at];
+    s->more[i] = *first;
+    *first = i + 1;
+  }
+}
+
 static bool place_all(Ordering *s) {
   s->n = block_of(s)->nodes.len;
   s->node = block_of(s)->nodes.at;
   s->done.len = 0;
   s->asked = false;
   s->mark = NEW_ARRAY(s->arena, uint8_t, s->g->nodes.len);
+  s->readers = block_readers(s->g, s->block, s->arena);
+  find_writers(s);
   for (uint32_t i = 0; i < s->n; i++)
     if (!place(s, s->node[i])) return false;
   return true;
@@ -208,6 +223,7 @@ static bool order_block(Graph *g, uint32_t entry, BlockId block, Arena *arena) {
     if (g->nodes.at[id].op == OP_loop)
       changed |= order_block(g, entry, g->nodes.at[id].blocks[0], arena);
   }
+  s.replaced = results_replaced(g, block, arena);
   copy_first_carries(&s);
   add_shadows(&s);
   if (!loop_of(&s)) leave_states(&s);

@@ -22,22 +22,19 @@ enum {
 typedef struct Recompute {
   Graph *g;
   PassCtx *c;
-  bool *clone; /* by NodeId, of those there are */
-  uint32_t nodes;
+  VEC(bool) clone; /* by NodeId, of those there are */
   bool changed;
 } Recompute;
 
 /* `clone` for all nodes that there are by now. */
 static void grow_clone(Recompute *s) {
-  bool *grown = NEW_ARRAY(s->c->arena, bool, s->g->nodes.len);
-  for (uint32_t i = 0; i < s->nodes; i++) grown[i] = s->clone[i];
-  s->clone = grown;
-  s->nodes = s->g->nodes.len;
+  while (s->clone.len < s->g->nodes.len) vec_push(s->c->arena, &s->clone, false);
 }
 
-static Timeline timeline(Recompute *s, BlockId block) {
+/* A timeline is made for each value that is computed again, so it has an arena of its own. */
+static Timeline timeline(Recompute *s, BlockId block, Arena *arena) {
   grow_clone(s);
-  return timeline_of(s->g, block, s->clone, s->c->arena);
+  return timeline_of(s->g, block, s->clone.at, arena);
 }
 
 static void compute_again(Recompute *s, const Timeline *t, const Again *a) {
@@ -51,7 +48,7 @@ static void compute_again(Recompute *s, const Timeline *t, const Again *a) {
               a->chain.len > 1 ? "s" : "");
   again_do(t, a, &clones);
   grow_clone(s);
-  for (uint32_t i = 0; i < clones.len; i++) s->clone[clones.at[i]] = true;
+  for (uint32_t i = 0; i < clones.len; i++) s->clone.at[clones.at[i]] = true;
   s->changed = true;
 }
 
@@ -119,11 +116,13 @@ static void repeat_regions(Recompute *s, BlockId block) {
     const Node *n = &s->g->nodes.at[s->g->blocks.at[block].nodes.at[i]];
     if (n->op == OP_loop) repeat_regions(s, n->blocks[0]);
   }
-  for (;;) {
-    Timeline t = timeline(s, block);
+  for (bool more = true; more;) {
+    Arena scratch = {0};
+    Timeline t = timeline(s, block, &scratch);
     Again a;
-    if (!next_of_regions(&t, &a)) return;
-    compute_again(s, &t, &a);
+    more = next_of_regions(&t, &a);
+    if (more) compute_again(s, &t, &a);
+    arena_free(&scratch);
   }
 }
 
@@ -155,14 +154,18 @@ static bool best_over(const Timeline *t, uint32_t peak, Again *best) {
 
 /* One value less over the peak of the block, or of the loop that the peak is in. */
 static bool relieve(Recompute *s, BlockId block) {
-  Timeline t = timeline(s, block);
+  Arena scratch = {0};
+  Timeline t = timeline(s, block, &scratch);
+  BlockId inside = NO_ID;
   Again a;
   uint32_t peak;
   timeline_peak(&t, &peak);
-  if (!t.n) return false;
-  if (best_over(&t, peak, &a)) return compute_again(s, &t, &a), true;
-  const Node *n = timeline_node(&t, peak);
-  return n->op == OP_loop && relieve(s, n->blocks[0]);
+  bool found = t.n && best_over(&t, peak, &a);
+  if (found) compute_again(s, &t, &a);
+  else if (t.n && timeline_node(&t, peak)->op == OP_loop)
+    inside = timeline_node(&t, peak)->blocks[0];
+  arena_free(&scratch);
+  return found || (inside != NO_ID && relieve(s, inside));
 }
 
 /* Until it fits, or nothing is left to do; the least that it came to. */

@@ -14,7 +14,8 @@ typedef struct Timeline {
   uint32_t *until; /* by value: position of its last user, through views; n: it leaves the block */
   uint32_t *over;  /* by value: position from which its place holds something else, NO_ID: none */
   bool *in_place;  /* by value: it lies in a state or a loop's result */
-  bool *clone;     /* by NodeId */
+  const bool *clone; /* by NodeId */
+  BlockReaders readers;
 } Timeline;
 
 /* A value that is to be computed again, with what has to be for that, in front of node `before`. */

@@ -32,8 +32,9 @@ static void add_uses(Timeline *t, uint32_t position) {
 
 static void add_results(Timeline *t) {
   const Block *b = &t->g->blocks.at[t->block];
+  const ValueId *replaced = results_replaced(t->g, t->block, t->arena);
   for (uint32_t i = 0; i < b->results.len; i++) {
-    ValueId v = view_source(t->g, b->results.at[i]), old = result_replaces(t->g, t->block, i);
+    ValueId v = view_source(t->g, b->results.at[i]), old = replaced[i];
     Node *maker = value_node(t->g, v);
     t->until[v] = t->n;
     t->in_place[v] = t->in_place[v] || old != NO_ID || t->g->blocks.at[t->block].owner != NO_ID;
@@ -47,13 +48,13 @@ Timeline timeline_of(Graph *g, BlockId block, const bool *clone, Arena *arena) {
   t.until = NEW_ARRAY(arena, uint32_t, g->values.len);
   t.over = NEW_ARRAY(arena, uint32_t, g->values.len);
   t.in_place = NEW_ARRAY(arena, bool, g->values.len);
-  t.clone = NEW_ARRAY(arena, bool, g->nodes.len);
-  if (clone) memcpy(t.clone, clone, g->nodes.len * sizeof *clone);
+  t.clone = clone ? clone : NEW_ARRAY(arena, bool, g->nodes.len);
   memset(t.at, 0xff, g->nodes.len * sizeof *t.at);
   for (ValueId v = 0; v < g->values.len; v++) t.over[v] = NO_ID;
   for (uint32_t i = 0; i < t.n; i++) t.at[g->blocks.at[block].nodes.at[i]] = i;
   for (uint32_t i = 0; i < t.n; i++) add_uses(&t, i);
   add_results(&t);
+  t.readers = block_readers(g, block, arena);
   return t;
 }
 
@@ -86,11 +87,15 @@ uint64_t timeline_peak(const Timeline *t, uint32_t *position) {
 }
 
 uint32_t timeline_next_use(const Timeline *t, ValueId v, uint32_t after) {
-  for (uint32_t i = after + 1; i < t->n; i++) {
-    const Node *n = timeline_node(t, i);
-    if (n->op != OP_reshape && node_reads(t->g, n, v)) return i;
+  const uint32_t *at = t->readers.at;
+  uint32_t low = t->readers.first[v], end = t->readers.first[v + 1], high = end;
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if (at[middle] < after + 1) low = middle + 1;
+    else high = middle;
   }
-  return NO_ID;
+  while (low < end && timeline_node(t, at[low])->op == OP_reshape) low++;
+  return low < end ? at[low] : NO_ID;
 }
 
 /* ---- the plan -------------------------------------------------------------------------------- */
@@ -194,14 +199,14 @@ static void clone_kernel(Cloning *c, ValueId v) {
   const Node *k = value_node(g, v);
   NodeId id = (NodeId)(k - g->nodes.at);
   for (uint32_t i = 0; i < g->nodes.at[id].nops; i++) seen_through(c, g->nodes.at[id].ops[i]);
-  ValueId *map = arena_copy(c->t->arena, c->map, c->values * sizeof *c->map);
-  NodeId copy = graph_copy_node(g, id, c->t->block, map);
+  NodeId copy = graph_copy_node(g, id, c->t->block, c->map);
   vec_push(c->t->arena, c->clones, copy);
   Node *n = &g->nodes.at[copy];
   Block *body = &g->blocks.at[n->blocks[0]];
   uint32_t wanted = 0;
   for (uint32_t i = 0; i < n->nres; i++) {
     ValueId old = g->nodes.at[id].res + i, new = n->res + wanted;
+    c->map[old] = NO_ID;
     if (!in_chain(c->a, old)) continue;
     c->map[old] = new;
     g->values.at[new].type = value_type(g, old);
