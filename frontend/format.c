@@ -101,7 +101,8 @@ static int blanks(const Format *f, uint32_t i) {
   bool unary = i < 2 || !ends_value(a[-1].kind);
   if (b->kind == ';' || b->kind == ',' || is_in(b->kind, ")]") || is_in(a->kind, "([")) return 0;
   if (a->kind == ';') return begin_of(f, b) - end_of(f, a) >= 2 ? 2 : 1;
-  if (a->kind == '.' || b->kind == '.') return 0;
+  if (b->kind == '.') return a->kind == T_INT; /* 1.f would be half a number */
+  if (a->kind == '.') return 0;
   if (a->kind == T_DOTS) return b->kind == T_NAME ? 0 : 1;
   if (a->kind == ',') return 1;
   if (a->kind == ':' || b->kind == ':') return blank_at_colon(f, a, b);
