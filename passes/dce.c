@@ -49,7 +49,7 @@ bool dce_entry(Graph *g, uint32_t entry, Arena *scratch) {
 }
 
 bool pass_dce(Graph *g, PassCtx *c) {
-  Dce d = {.g = g, .needed = NEW_ARRAY(c->arena, bool, g->values.len)};
-  for (uint32_t i = 0; i < g->entries.len; i++) sweep(&d, g->entries.at[i].body);
-  return d.changed;
+  bool changed = false;
+  for (uint32_t i = 0; i < g->entries.len; i++) changed |= dce_entry(g, i, c->arena);
+  return changed;
 }

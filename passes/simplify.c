@@ -35,7 +35,6 @@ static const Node *def_of(const Simplify *s, ValueId v, Op op) {
 }
 
 static Type type_of(const Simplify *s, ValueId v) { return value_type(s->b.g, v); }
-static bool is_float(const Simplify *s, ValueId v) { return type_is_float(type_of(s, v)); }
 
 /* Whether every element of v is one number; the number as it is stored in the constant. */
 static bool splat_of(const Simplify *s, ValueId v, double *value) {
@@ -60,7 +59,7 @@ static ValueId as_result(const Simplify *s, const Node *n, ValueId x) {
 
 /* x + (-0) = x; for integers x + 0 = x. */
 static ValueId add_zero(Simplify *s, const Node *n) {
-  double zero = is_float(s, n->res) ? -0.0 : 0.0;
+  double zero = value_is_float(s->b.g, n->res) ? -0.0 : 0.0;
   for (int i = 0; i < 2; i++)
     if (is_number(s, n->ops[i], zero)) return as_result(s, n, n->ops[!i]);
   return NO_ID;
@@ -277,7 +276,7 @@ static ValueId fold(Simplify *s, const Node *n) {
   const Graph *g = graph_of_numbers(s, n, x);
   double exact = value_in(s, g, EVAL_EXACT), wide = value_in(s, g, EVAL_F64);
   bool f32 = type_of(s, n->res).dtype == DT_f32;
-  if (type_is_float(type_of(s, n->res)) && !f32) return NO_ID;
+  if (value_is_float(s->b.g, n->res) && !f32) return NO_ID;
   if (!isfinite(exact) || (f32 ? (double)(float)wide != exact : wide != exact)) return NO_ID;
   if (signbit(exact) != signbit(wide)) return NO_ID;
   return as_result(s, n, build_like(&s->b, n->res, wide));

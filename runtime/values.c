@@ -39,8 +39,8 @@ static float scale_of(const void *user, const char *name) {
 static bool add_value(Values *s, const CliRun *r, const mp_value *v) {
   const char *from = r->ctx->arena + v->at;
   uint64_t n = mp_tensor_bytes(&v->tensor) / mp_type_of(v->tensor.dtype)->size;
-  float *to = malloc(n * sizeof *to + 1),
-        once = 1 / mp_unit_scale(r->train.entry, v->unit, scale_of, r);
+  float once = 1 / mp_unit_scale(r->train.entry, v->unit, scale_of, r);
+  float *to = malloc(n * sizeof *to + 1);
   if (!to) return false;
   for (uint64_t i = 0; i < n; i++) to[i] = mp_float_at(v->tensor.dtype, from, i) * once;
   s->tensors[s->n] = v->tensor;
