@@ -21,6 +21,14 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 LONG = os.environ.get("MPCC_LONG") == "1"
 BIN = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "build" / "release" / "bin"
 
+# The layer that models of the tests are made of, for str.format: its lines are the model file's own.
+LINEAR = """module Linear(i: int, o: int) {{
+  weight: param[o, i] = he_uniform()
+  bias: param[o] = zeros()
+  fn (x) = x @ transpose(weight) + bias
+}}
+"""
+
 
 def skip(why):
     print("SKIPPED:", why)

@@ -13,15 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from mpcc_model import E_ARG, E_NONFINITE, Model, ModelError
-from support import compile_to
+from skipped import batch, state
+from support import LINEAR, compile_to
 
 MODEL = """version 1
-module Linear(i: int, o: int) {{
-  weight: param[o, i] = he_uniform()
-  bias: param[o] = zeros()
-  fn (x) = x @ transpose(weight) + bias
-}}
-model M {{
+""" + LINEAR + """model M {{
   a = Linear(8, 16)
   b = Linear(16, 4)
   fn f(x) {{
@@ -59,16 +55,6 @@ def build(folder, line, precision="f32", optimizer="sgd(lr: 0.1)", more="", flag
     path.write_text(MODEL.format(line=line, precision=precision, optimizer=optimizer, more=more))
     library = folder / f"m{len(list(folder.glob('*.so')))}.so"
     return compile_to(library, path, *flags)
-
-
-def batch(scale=1.0, rows=6):
-    rng = np.random.default_rng(3)
-    return {"x": (scale * rng.normal(size=(rows, 8))).astype("f4"),
-            "y": np.zeros((rows, 4), "f4")}
-
-
-def state(m):
-    return {path: m.get(path).tobytes() for path in m.states}
 
 
 def skip(library, threads=2, **inputs):

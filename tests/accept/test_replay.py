@@ -16,15 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from mpcc_model import E_ARG, Model, ModelError
-from support import compile_to, same_bits
+from skipped import batch, state
+from support import LINEAR, compile_to, same_bits
 
 MODEL = """version 1
-module Linear(i: int, o: int) {{
-  weight: param[o, i] = he_uniform()
-  bias: param[o] = zeros()
-  fn (x) = x @ transpose(weight) + bias
-}}
-model M {{
+""" + LINEAR + """model M {{
   a = Linear(8, 16)
   inner = Linear(16, 16)
   b = Linear(16, 4)
@@ -54,15 +50,6 @@ def build(folder, line, precision="f16 scale(dynamic)", optimizer="sgd(lr: 1e-9)
     path.write_text(MODEL.format(line=line, precision=precision, optimizer=optimizer, more=more, out=out))
     library = folder / f"m{len(list(folder.glob('*.so')))}.so"
     return compile_to(library, path, "--with-replay", "-mcpu=x86-64-v3", *flags, halves=halves)
-
-
-def batch(scale=1.0, rows=6):
-    rng = np.random.default_rng(3)
-    return {"x": (scale * rng.normal(size=(rows, 8))).astype("f4"), "y": np.zeros((rows, 4), "f4")}
-
-
-def state(m):
-    return {path: m.get(path).tobytes() for path in m.states}
 
 
 def skip(library, threads=2, change=None, entry="train_step", **data):

@@ -14,15 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from mpcc_model import DERIVED, GAUGE, PARAM, WATCH, Model
-from support import Evaluator, compile_to, emit, round_bf16, same_bits
+from support import LINEAR, Evaluator, compile_to, emit, round_bf16, same_bits
 
 MODEL = """version 1
-module Linear(i: int, o: int) {{
-  weight: param[o, i] = he_uniform()
-  bias: param[o] = zeros()
-  fn (x) = x @ transpose(weight) + bias
-}}
-model M {{
+""" + LINEAR + """model M {{
   table: param[9, 8] = normal(0, 0.5)
   net = [Linear(8, 40), relu, Linear(40, 24), relu, Linear(24, 4)]
   fn f(i) = net(table[i])

@@ -3,7 +3,7 @@ compiled code against the evaluator, bit for bit.
 
 usage: test_table.py EVALTOOL MPCC MPCC_OPT OPTOOL [OP…]
 
-op_table.py and fp8_cases.py say what each op means; a row of ops.def that they lack fails the test.
+cases.py says where it stands what each op means; a row of ops.def that is not there fails the test.
 Elementwise ops are refused on every type that the table does not name.  In f64 a result is
 within 1e-12 of its size or of its slack; in f32 within the ulp, or the derived slack, that the case
 states.  Subnormal f32 numbers are zeros for the code and for the oracle.  OPTOOL compiles the same
@@ -20,13 +20,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "accept"))
-import fp8_cases
-import op_table
+from cases import TABLE
 from fp8_cases import FP8
 from op_table import BATCH, FLOATS, ROWS, bf16, type_of
 from support import LONG, levels
 
-TABLE = {**op_table.TABLE, **fp8_cases.TABLE}
 EVALTOOL, MPCC, OPT, OPTOOL = sys.argv[1:5]
 DIGITS = {"f32": 24, "bf16": 8, "f16": 11}
 LEAST = {"f32": -126, "bf16": -126, "f16": -24}  # exponent of the smallest number kept

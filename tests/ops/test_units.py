@@ -5,7 +5,7 @@ usage: test_units.py EVALTOOL MPCC MPCC_OPT
 A value of type T*S^e is S^e times what it would be without a loss scale.  So of each op, its operands
 carrying S to each power from -1 to 2: where the verifier says that the result carries S^r, the op of operands
 times 2^(6e) is 2^(6r) times the op of the operands, bit for bit in f64.  And it says so wherever that holds,
-but for REFUSED.  Operands that are no floats carry nothing.  Cases are those of op_table.py and fp8_cases.py,
+but for REFUSED.  Operands that are no floats carry nothing.  Cases are those of cases.py,
 so an op without one fails here; ops whose rule is about more than exponents are in RULED, with what
 tests/lit/ir refuses of them.
 """
@@ -19,11 +19,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "accept"))
-import fp8_cases
-import op_table
+from cases import TABLE
 from op_table import BATCH, FLOATS, ROWS, type_of
 
-TABLE = {**op_table.TABLE, **fp8_cases.TABLE}
 EVALTOOL, MPCC, OPT = sys.argv[1:4]
 LIT = Path(__file__).resolve().parents[1] / "lit" / "ir"
 POWERS, NEVER, SHIFT, LARGEST = (-1, 0, 1, 2), 90, 6, 64
