@@ -55,22 +55,24 @@ def saturate_cases(op):
 
 
 def rounding_cases(op):
-    """What became of x; the code is made by a saturate in front."""
+    """What became of x; the code is made by a saturate in front.  saturated asks x and the scale: a code that was rounded
+    from another x, as by a matmul that quantizes before it stores x in bf16, does not count as one that is too large."""
     limit = {"f8e4m3fn": 464.0, "f8e5m2": np.nextafter(np.float32(61440), np.float32(0))}
     for dtype, x in fp8_operands(Maker(22)):
         for low in FP8:
             for scale in np.array(0.375), np.resize(held("f32", [1.0, 2.0**-7, 2.0**9]), x.shape):
-                names = "%x0, %x1, %y" if op == "saturated" else "%x0, %y"
-                text = (f"%y = saturate %x0, %x1 : {type_of(low, x.shape)}\n"
-                        f"%y0 = {op} {names} : {type_of('i1', x.shape)}")
+                for other in (scale, 2.5 * scale)[:2 if op == "saturated" else 1]:
+                    names = "%x0, %x1, %y" if op == "saturated" else "%x0, %y"
+                    text = (f"%y = saturate %x0, %x2 : {type_of(low, x.shape)}\n"
+                            f"%y0 = {op} {names} : {type_of('i1', x.shape)}")
 
-                def want(x, s, low=low):
-                    y = quiet(np.multiply)(x, s)
-                    if op == "saturated":
-                        return [np.abs(held("f32", y)) > limit[low]]
-                    return [(x != 0) & (scaled_to_fp8(low)(x, s) == 0)]
-                yield Case([(dtype, x), ("f32", scale)], text, [("i1", x.shape)], want,
-                           f64_want=lambda x, s: [np.zeros(x.shape, bool)])
+                    def want(x, s, _, low=low):
+                        y = quiet(np.multiply)(x, s)
+                        if op == "saturated":
+                            return [np.abs(held("f32", y)) > limit[low]]
+                        return [(x != 0) & (scaled_to_fp8(low)(x, s) == 0)]
+                    yield Case([(dtype, x), ("f32", scale), ("f32", other)], text, [("i1", x.shape)], want,
+                               f64_want=lambda x, s, _: [np.zeros(x.shape, bool)])
 
 
 def quantize_cases(op):

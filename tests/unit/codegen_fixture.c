@@ -306,14 +306,16 @@ static void report(Run *r, ValueId v) {
 /* A result of the entry where the evaluator has another value. */
 static bool results_same(Run *r) {
   const Fixture *f = r->f;
-  const Block *b = &f->g->blocks.at[f->g->entries.at[r->entry].body];
+  const Entry *en = &f->g->entries.at[r->entry];
+  const Block *b = &f->g->blocks.at[en->body];
   bool ok = true;
   for (uint32_t i = 0; i < b->results.len; i++) {
     ValueId v = b->results.at[i];
     Tensor got = {.type = value_type(f->g, v), .data = place(r, r->frame.state, r->frame.arena, v)};
     int64_t at = 0;
     if (tensor_same(&got, eval_value(r->e, v), &at)) continue;
-    fprintf(stderr, "  result %u element %lld: got %a, want %a\n", (unsigned)i, (long long)at,
+    fprintf(stderr, "  result %s \"%s\", element %lld: got %a, want %a\n",
+            res_role_name[en->results.at[i].role], en->results.at[i].name, (long long)at,
             tensor_get(&got, at), tensor_get(eval_value(r->e, v), at));
     ok = false;
   }
