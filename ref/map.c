@@ -38,16 +38,36 @@ Elem fn_apply(const Fn *f, const Elem *x, uint32_t n) {
   return (Elem){.bits = results[0]};
 }
 
+enum { BLOCK = 256 };
+
+/* Elements at, …, at + count - 1 through the scalar program. */
+static void map_block(Eval *e, const Node *n, const Fn *f, int64_t at, uint32_t count) {
+  uint32_t args[SCALAR_ARGS * BLOCK] = {0}, results[SCALAR_RESULTS * BLOCK];
+  for (uint32_t k = 0; k < n->nops; k++)
+    for (uint32_t i = 0; i < count; i++)
+      args[k * count + i] = tensor_get_bits(eval_operand(e, n, k), at + i);
+  scalar_run_many(f->prog, count, args, results);
+  for (uint32_t i = 0; i < count; i++)
+    tensor_set_bits(f->scalars, eval_output(e, n, 0), at + i, (SType)f->prog->res_type[0],
+                    results[i]);
+}
+
+static void map_f64(Eval *e, const Node *n, const Fn *f, int64_t i) {
+  double x[SCALAR_ARGS];
+  for (uint32_t k = 0; k < n->nops; k++) x[k] = tensor_get(eval_operand(e, n, k), i);
+  tensor_set(f->scalars, eval_output(e, n, 0), i, f->f64(x));
+}
+
 void eval_map(Eval *e, const Node *n) {
-  Tensor *y = eval_output(e, n, 0);
+  int64_t count = type_count(eval_output(e, n, 0)->type);
   Fn f = fn_find(e, n, (DType)eval_operand(e, n, n->nops - 1)->type.dtype);
   if (f.prog && f.prog->nargs != n->nops)
     eval_refuse(e, n, "its scalar program takes other operands");
-  for (int64_t i = 0; i < type_count(y->type); i++) {
-    Elem x[SCALAR_ARGS];
-    for (uint32_t k = 0; k < n->nops; k++) x[k] = fn_load(&f, eval_operand(e, n, k), i);
-    fn_store(&f, y, i, fn_apply(&f, x, n->nops));
-  }
+  if (f.f64)
+    for (int64_t i = 0; i < count; i++) map_f64(e, n, &f, i);
+  else
+    for (int64_t i = 0; i < count; i += BLOCK)
+      map_block(e, n, &f, i, (uint32_t)(count - i < BLOCK ? count - i : BLOCK));
 }
 
 /* In f64 nothing is rounded. */
@@ -55,13 +75,13 @@ void eval_saturated(Eval *e, const Node *n) {
   const Tensor *x = eval_operand(e, n, 0), *scale = eval_operand(e, n, 1);
   bool e5m2 = value_type(e->g, n->ops[2]).dtype == DT_f8e5m2;
   int64_t each = scale->type.rank > 0;
+  const SProg *too_large = &e->scalars->prog[e5m2 ? SC_e5m2_too_large : SC_e4m3_too_large];
   Tensor *z = eval_output(e, n, 0);
   for (int64_t i = 0; i < type_count(z->type); i++) {
-    uint32_t y, plain, code, args[] = {tensor_get_bits(x, i), tensor_get_bits(scale, i * each)};
+    uint32_t y, is, args[] = {tensor_get_bits(x, i), tensor_get_bits(scale, i * each)};
     scalar_run(&e->scalars->prog[SC_mul], args, &y);
-    scalar_run(&e->scalars->prog[e5m2 ? SC_f32_to_e5m2 : SC_f32_to_e4m3], &y, &plain);
-    scalar_run(&e->scalars->prog[e5m2 ? SC_f32_to_e5m2_sat : SC_f32_to_e4m3_sat], &y, &code);
-    tensor_set(e->scalars, z, i, !eval_wide(e) && plain != code);
+    scalar_run(too_large, &y, &is);
+    tensor_set(e->scalars, z, i, is && !eval_wide(e));
   }
 }
 

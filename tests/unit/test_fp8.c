@@ -1,20 +1,21 @@
 /* test_fp8.c: conversions to what is narrower than f32, against others' idea of them.
  *
  *     test_fp8                  a stride through all 2^32 patterns, MPCC_LONG=1: all of them
- *     test_fp8 --codes STRIDE   e4m3, then e5m2 codes of patterns 0, STRIDE, …; for ml_dtypes.py
+ *     test_fp8 --codes STRIDE   of patterns 0, STRIDE, …, for test_ml_dtypes.py: e4m3 codes, those
+ *                               that saturate, e5m2 and these, bf16 and f16 of two bytes each
  *
  * fp8: against the integer formula of docs/precision.md, against the nearer of two neighbours found
  * in numbers, and its table of cases; where the CUDA toolkit is installed all against its headers
  * too, bf16 and f16 as well.  NaNs are compared by class.  A subnormal f32 is zero to a program; in
  * fp8 and f16 that is what it rounds to anyway, in bf16 alone CUDA sees a difference.
  */
-#include "ir/float_mode.h"
 #include "tests/unit/cuda_oracle.h"
 #include "tests/unit/fp8_oracle.h"
+#include "tests/unit/sweep.h"
 
 #include <stdlib.h>
 
-enum { BLOCK = 4096, STRIDE = 4099 };
+enum { STRIDE = 4099 };
 
 typedef struct Test {
   const Scalars *scalars;
@@ -22,13 +23,8 @@ typedef struct Test {
   uint32_t stride;
 } Test;
 
-/* The program on x, x + stride, … below 2^32, a block at a time; the next x. */
-static uint64_t run_block(const Test *t, ScalarId id, uint64_t x, uint32_t *y, uint32_t *n) {
-  uint64_t saved = float_mode_set();
-  for (*n = 0; *n < BLOCK && x <= UINT32_MAX; x += t->stride, ++*n)
-    scalar_run(&t->scalars->prog[id], &(uint32_t){(uint32_t)x}, &y[*n]);
-  float_mode_restore(saved);
-  return x;
+static Sweep sweep(const Test *t, ScalarId id) {
+  return sweep_start(&t->scalars->prog[id], t->stride);
 }
 
 static uint32_t run1(const Test *t, ScalarId id, uint32_t x) {
@@ -46,20 +42,33 @@ static bool is_nan_code(const Fp8Format *f, uint32_t code) {
 }
 
 static void test_narrow(Test *t, const Fp8Format *f, bool sat) {
-  ScalarId id = sat ? f->narrow_sat : f->narrow;
-  uint32_t y[BLOCK], n, wrong[2] = {0}, at = 0;
-  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
-    next = run_block(t, id, x, y, &n);
-    for (uint32_t i = 0; i < n; i++, x += t->stride) {
-      bool formula = y[i] == fp8_by_formula(f, (uint32_t)x, sat);
-      bool value = y[i] == fp8_by_value(f, (uint32_t)x, sat);
+  uint32_t wrong[2] = {0}, at = 0;
+  Sweep s = sweep(t, sat ? f->narrow_sat : f->narrow);
+  while (sweep_next(&s))
+    for (uint32_t i = 0; i < s.n; i++) {
+      bool formula = s.y[i] == fp8_by_formula(f, s.x[i], sat);
+      bool value = s.y[i] == fp8_by_value(f, s.x[i], sat);
       wrong[0] += !formula;
       wrong[1] += !value;
-      if (!formula || !value) at = (uint32_t)x;
+      if (!formula || !value) at = s.x[i];
     }
-  }
   check_that(&t->checks, !wrong[0] && !wrong[1], "%s%s: %u not by formula, %u not by value: %08x",
              f->name, sat ? "_sat" : "", wrong[0], wrong[1], at);
+}
+
+/* Counters of saturation: exactly where the cast that saturates and the other one part. */
+static void test_too_large(Test *t, const Fp8Format *f, ScalarId too_large) {
+  uint32_t wrong = 0, at = 0, sat[SWEEP_BLOCK], is[SWEEP_BLOCK];
+  Sweep s = sweep(t, f->narrow);
+  while (sweep_next(&s)) {
+    uint64_t saved = float_mode_set();
+    scalar_run_many(&t->scalars->prog[f->narrow_sat], s.n, s.x, sat);
+    scalar_run_many(&t->scalars->prog[too_large], s.n, s.x, is);
+    float_mode_restore(saved);
+    for (uint32_t i = 0; i < s.n; i++)
+      if (is[i] != (s.y[i] != sat[i])) wrong++, at = s.x[i];
+  }
+  check_that(&t->checks, !wrong, "%s_too_large: %u wrong, such as %08x", f->name, wrong, at);
 }
 
 /* Every code is widened exactly and comes back; so does what lies halfway between two, to the even
@@ -109,18 +118,19 @@ static void test_cases(Test *t) {
 }
 
 /* 2^floor(log2 |x|), by frexp. */
+static uint32_t e8m0_oracle(uint32_t x) {
+  int e = 0;
+  float v = float_of(x);
+  if (!isfinite(v)) return 0xff;
+  frexpf(v, &e);
+  return e < -125 || v == 0 ? 0 : (uint32_t)(e + 126);
+}
+
 static void test_e8m0(Test *t) {
-  uint32_t y[BLOCK], n, wrong = 0;
-  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
-    next = run_block(t, SC_f32_to_e8m0, x, y, &n);
-    for (uint32_t i = 0; i < n; i++, x += t->stride) {
-      int e = 0;
-      float v = float_of((uint32_t)x);
-      if (isfinite(v)) frexpf(v, &e);
-      uint32_t want = !isfinite(v) ? 0xff : e < -125 || v == 0 ? 0 : (uint32_t)(e + 126);
-      wrong += y[i] != want;
-    }
-  }
+  uint32_t wrong = 0;
+  Sweep s = sweep(t, SC_f32_to_e8m0);
+  while (sweep_next(&s))
+    for (uint32_t i = 0; i < s.n; i++) wrong += s.y[i] != e8m0_oracle(s.x[i]);
   check_that(&t->checks, !wrong, "e8m0: %u wrong", wrong);
   for (uint32_t code = 0; code < 0x100; code++) {
     float v = float_of(run1(t, SC_e8m0_to_f32, code));
@@ -135,16 +145,15 @@ static void test_e8m0(Test *t) {
 /* Codes that are above `infinity` without the bit `sign` are NaN. */
 static void compare(Test *t, ScalarId id, Conversion *cuda, uint32_t sign, uint32_t infinity,
                     bool subnormals) {
-  uint32_t y[BLOCK], n, wrong = 0, at = 0;
-  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
-    next = run_block(t, id, x, y, &n);
-    for (uint32_t i = 0; i < n; i++, x += t->stride) {
-      if (!subnormals && is_subnormal((uint32_t)x)) continue;
-      uint32_t want = cuda((uint32_t)x);
-      bool nan = (y[i] & ~sign) > infinity && (want & ~sign) > infinity;
-      if (y[i] != want && !nan) wrong++, at = (uint32_t)x;
+  uint32_t wrong = 0, at = 0;
+  Sweep s = sweep(t, id);
+  while (sweep_next(&s))
+    for (uint32_t i = 0; i < s.n; i++) {
+      if (!subnormals && is_subnormal(s.x[i])) continue;
+      uint32_t want = cuda(s.x[i]);
+      bool nan = (s.y[i] & ~sign) > infinity && (want & ~sign) > infinity;
+      if (s.y[i] != want && !nan) wrong++, at = s.x[i];
     }
-  }
   check_that(&t->checks, !wrong, "%s: %u differ from CUDA, such as %08x", t->scalars->prog[id].name,
              wrong, at);
 }
@@ -184,16 +193,23 @@ static void test_cuda_half(Test *t) {
 
 /* ---- ml_dtypes ------------------------------------------------------------------------------- */
 
-static int write_codes(Test *t) {
-  uint32_t y[BLOCK], n;
-  uint8_t codes[BLOCK];
+static bool write_sweep(const Test *t, ScalarId id, size_t bytes) {
+  uint8_t codes[2 * SWEEP_BLOCK];
+  Sweep s = sweep(t, id);
+  while (sweep_next(&s)) {
+    for (uint32_t i = 0; i < s.n; i++)
+      for (size_t k = 0; k < bytes; k++) codes[bytes * i + k] = (uint8_t)(s.y[i] >> 8 * k);
+    if (fwrite(codes, bytes, s.n, stdout) != s.n) return false;
+  }
+  return true;
+}
+
+static bool write_codes(const Test *t) {
+  bool good = true;
   for (int f = 0; f < 2; f++)
-    for (uint64_t x = 0; x <= UINT32_MAX;) {
-      x = run_block(t, fp8_formats[f].narrow, x, y, &n);
-      for (uint32_t i = 0; i < n; i++) codes[i] = (uint8_t)y[i];
-      if (fwrite(codes, 1, n, stdout) != n) return 1;
-    }
-  return 0;
+    good = good && write_sweep(t, fp8_formats[f].narrow, 1) &&
+           write_sweep(t, fp8_formats[f].narrow_sat, 1);
+  return good && write_sweep(t, SC_f32_to_bf16, 2) && write_sweep(t, SC_f32_to_f16, 2);
 }
 
 int main(int argc, char **argv) {
@@ -201,7 +217,7 @@ int main(int argc, char **argv) {
   Test t = {.scalars = scalars_parse(&arena), .stride = checks_long(argc, argv) ? 1 : STRIDE};
   if (argc > 2 && !strcmp(argv[1], "--codes")) {
     t.stride = (uint32_t)strtoul(argv[2], NULL, 10);
-    return t.stride ? write_codes(&t) : 2;
+    return !t.stride ? 2 : !write_codes(&t);
   }
   test_cases(&t);
   for (int f = 0; f < 2; f++) {
@@ -209,6 +225,8 @@ int main(int argc, char **argv) {
     test_narrow(&t, &fp8_formats[f], false);
     test_narrow(&t, &fp8_formats[f], true);
   }
+  test_too_large(&t, &fp8_formats[0], SC_e4m3_too_large);
+  test_too_large(&t, &fp8_formats[1], SC_e5m2_too_large);
   test_e8m0(&t);
   test_cuda_fp8(&t);
   test_cuda_half(&t);

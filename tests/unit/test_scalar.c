@@ -3,16 +3,15 @@
  *     test_scalar [--long]
  *
  * Elementary functions and the conversions to bf16 and f16 are tried on a stride through all 2^32
- * patterns, with --long or MPCC_LONG=1 on all of them.  The programs run under DAZ and FTZ, the
- * oracles in the mode of libm, so a block of arguments is run first and judged afterwards.
+ * patterns, with --long or MPCC_LONG=1 on all of them.
  */
-#include "ir/float_mode.h"
 #include "tests/unit/oracle.h"
+#include "tests/unit/sweep.h"
 
 #include <float.h>
 #include <stdlib.h>
 
-enum { BLOCK = 4096, STRIDE = SANITIZED ? 60013 : 6007 };
+enum { STRIDE = SANITIZED ? 60013 : 6007 };
 
 typedef struct Test {
   const Scalars *scalars;
@@ -38,28 +37,18 @@ static uint32_t run2(const Test *t, ScalarId id, uint32_t x, uint32_t y) {
   return r[0];
 }
 
-/* One-argument program on x, x + stride, … below 2^32, a block at a time; the next x or 2^32. */
-static uint64_t run_block(const Test *t, ScalarId id, uint64_t x, uint32_t *y, uint32_t *n) {
-  uint64_t saved = float_mode_set();
-  for (*n = 0; *n < BLOCK && x <= UINT32_MAX; x += t->stride, ++*n)
-    scalar_run(&t->scalars->prog[id], &(uint32_t){(uint32_t)x}, &y[*n]);
-  float_mode_restore(saved);
-  return x;
-}
-
 /* ---- elementary functions -------------------------------------------------------------------- */
 
 static void test_accuracy(Test *t, const Oracle *o) {
   const char *name = t->scalars->prog[o->id].name;
   double worst = 0;
-  uint32_t y[BLOCK], n, at = 0;
-  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
-    next = run_block(t, o->id, x, y, &n);
-    for (uint32_t i = 0; i < n; i++, x += t->stride) {
-      double e = ulp_error(o, (uint32_t)x, y[i]);
-      if (e > worst) worst = e, at = (uint32_t)x;
+  uint32_t at = 0;
+  Sweep s = sweep_start(&t->scalars->prog[o->id], t->stride);
+  while (sweep_next(&s))
+    for (uint32_t i = 0; i < s.n; i++) {
+      double e = ulp_error(o, s.x[i], s.y[i]);
+      if (!(e <= worst)) worst = e, at = s.x[i];
     }
-  }
   printf("%-12s %.3f ulp at %a\n", name, worst, (double)float_of(at));
   check_that(&t->checks, worst <= o->limit, "%s(%a) is off by %g ulp", name, (double)float_of(at),
              worst);
@@ -250,15 +239,46 @@ static void test_prims(Test *t) {
   }
 }
 
+/* ---- many at once ---------------------------------------------------------------------------- */
+
+/* scalar_run_many = scalar_run, in whole and in broken vectors; what lies behind stays. */
+static void test_many(Test *t, const SProg *p, uint32_t n) {
+  enum { MOST = 130 };
+  uint32_t args[SCALAR_ARGS * MOST], results[SCALAR_RESULTS * MOST + 1], wrong = 0, seed = n;
+  for (uint32_t i = 0; i < p->nargs * n; i++) {
+    seed = seed * 1664525u + 1013904223u;
+    args[i] = p->arg[i / n] == S_I1 ? seed >> 31 : seed ^ seed >> 16;
+  }
+  results[p->nres * n] = 0xdeadbeef;
+  uint64_t saved = float_mode_set();
+  scalar_run_many(p, n, args, results);
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t x[SCALAR_ARGS], y[SCALAR_RESULTS];
+    for (uint32_t k = 0; k < p->nargs; k++) x[k] = args[k * n + i];
+    scalar_run(p, x, y);
+    for (uint32_t r = 0; r < p->nres; r++)
+      wrong += p->res_type[r] == S_F32 ? !same_float(y[r], results[r * n + i])
+                                       : y[r] != results[r * n + i];
+  }
+  float_mode_restore(saved);
+  check_that(&t->checks, !wrong && results[p->nres * n] == 0xdeadbeef, "%u of %u of %s differ",
+             wrong, n, p->name);
+}
+
+static void test_all_many(Test *t) {
+  static const uint32_t N[] = {1, 63, 64, 65, 130};
+  for (int id = 0; id < SC_COUNT; id++)
+    for (size_t i = 0; i < sizeof N / sizeof *N; i++) test_many(t, &t->scalars->prog[id], N[i]);
+}
+
 /* ---- bf16 ------------------------------------------------------------------------------------ */
 
 static void test_to_bf16(Test *t) {
-  uint32_t y[BLOCK], n, wrong = 0, at = 0;
-  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
-    next = run_block(t, SC_f32_to_bf16, x, y, &n);
-    for (uint32_t i = 0; i < n; i++, x += t->stride)
-      if (y[i] != bf16_oracle((uint32_t)x)) wrong++, at = (uint32_t)x;
-  }
+  uint32_t wrong = 0, at = 0;
+  Sweep s = sweep_start(&t->scalars->prog[SC_f32_to_bf16], t->stride);
+  while (sweep_next(&s))
+    for (uint32_t i = 0; i < s.n; i++)
+      if (s.y[i] != bf16_oracle(s.x[i])) wrong++, at = s.x[i];
   check_that(&t->checks, !wrong, "f32_to_bf16: %u wrong, such as %08x", wrong, at);
 }
 
@@ -282,12 +302,11 @@ static void test_from_bf16(Test *t) {
 /* ---- f16 ------------------------------------------------------------------------------------- */
 
 static void test_to_f16(Test *t) {
-  uint32_t y[BLOCK], n, wrong = 0, at = 0;
-  for (uint64_t x = 0, next; x <= UINT32_MAX; x = next) {
-    next = run_block(t, SC_f32_to_f16, x, y, &n);
-    for (uint32_t i = 0; i < n; i++, x += t->stride)
-      if (y[i] != f16_oracle((uint32_t)x)) wrong++, at = (uint32_t)x;
-  }
+  uint32_t wrong = 0, at = 0;
+  Sweep s = sweep_start(&t->scalars->prog[SC_f32_to_f16], t->stride);
+  while (sweep_next(&s))
+    for (uint32_t i = 0; i < s.n; i++)
+      if (s.y[i] != f16_oracle(s.x[i])) wrong++, at = s.x[i];
   check_that(&t->checks, !wrong, "f32_to_f16: %u wrong, such as %08x", wrong, at);
 }
 
@@ -335,23 +354,45 @@ static void test_philox(Test *t) {
   }
 }
 
+typedef struct Normal {
+  double worst, largest;
+  uint32_t asymmetric, infinite;
+} Normal;
+
 /* Phi(normal(u)) is where u stands among its like, (|u| + 1/2) / 2^32 from either end. */
-static void test_normal(Test *t) {
-  double worst = 0, largest = 0;
-  uint32_t asymmetric = 0, infinite = 0;
-  for (uint64_t u = 0; u < 0x80000000; u += u < 100000 ? 1 : t->stride) {
-    float z = float_of(run1(t, SC_normal_from_u32, (uint32_t)(0x7fffffff - u)));
-    asymmetric += float_of(run1(t, SC_normal_from_u32, (uint32_t)(0x80000000 + u))) != -z;
-    infinite += !isfinite(z);
-    double tail = ((double)u + 0.5) * 0x1p-32;
-    double slope = fmax((double)z, 0.5) * tail; /* about -d Phi / dz, so this is an error of z */
-    double e = fabs(0.5 * erfc((double)z * 0.70710678118654752440) - tail) / fmax(slope, 1e-300);
-    if (e > worst) worst = e;
-    if (z > largest) largest = z;
+static void add_normal(Normal *all, uint64_t u, float z, float mirrored) {
+  double tail = ((double)u + 0.5) * 0x1p-32;
+  double slope = fmax((double)z, 0.5) * tail; /* about -d Phi / dz, so this is an error of z */
+  double e = fabs(0.5 * erfc((double)z * 0.70710678118654752440) - tail) / fmax(slope, 1e-300);
+  if (!(e <= all->worst)) all->worst = e;
+  if (z > all->largest) all->largest = z;
+  all->asymmetric += mirrored != -z;
+  all->infinite += !isfinite(z);
+}
+
+/* u from u on, the first hundred thousand and then by strides; the next one. */
+static uint64_t add_normals(const Test *t, Normal *all, uint64_t u) {
+  const SProg *p = &t->scalars->prog[SC_normal_from_u32];
+  uint32_t n = 0, x[2][SWEEP_BLOCK], y[2][SWEEP_BLOCK], at[SWEEP_BLOCK];
+  for (; n < SWEEP_BLOCK && u < 0x80000000; n++, u += u < 100000 ? 1 : t->stride) {
+    at[n] = (uint32_t)u;
+    x[0][n] = (uint32_t)(0x7fffffff - u);
+    x[1][n] = (uint32_t)(0x80000000 + u);
   }
-  printf("normal       error %.2e, largest %.4f\n", worst, largest);
-  check_that(&t->checks, !asymmetric && !infinite, "normal_from_u32 is symmetric and finite");
-  check_that(&t->checks, worst < 4e-6, "normal_from_u32 is off by %g", worst);
+  uint64_t saved = float_mode_set();
+  for (int side = 0; side < 2; side++) scalar_run_many(p, n, x[side], y[side]);
+  float_mode_restore(saved);
+  for (uint32_t i = 0; i < n; i++) add_normal(all, at[i], float_of(y[0][i]), float_of(y[1][i]));
+  return u;
+}
+
+static void test_normal(Test *t) {
+  Normal all = {0};
+  for (uint64_t u = 0; u < 0x80000000;) u = add_normals(t, &all, u);
+  printf("normal       error %.2e, largest %.4f\n", all.worst, all.largest);
+  check_that(&t->checks, !all.asymmetric && !all.infinite,
+             "normal_from_u32 is symmetric and finite");
+  check_that(&t->checks, all.worst < 4e-6, "normal_from_u32 is off by %g", all.worst);
 }
 
 static void test_uniform(Test *t) {
@@ -364,6 +405,7 @@ int main(int argc, char **argv) {
   Arena arena = {0};
   Test t = {.scalars = scalars_parse(&arena), .stride = checks_long(argc, argv) ? 1 : STRIDE};
   test_prims(&t);
+  test_all_many(&t);
   test_values(&t);
   test_max_min(&t);
   test_pow(&t);

@@ -1,4 +1,4 @@
-/* test_scalar_emit.c: emitted scalar programs against scalar_run, bit for bit.
+/* test_scalar_emit.c: emitted scalar programs against interpreted ones, bit for bit.
  *
  *     test_scalar_emit [--long [NAME …]]
  *
@@ -8,18 +8,18 @@
  * and their negatives, and for selects on a comparison of what they select from: LLVM likes to
  * rewrite these.
  * The two conversions of f16 are there twice, the second time by instruction (scalar_widen_f16).
- * --long or MPCC_LONG=1 also tries the elementary functions (or those named) and the conversions to
- * bf16, f16 and fp8 on all 2^32 arguments: 16 lanes against an oracle, and against one lane, bit for
- * bit.
+ * Programs of one argument are tried, with 1 and 16 lanes, on a stride through all 2^32 patterns,
+ * with --long or MPCC_LONG=1 on all of them (some minutes each; NAME: of these alone).
  */
 #include "codegen/cpu/scalar_emit.h"
 #include "ir/float_mode.h"
-#include "tests/unit/fp8_oracle.h"
 #include "tests/unit/gemm_jit.h"
+#include "tests/unit/oracle.h"
 
 #include <stdlib.h>
 
 enum { BLOCK = 4096, WIDTHS = 4, ROUNDS = 2, PROGRAMS = 256 };
+enum { ONE_OF = SANITIZED ? 16411 : 2053 }; /* blocks that a stride takes; odd: all codes of f16 */
 
 static const unsigned LANES[WIDTHS] = {1, 8, 16, 32};
 
@@ -253,15 +253,6 @@ static bool same(SType type, uint32_t a, uint32_t b) {
   return a == b || (type == S_F32 && is_nan(a) && is_nan(b));
 }
 
-static void interpret(Test *t, const SProg *p) {
-  uint32_t args[SCALAR_ARGS], results[SCALAR_RESULTS];
-  for (uint32_t i = 0; i < BLOCK; i++) {
-    for (uint32_t k = 0; k < p->nargs; k++) args[k] = t->in[k * BLOCK + i];
-    scalar_run(p, args, results);
-    for (uint32_t k = 0; k < p->nres; k++) t->want[k * BLOCK + i] = results[k];
-  }
-}
-
 /* The first difference is printed, the others only counted. */
 static uint32_t count_differences(const Test *t, const SProg *p) {
   uint32_t wrong = 0;
@@ -279,7 +270,7 @@ static void compare(Test *t, uint32_t id) {
   uint64_t state = id + 1, saved = float_mode_set();
   for (uint32_t round = 0; round < ROUNDS; round++) {
     fill(p, round, &state, t->in);
-    interpret(t, p);
+    scalar_run_many(p, BLOCK, t->in, t->want);
     for (uint32_t w = 0; w < WIDTHS; w++) {
       t->table[w * t->all.n + id](t->in, t->out);
       wrong[w] += count_differences(t, p);
@@ -291,107 +282,41 @@ static void compare(Test *t, uint32_t id) {
                wrong[w]);
 }
 
-/* Arguments x, x + 1, …, with 16 lanes. */
-static void run_block(Test *t, uint32_t id, uint64_t x) {
-  for (uint32_t i = 0; i < BLOCK; i++) t->in[i] = (uint32_t)x + i;
-  uint64_t saved = float_mode_set();
-  t->table[2 * t->all.n + id](t->in, t->out);
-  float_mode_restore(saved);
-}
+static bool is_swept(const SProg *p) { return p->nargs == 1 && p->nres == 1 && p->arg[0] != S_I1; }
 
-/* Of the block that run_block left: those that one lane computes otherwise. */
-static uint32_t differing_from_one_lane(Test *t, uint32_t id) {
+/* One block of so many, with 1 and 16 lanes. */
+static void sweep(Test *t, uint32_t id, uint32_t one_of) {
+  const SProg *p = &t->all.prog[id];
   uint32_t wrong = 0;
   uint64_t saved = float_mode_set();
-  t->table[id](t->in, t->want);
-  float_mode_restore(saved);
-  if (!memcmp(t->want, t->out, BLOCK * sizeof *t->out)) return 0;
-  for (uint32_t i = 0; i < BLOCK; i++) wrong += !same(S_F32, t->want[i], t->out[i]);
-  return wrong;
-}
-
-static void sweep(Test *t, const Oracle *o) {
-  const char *name = t->all.prog[o->id].name;
-  double worst = 0;
-  uint32_t at = 0, differing = 0;
-  for (uint64_t x = 0; x <= UINT32_MAX; x += BLOCK) {
-    run_block(t, o->id, x);
-    differing += differing_from_one_lane(t, o->id);
-    for (uint32_t i = 0; i < BLOCK; i++) {
-      double e = ulp_error(o, t->in[i], t->out[i]);
-      if (e > worst) worst = e, at = t->in[i];
-    }
-  }
-  printf("%-14s %.4f ulp at %a\n", name, worst, (double)float_of(at));
-  fflush(stdout);
-  check_that(&t->checks, !differing, "%s: %u of one lane are other bits", name, differing);
-  check_that(&t->checks, worst <= o->limit, "%s is off by %g ulp", name, worst);
-}
-
-/* One block of so many. */
-static void sweep_narrowing(Test *t, uint32_t id, uint32_t (*oracle)(uint32_t), uint32_t one_of) {
-  uint32_t wrong = 0;
   for (uint64_t x = 0; x <= UINT32_MAX; x += (uint64_t)one_of * BLOCK) {
-    run_block(t, id, x);
-    for (uint32_t i = 0; i < BLOCK; i++) wrong += t->out[i] != oracle(t->in[i]);
-  }
-  check_that(&t->checks, !wrong, "%s, %s: %u wrong", t->all.prog[id].name, t->cpu, wrong);
-}
-
-/* Program and instruction alike: every f16, and f32 on a stride. */
-static void sweep_f16(Test *t) {
-  static const uint32_t stride = 257;
-  uint32_t wrong = 0, widen[] = {SC_f16_to_f32, t->all.widen};
-  uint32_t narrow[] = {SC_f32_to_f16, t->all.narrow};
-  for (int k = 0; k < 2; k++) {
-    for (uint32_t x = 0; x < 0x10000; x += BLOCK) {
-      run_block(t, widen[k], x);
-      for (uint32_t i = 0; i < BLOCK; i++) {
-        double want = f16_value(t->in[i]), got = (double)float_of(t->out[i]);
-        wrong += isnan(want) ? !is_nan(t->out[i]) : got != want || signbit(got) != signbit(want);
-      }
+    for (uint32_t i = 0; i < BLOCK; i++) t->in[i] = (uint32_t)x + i;
+    scalar_run_many(p, BLOCK, t->in, t->want);
+    for (uint32_t w = 0; w <= 2; w += 2) {
+      t->table[w * t->all.n + id](t->in, t->out);
+      if (memcmp(t->want, t->out, BLOCK * sizeof *t->out)) wrong += count_differences(t, p);
     }
-    for (uint64_t x = 0; x <= UINT32_MAX; x += (uint64_t)stride * BLOCK) {
-      run_block(t, narrow[k], x);
-      for (uint32_t i = 0; i < BLOCK; i++) wrong += t->out[i] != f16_oracle(t->in[i]);
-    }
-    check_that(&t->checks, !wrong, "f16 by %s, %s: %u wrong", k ? "instruction" : "program", t->cpu,
-               wrong);
   }
+  float_mode_restore(saved);
+  if (one_of == 1) printf("%-20s %u of 2^32 differ\n", p->name, wrong);
+  fflush(stdout);
+  check_that(&t->checks, !wrong, "%s, %s: %u wrong", p->name, t->cpu, wrong);
 }
 
-static void sweep_fp8(Test *t, uint32_t one_of) {
-  sweep_narrowing(t, SC_f32_to_e4m3, e4m3_oracle, one_of);
-  sweep_narrowing(t, SC_f32_to_e4m3_sat, e4m3_sat_oracle, one_of);
-  sweep_narrowing(t, SC_f32_to_e5m2, e5m2_oracle, one_of);
-  sweep_narrowing(t, SC_f32_to_e5m2_sat, e5m2_sat_oracle, one_of);
-}
-
-/* All 2^32 arguments. */
-static void sweep_all(Test *t) {
-  sweep_narrowing(t, SC_f32_to_bf16, bf16_oracle, 1);
-  sweep_narrowing(t, SC_f32_to_f16, f16_oracle, 1);
-  sweep_narrowing(t, t->all.narrow, f16_oracle, 1);
-  sweep_fp8(t, 1);
-  for (uint32_t i = 0; i < NORACLES; i++) sweep(t, &ORACLES[i]);
-}
-
-static void sweep_named(Test *t, const char *name) {
-  for (uint32_t i = 0; i < NORACLES; i++)
-    if (!strcmp(t->all.prog[ORACLES[i].id].name, name)) sweep(t, &ORACLES[i]);
-}
-
-static bool is_known(const Test *t, const char *name) {
-  for (uint32_t i = 0; i < NORACLES; i++)
-    if (!strcmp(t->all.prog[ORACLES[i].id].name, name)) return true;
-  fprintf(stderr, "test_scalar_emit --long [NAME …]: no function %s, but", name);
-  for (uint32_t i = 0; i < NORACLES; i++)
-    fprintf(stderr, " %s", t->all.prog[ORACLES[i].id].name);
-  fprintf(stderr, "\n");
+static bool is_named(const SProg *p, char **names) {
+  for (; *names; names++)
+    if (!strcmp(p->name, *names)) return true;
   return false;
 }
 
-/* names: of what is swept whole; NULL: nothing; none: everything. */
+static bool is_known(const Test *t, const char *name) {
+  for (uint32_t id = 0; id < t->all.n; id++)
+    if (is_swept(&t->all.prog[id]) && !strcmp(t->all.prog[id].name, name)) return true;
+  fprintf(stderr, "test_scalar_emit --long [NAME …]: no program of one argument is %s\n", name);
+  return false;
+}
+
+/* names: of what is swept whole; none: everything; NULL: nothing. */
 static void test_cpu(Test *t, const char *cpu, char **names) {
   GemmTarget target = {cpu, cpu ? "" : NULL, "default<O3>", getenv("SCALAR_LISTING")};
   Jit jit;
@@ -401,10 +326,10 @@ static void test_cpu(Test *t, const char *cpu, char **names) {
   memcpy(&entry, &jit.entry, sizeof entry);
   t->table = entry();
   for (uint32_t id = 0; id < t->all.n; id++) compare(t, id);
-  sweep_f16(t);
-  sweep_fp8(t, 257);
-  if (names && !*names) sweep_all(t);
-  for (; names && *names; names++) sweep_named(t, *names);
+  for (uint32_t id = 0; id < t->all.n; id++) {
+    bool whole = names && (!*names || is_named(&t->all.prog[id], names));
+    if (is_swept(&t->all.prog[id])) sweep(t, id, whole ? 1 : ONE_OF);
+  }
   jit_free(&jit);
 }
 
