@@ -262,6 +262,14 @@ DType precision_type(const char *word); /* that is low under it; f32: none */
 /* Is there anything that works in a low type, or is scaled? */
 bool precision_is_low(const Graph *g);
 
+/* ---- spread.c: by value of the graph, of those of one entry ----------------------------------- */
+
+bool *find_varying(const Graph *g, uint32_t entry, Arena *arena); /* in full batches alone */
+/* What a constant went into that f16 takes for infinity or zero. */
+bool *find_lost(const Graph *g, uint32_t entry, Arena *arena);
+bool is_lost_constant(const Graph *g, ValueId v, double *value); /* it everywhere */
+bool hands_on(const Node *n); /* its result may be what an operand is */
+
 /* ---- dce.c, group.c: of one entry ------------------------------------------------------------ */
 
 bool dce_entry(Graph *g, uint32_t entry, Arena *scratch);

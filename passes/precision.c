@@ -170,28 +170,7 @@ static void find_readers(Precision *s, BlockId block) {
   }
 }
 
-/* ---- which values are wide --------------------------------------------------------------------
- */
-
-/* Ops whose result may be what an operand is. */
-static const bool hands_on[OP_COUNT] = {
-    [OP_add] = true, [OP_sub] = true,  [OP_neg] = true,       [OP_select] = true,   [OP_max] = true,
-    [OP_min] = true, [OP_cast] = true, [OP_broadcast] = true, [OP_transpose] = true};
-
-static bool is_lost_constant(const Graph *g, ValueId v) {
-  const Node *n = value_node(g, v);
-  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
-  return n && n->op == OP_constant && !dtype_holds(DT_f16, node_float(n, AT_value, 0));
-}
-
-static bool holds_lost_constant(const Graph *g, const Node *n) {
-  for (uint32_t i = 0; i < n->nops; i++) {
-    const Node *x = value_node(g, n->ops[i]);
-    if (is_lost_constant(g, n->ops[i])) return true;
-    if (x && hands_on[n->op] && holds_lost_constant(g, x)) return true;
-  }
-  return false;
-}
+/* ---- which values are wide ------------------------------------------------------------------- */
 
 bool stores_f32(Op op) { return prec[op].store == PREC_f32; }
 bool stores_widest(Op op) { return prec[op].store == PREC_widest; }
@@ -204,7 +183,7 @@ const char *wide_because(const Precision *s, ValueId v, Low low) {
     return "rule: weight gradient";
   if (stores_f32(n->op) || node_bool(n, AT_wide)) return RULE_STORED_F32;
   if (s->wide_residual && is_residual(s, n)) return "user: residual(f32)";
-  if (low == LOW_f16 && holds_lost_constant(g, n)) return "range: a constant f16 cannot hold";
+  if (low == LOW_f16 && s->lost[v]) return "range: a constant f16 cannot hold";
   bool activation = t.rank >= 2 && (t.rows >= 0 || s->varies[v]);
   bool may = activation || s->readers[v].asked >> low & 1 || loads_low(n, 0);
   return may ? NULL : "rule: no activation";
@@ -341,7 +320,8 @@ static void label_block(Precision *s, BlockId block, NodeId loop) {
 static void label_entry(Precision *s) {
   BlockId body = s->g->entries.at[s->entry].body;
   set_up(s);
-  find_varying(s);
+  s->varies = find_varying(s->g, s->entry, s->arena);
+  s->lost = find_lost(s->g, s->entry, s->arena);
   for (Low low = 0; s->g->train.automatic && !s->greedy && low < LOWS; low++)
     if (s->type == low_type[low]) assign_products(s, low);
   find_readers(s, body);

@@ -2,8 +2,7 @@
  *
  * precision.c knows the rules and rewrites an entry; precision_assign.c asks for the best
  * assignment under them, precision_cast.c edits kernels and copies accordingly;
- * precision_residual.c finds the residual stream, precision_full.c activations where no type shows
- * them.
+ * precision_residual.c finds the residual stream.
  */
 #ifndef PASSES_PRECISION_H
 #define PASSES_PRECISION_H
@@ -54,7 +53,7 @@ typedef struct Precision {
   Frame *at;
   uint32_t values; /* before the pass */
   Readers *readers;
-  bool *varies;           /* value, in entries of full batches: from example to example */
+  bool *varies, *lost;    /* value: find_varying, find_lost */
   bool decided;           /* the following hold */
   uint8_t *alone;         /* value: 1 << Low, it is stored in that type only; 0: it is f32, too */
   const char **why;       /* value: what decided that, NULL: it was no question */
@@ -95,11 +94,6 @@ Origin precision_origin(const Precision *s, ValueId v);
 void assign_entry(Precision *s, Low low);
 /* Under `precision auto`, before: products for which low does not pay get prec=f32. */
 void assign_products(Precision *s, Low low);
-
-/* ---- precision_full.c ------------------------------------------------------------------------ */
-
-/* Decides `varies`, of the entry at hand. */
-void find_varying(Precision *s);
 
 /* ---- precision_residual.c -------------------------------------------------------------------- */
 

@@ -1,8 +1,8 @@
 /* range.c: constants that f16 cannot hold: beyond 65504 it takes them for infinity, below 2^-25 for
  * 0.
  *
- * What such a constant goes into stays f32 (wide_because in precision.c); where that is an
- * activation, which would be stored in f16 otherwise, the user is told the line.  One kind is
+ * What such a constant goes into stays f32 (find_lost in spread.c); where that is, or is added to,
+ * an activation, which would be stored in f16 otherwise, the user is told the line.  One kind is
  * better rewritten: a mask, `where(keep, scores, -1e9)` under a softmax.  -65504, the least number
  * of f16, means the same there: e^(x - max) is 0 in f32 for any x more than 104 below the row's
  * maximum, so for a masked one unless all that is kept lies below -65400, and a row that is masked
@@ -23,20 +23,14 @@ typedef struct Range {
   Arena *arena;
   VEC(Loc) told;
   bool changed;
+  /* By value, of the entry at hand: */
+  bool *varies;  /* find_varying */
+  bool *arrives; /* what it is may be in an activation */
 } Range;
 
 static bool works_in_f16(const Range *s, const Node *n) {
   const char *word = node_text(n, AT_prec, s->g->train.precision);
   return word && !strcmp(word, "f16");
-}
-
-/* Whether v is one number everywhere, and which. */
-static bool constant_of(const Graph *g, ValueId v, double *value) {
-  const Node *n = value_node(g, v);
-  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
-  if (!n || n->op != OP_constant) return false;
-  *value = node_float(n, AT_value, 0);
-  return true;
 }
 
 static bool softmax_alone_reads(const Graph *g, BlockId block, ValueId v) {
@@ -70,20 +64,41 @@ static void rewrite_mask(Range *s, BlockId block, NodeId id, uint32_t operand) {
   s->changed = true;
 }
 
+static bool is_activation(const Range *s, ValueId v) {
+  Type t = value_type(s->g, v);
+  return t.dtype == DT_f32 && t.rank >= 2 && (t.rows >= 0 || s->varies[v]);
+}
+
+/* Readers stand behind what they read: a mask without a batch is asked after the scores that it is
+ * added to. */
+static void find_arriving(Range *s, BlockId block) {
+  const Graph *g = s->g;
+  const Block *b = &g->blocks.at[block];
+  for (uint32_t i = b->nodes.len; i-- > 0;) {
+    const Node *n = &g->nodes.at[b->nodes.at[i]];
+    bool *at = s->arrives;
+    if (n->op == OP_loop) {
+      find_arriving(s, n->blocks[0]);
+      for (uint32_t k = 0; k < n->nops; k++)
+        at[n->ops[k]] |= at[g->blocks.at[n->blocks[0]].args.at[k + 1]];
+    } else if (n->nres == 1) {
+      at[n->res] |= is_activation(s, n->res);
+      for (uint32_t k = 0; hands_on(n) && k < n->nops; k++) at[n->ops[k]] |= at[n->res];
+    }
+  }
+}
+
 /* Once a place: the gradient and other entries hold it, too. */
 static bool is_told(Range *s, Loc loc) {
-  for (uint32_t i = 0; i < s->told.len; i++) {
-    Loc t = s->told.at[i];
-    if (t.source == loc.source && t.line == loc.line && t.col == loc.col) return true;
-  }
+  for (uint32_t i = 0; i < s->told.len; i++)
+    if (same_place(s->told.at[i], loc)) return true;
   vec_push(s->arena, &s->told, loc);
   return false;
 }
 
 static void tell(Range *s, const Node *n, double value, bool rewritten) {
-  Type t = value_type(s->g, n->res);
-  bool activation = t.dtype == DT_f32 && t.rows >= 0 && t.rank >= 2;
-  if (!n->loc.line || n->loc.backward || (!rewritten && !activation) || is_told(s, n->loc)) return;
+  bool matters = rewritten || (s->arrives[n->res] && value_is_float(s->g, n->res));
+  if (!n->loc.line || n->loc.backward || !matters || is_told(s, n->loc)) return;
   const char *taken = fabs(value) < 1 ? "0" : value < 0 ? "-infinity" : "infinity";
   if (rewritten)
     diag_warning(s->diag, WARN_f16_mask, n->loc,
@@ -101,8 +116,7 @@ static void look_at(Range *s, BlockId block, NodeId id) {
     const Node *n = &g->nodes.at[id];
     double value;
     if (n->op == OP_broadcast || n->op == OP_softmax) continue;
-    if (value_type(g, n->ops[i]).dtype != DT_f32 || !constant_of(g, n->ops[i], &value)) continue;
-    if (dtype_holds(DT_f16, value)) continue;
+    if (!is_lost_constant(g, n->ops[i], &value)) continue;
     bool mask = is_mask(s, block, n, i, value);
     tell(s, n, value, mask);
     if (mask) rewrite_mask(s, block, id, i);
@@ -119,9 +133,16 @@ static void look_through(Range *s, BlockId block) {
   }
 }
 
+static void look_at_entry(Range *s, uint32_t entry) {
+  s->varies = find_varying(s->g, entry, s->arena);
+  s->arrives = NEW_ARRAY(s->arena, bool, s->g->values.len);
+  find_arriving(s, s->g->entries.at[entry].body);
+  look_through(s, s->g->entries.at[entry].body);
+}
+
 bool pass_range(Graph *g, PassCtx *c) {
   Range s = {.g = g, .diag = c->diag, .arena = c->arena};
   for (uint32_t e = 0; e < g->entries.len; e++)
-    if (g->entries.at[e].kind != ENTRY_replay) look_through(&s, g->entries.at[e].body);
+    if (g->entries.at[e].kind != ENTRY_replay) look_at_entry(&s, e);
   return s.changed;
 }

@@ -1,5 +1,6 @@
-"""A mask that f16 cannot hold, with a row masked throughout, in f16 beside f32: the mask is rewritten,
-nothing is NaN, and loss, norm and weights of a step differ by what f16 rounds.
+"""Masks that f16 cannot hold, with a row masked throughout, in f16 beside f32: one that chooses is
+rewritten, to one that is added the sums stay f32; nothing is NaN, and loss, norm and weights of a step
+differ by what f16 rounds.
 
 Operands and stored values are rounded to 2^-11 of their size; between input and result stand fewer than
 eight such roundings, none of which is amplified: 2^-8 of the largest element.
@@ -15,23 +16,30 @@ from support import Evaluator, emit
 MODEL = """version 1
 model M {
   w: param[8, 8] = normal(0, 0.3)
-  fn f(x, keep) = softmax(where(keep > 0, x @ w, -1e9)) @ w
+  fn f [B](x: [B, 3, 8], keep: [B, 8]) {
+    far = (1.0 - keep) * -1e9
+    return softmax(SCORES) @ w
+  }
 }
 train M {
   batch B = 6
-  data { x: f32[B, 8]; keep: f32[B, 8]; y: f32[B, 8] }
-  loss mean((f(x, keep) - y) ^ 2, axis: 1)
+  data { x: f32[B, 3, 8]; keep: f32[B, 8]; y: f32[B, 3, 8] }
+  loss mean((f(x, keep) - y) ^ 2, axis: (1, 2))
   optimizer sgd(lr: 0.1)
   precision WORD
 }
 """
 
 
-def step(folder, word):
+CHOSEN = "where(reshape(keep, [B, 1, 8]) > 0, x @ w, -1e9)"
+ADDED = "x @ w + reshape(far, [B, 1, 8])"
+
+
+def step(folder, scores, word):
     model = folder / "mask.mp"
-    model.write_text(MODEL.replace("WORD", word))
+    model.write_text(MODEL.replace("SCORES", scores).replace("WORD", word))
     text = emit("schedule", model)
-    assert ("-65504" in text) == ("f16" in word), word
+    assert ("-65504" in text) == ("f16" in word and scores == CHOSEN), word
     e = Evaluator(text, seed=1)
     for name, value in re.findall(r'^hyper "(\w+)" = (\S+)', text, re.M):
         e.set("hyper", name, np.array(float(value), np.float32))
@@ -41,18 +49,19 @@ def step(folder, word):
     rng = np.random.default_rng(1)
     keep = (rng.random((6, 8)) > 0.5).astype(np.float32)
     keep[2] = 0
-    x, y = (rng.normal(size=(6, 8)).astype(np.float32) for _ in range(2))
+    x, y = (rng.normal(size=(6, 3, 8)).astype(np.float32) for _ in range(2))
     return e.run("train_step", rows=6, x=x, keep=keep, y=y)
 
 
 def main():
     with tempfile.TemporaryDirectory() as name:
-        wide, half = step(Path(name), "f32"), step(Path(name), "f16 scale(dynamic)")
-    for key in (("state", "w"), ("loss", "loss"), ("gauge", "grad_norm")):
-        a, b = np.asarray(wide[key], np.float64), np.asarray(half[key], np.float64)
-        error = np.abs(a - b).max() / np.abs(a).max()
-        print(*key, f"{error:.1e}")
-        assert error <= 2**-8, key
+        for scores in CHOSEN, ADDED:
+            wide, half = (step(Path(name), scores, word) for word in ("f32", "f16 scale(dynamic)"))
+            for key in (("state", "w"), ("loss", "loss"), ("gauge", "grad_norm")):
+                a, b = np.asarray(wide[key], np.float64), np.asarray(half[key], np.float64)
+                error = np.abs(a - b).max() / np.abs(a).max()
+                print(scores, *key, f"{error:.1e}")
+                assert error <= 2**-8, key
 
 
 main()
