@@ -6,7 +6,7 @@
  *   step_update.c   what the optimizers make of the parameters, committed under ok
  *   step_round.c    of weights without a master: the random rounding of their new values
  *   step_count.c    step, attempt, skipped
- *   step_scaler.c   the loss scale, and how it moves
+ *   step_scaler.c   the loss scale, and how it moves; step_bound.c: how large it may get
  *   step_amax.c     histories and scales of fp8(delayed); calibrations
  *   step_meter.c    the share of the weights that did not change
  *   step_halves.c   the step in two entries, for hosts that reduce gradients themselves

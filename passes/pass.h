@@ -247,6 +247,8 @@ void replay_keep_questions(Graph *g, uint32_t entry);
 ValueId scaler_least(Builder *b, uint32_t entry, unsigned set);
 /* 1 / S for a value that carries the scale once; exact; NO_ID: it carries none. */
 ValueId scaler_inverse(Builder *b, uint32_t entry, Unit unit);
+/* step_bound.c: the largest S that is known to fit; infinity: nothing is known. */
+double scaler_bound(const Graph *g, uint32_t scaler);
 void scaler_update(Step *s);
 void scaler_show(Step *s);
 
@@ -258,6 +260,7 @@ ValueId step_round(Step *s, const char *path, ValueId new);
 /* ---- precision.c --------------------------------------------------------------------------- */
 
 DType precision_type(const char *word); /* that is low under it; f32: none */
+DType node_precision(const Graph *g, const Node *n); /* the type the node works in */
 
 /* Is there anything that works in a low type, or is scaled? */
 bool precision_is_low(const Graph *g);

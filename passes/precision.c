@@ -75,6 +75,11 @@ DType precision_type(const char *word) {
   return DT_f32;
 }
 
+DType node_precision(const Graph *g, const Node *n) {
+  return precision_type(node_text(n, AT_prec, g->train.precision));
+}
+
+/* The same, without looking at the program's word each time. */
 DType precision_of(const Precision *s, const Node *n) {
   const char *word = node_text(n, AT_prec, NULL);
   return word ? precision_type(word) : s->type;

@@ -28,11 +28,6 @@ typedef struct Range {
   bool *arrives; /* what it is may be in an activation */
 } Range;
 
-static bool works_in_f16(const Range *s, const Node *n) {
-  const char *word = node_text(n, AT_prec, s->g->train.precision);
-  return word && !strcmp(word, "f16");
-}
-
 static bool softmax_alone_reads(const Graph *g, BlockId block, ValueId v) {
   const Block *b = &g->blocks.at[block];
   bool read = false;
@@ -111,7 +106,7 @@ static void tell(Range *s, const Node *n, double value, bool rewritten) {
 
 static void look_at(Range *s, BlockId block, NodeId id) {
   Graph *g = s->g;
-  if (!works_in_f16(s, &g->nodes.at[id])) return;
+  if (node_precision(g, &g->nodes.at[id]) != DT_f16) return;
   for (uint32_t i = 0; i < g->nodes.at[id].nops; i++) {
     const Node *n = &g->nodes.at[id];
     double value;

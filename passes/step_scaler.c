@@ -7,7 +7,7 @@
  *   clean       steps in a row that committed since S last changed
  *   hysteresis  steps in a row in which a gradient that it reaches was not finite
  *
- * S grows after `interval` clean steps, up to the cap.  From the `hysteresis`-th step in a row with
+ * S grows after `interval` clean steps, up to the cap, or what is known to fit (step_bound.c).  From the `hysteresis`-th step in a row with
  * a non-finite gradient on, each shrinks it, down to the floor.  A step that was skipped for
  * another reason (no weight, an infinite learning rate, an index out of range, a gradient that
  * another scaler alone reaches) says nothing about S and leaves all three alone.  None of them is
@@ -28,57 +28,6 @@ static Type scale_type(uint32_t scaler) {
 
 static double least(double x, double y) { return x < y ? x : y; }
 
-/* ---- the largest S that is known to fit ------------------------------------------------------ */
-
-typedef struct Search { /* for a cross_entropy that a loss is made of */
-  const Graph *g;
-  Arena *arena;
-  bool *seen; /* by value */
-  ValueIds rest;
-} Search;
-
-static void search(Search *s, ValueId v) {
-  if (s->seen[v]) return;
-  s->seen[v] = true;
-  vec_push(s->arena, &s->rest, v);
-}
-
-static bool makes_cross_entropy(Search *s, ValueId v) {
-  Value x = s->g->values.at[v];
-  NodeId owner = x.node == NO_ID ? s->g->blocks.at[x.block].owner : x.node;
-  if (owner == NO_ID) return false;
-  const Node *n = &s->g->nodes.at[owner];
-  for (uint32_t i = 0; i < n->nops; i++) search(s, n->ops[i]);
-  for (uint32_t i = 0; i < n->nblocks; i++) {
-    const ValueIds *results = &s->g->blocks.at[n->blocks[i]].results;
-    for (uint32_t k = 0; k < results->len; k++) search(s, results->at[k]);
-  }
-  return n->op == OP_cross_entropy;
-}
-
-static bool is_cross_entropy(const Graph *g, uint32_t scaler) {
-  Arena scratch = {0};
-  Search s = {.g = g, .arena = &scratch, .seen = NEW_ARRAY(&scratch, bool, g->values.len)};
-  bool found = false;
-  for (uint32_t i = 0; i < g->entries.len; i++)
-    for (uint32_t k = 0; k < g->entries.at[i].results.len; k++) {
-      Port p = g->entries.at[i].results.at[k];
-      if (p.role == RES_loss && graph_scaler_of(g, p.name) == scaler)
-        search(&s, g->blocks.at[g->entries.at[i].body].results.at[k]);
-    }
-  while (s.rest.len && !found) found = makes_cross_entropy(&s, s.rest.at[--s.rest.len]);
-  arena_free(&scratch);
-  return found;
-}
-
-/* The largest S under which the first cotangent that is stored in f16 is known to be finite.  That
- * of cross_entropy's logits is at most the seed; of other losses nothing is known. */
-static double known_bound(const Graph *g, uint32_t scaler) {
-  const char *word = g->train.precision;
-  bool known = word && !strcmp(word, "f16") && is_cross_entropy(g, scaler);
-  return known ? 0x1p15 : INFINITY;
-}
-
 /* ---- S --------------------------------------------------------------------------------------- */
 
 static void add_counter(Graph *g, uint32_t scaler, const char *what, Type t, double initial) {
@@ -97,7 +46,7 @@ static ValueId own_scale(Builder *b, uint32_t entry, uint32_t scaler) {
     return build_constant(b, scale_type(scaler), s.kind == SCALE_static ? s.init : 1);
   const char *path = scaler_counter(g, "scale", scaler);
   if (!graph_state(g, path)) {
-    double start = fmax(least(s.init, known_bound(g, scaler)), s.floor);
+    double start = fmax(least(s.init, scaler_bound(g, scaler)), s.floor);
     add_counter(g, scaler, "scale", scale_type(scaler), start);
     add_counter(g, scaler, "clean", type_scalar(DT_i32), 0);
     add_counter(g, scaler, "hysteresis", type_scalar(DT_i32), 0);
@@ -157,7 +106,7 @@ static void update(Step *s, uint32_t scaler) {
   ValueId more = build2(b, OP_add, clean, count(b, 1));
   ValueId ripe = build2(b, OP_ge, more, count(b, scale.interval));
   ripe = build2(b, OP_and, s->ok, ripe);
-  double most = least(scale.cap, known_bound(b->g, scaler));
+  double most = least(scale.cap, scaler_bound(b->g, scaler));
   ValueId cap = build_constant(b, scale_type(scaler), most);
   ValueId grown = build2(b, OP_min, times(b, old, scale.growth), cap);
 
