@@ -36,15 +36,17 @@ static unsigned scales_of(const Grad *r, ValueId x) {
   return unit_is_any(r->b.g, x) ? 0 : unit_scales(value_type(r->b.g, x).unit);
 }
 
-/* The cotangent x as one of the least scale of `set`. */
+/* The cotangent x as one of the least scale of `set`; in f32, as another type may not hold the
+ * ratio. */
 static ValueId rescale(Grad *r, ValueId x, unsigned set) {
   unsigned own = scales_of(r, x);
   if (!own || own == set) return x;
   ValueId to = scaler_least(&r->b, r->entry, set);
   ValueId ratio = build2(&r->b, OP_div, to, scaler_least(&r->b, r->entry, own));
-  Type t = type_with(value_type(r->b.g, x), DT_f32);
-  ratio = build_cast(&r->b, build_splat(&r->b, ratio, t), (DType)value_type(r->b.g, x).dtype);
-  return build2(&r->b, OP_rescale, x, ratio);
+  Type t = value_type(r->b.g, x);
+  ratio = build_splat(&r->b, ratio, type_with(t, DT_f32));
+  return build_cast(&r->b, build2(&r->b, OP_rescale, build_cast(&r->b, x, DT_f32), ratio),
+                    (DType)t.dtype);
 }
 
 void grad_meet(Grad *r, ValueId *x, ValueId *y) {
