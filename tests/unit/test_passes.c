@@ -1,6 +1,11 @@
 /* test_passes.c: what a pass keeps, by evaluation before and after, bit for bit, on whole models;
- * with each optional pass left out in turn; and that the check itself can fail. */
+ * with each optional pass left out in turn; and that the check itself, and the verifier behind each
+ * pass, can fail. */
+#define _POSIX_C_SOURCE 200809L
 #include "tests/unit/pass_fixture.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* A classifier with everything a step may have: a partial batch, a tied weight, a mean over other
  * axes than the last, state, a fault, a metric, evaluation beside it. */
@@ -96,6 +101,32 @@ static void test_check(Tally *t) {
   arena_free(&f.arena);
 }
 
+/* As a pass would that mistakes the loss scale. */
+static bool spoil(const PassCtx *c, const char *pass, PassKeeps keeps, const Graph *g) {
+  (void)c, (void)keeps;
+  NodeId n = find_node(g, OP_relu);
+  if (pass) g->values.at[g->nodes.at[n].res].type.unit = UNIT_S;
+  return true;
+}
+
+/* What one pass has broken the driver finds behind the next, whatever that one did. */
+static void test_verified(Tally *t) {
+  fflush(stdout);
+  pid_t child = fork();
+  if (!child) {
+    PassFixture f = {0};
+    PassOptions o = {.check = spoil, .out = stdout};
+    Graph *g = parse(&f);
+    PassCtx c = {.arena = &f.arena, .diag = &f.diag, .options = &o};
+    if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) _exit(2);
+    passes_run(&g, "dce, dce", &c);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  expect(t, WIFEXITED(status) && WEXITSTATUS(status) == 70, "a broken graph is an ice: %d", status);
+}
+
 int main(void) {
   static const char *const optional[] = {NULL,
 #define PASS(name, meaning, needs, gives, keeps, optional) optional ? #name : NULL,
@@ -106,5 +137,6 @@ int main(void) {
   for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
     if (optional[i]) run_without(&t, optional[i], false);
   test_check(&t);
+  test_verified(&t);
   return tally_end(&t);
 }
