@@ -259,13 +259,13 @@ ValueId step_round(Step *s, const char *path, ValueId new);
 
 /* ---- precision.c --------------------------------------------------------------------------- */
 
-DType precision_type(const char *word); /* that is low under it; f32: none */
+DType precision_type(const char *word);              /* that is low under it; f32: none */
 DType node_precision(const Graph *g, const Node *n); /* the type the node works in */
 
 /* Is there anything that works in a low type, or is scaled? */
 bool precision_is_low(const Graph *g);
 
-/* ---- spread.c: by value of the graph, of those of one entry ----------------------------------- */
+/* ---- spread.c: by value of the graph, of those of one entry ---------------------------------- */
 
 bool *find_varying(const Graph *g, uint32_t entry, Arena *arena); /* in full batches alone */
 /* What a constant went into that f16 takes for infinity or zero. */

@@ -84,8 +84,7 @@ bool *find_varying(const Graph *g, uint32_t entry, Arena *arena) {
   return marks;
 }
 
-/* ---- what holds a constant that f16 cannot hold ------------------------------------------------
- */
+/* ---- what holds a constant that f16 cannot hold ---------------------------------------------- */
 
 /* Ops beside views whose result may be what an operand is. */
 static const bool passes_on[OP_COUNT] = {

@@ -7,11 +7,11 @@
  *   clean       steps in a row that committed since S last changed
  *   hysteresis  steps in a row in which a gradient that it reaches was not finite
  *
- * S grows after `interval` clean steps, up to the cap, or what is known to fit (step_bound.c).  From the `hysteresis`-th step in a row with
- * a non-finite gradient on, each shrinks it, down to the floor.  A step that was skipped for
- * another reason (no weight, an infinite learning rate, an index out of range, a gradient that
- * another scaler alone reaches) says nothing about S and leaves all three alone.  None of them is
- * committed: a skipped step must change S.
+ * S grows after `interval` clean steps, up to the cap, or what is known to fit (step_bound.c). From
+ * the `hysteresis`-th step in a row with a non-finite gradient on, each shrinks it, down to the
+ * floor.  A step that was skipped for another reason (no weight, an infinite learning rate, an
+ * index out of range, a gradient that another scaler alone reaches) says nothing about S and leaves
+ * all three alone.  None of them is committed: a skipped step must change S.
  *
  * Where gradients of several scalers add up the sum carries the least of their scales.
  */
