@@ -278,6 +278,7 @@ def check_run(folder):
     lines = [json.loads(line) for line in (folder / "log").read_text().splitlines()]
     skipped = [line for line in lines if line["skipped"]]
     assert len(skipped) == 20 and all("exp" in line["nonfinite"] for line in skipped), lines
+    assert f"the last at step {skipped[-1]['step']}: " in r.stderr, (r.stderr, skipped[-1])
     print(r.stderr.strip())
 
 
