@@ -72,6 +72,7 @@ int work_bit(DType t);
 /* Why v, made by a node that works in this type, is wide; NULL: it is not. */
 const char *wide_because(const Precision *s, ValueId v, Low low);
 #define RULE_STORED_F32 "rule: stored in f32"
+#define CUT_F32 "cut: f32, low does not pay" /* of a product */
 bool stores_f32(Op op);
 bool stores_widest(Op op);
 DType precision_of(const Precision *s, const Node *n); /* the type the node works in */

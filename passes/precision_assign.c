@@ -299,7 +299,7 @@ void assign_entry(Precision *s, Low low) {
 
 static void keep_f32(Precision *s, NodeId kernel, NodeId product) {
   node_set_attr(s->g, product, attr_text(AT_prec, "f32"));
-  s->node_why[kernel] = "cut: f32, low does not pay";
+  s->node_why[kernel] = CUT_F32;
 }
 
 /* What a step decided of the product written there; NULL: no step holds it. */

@@ -120,6 +120,12 @@ static Op op_of(const Graph *g, const Node *k) {
   return n ? n->op : OP_kernel;
 }
 
+static const char REGION_F32[] = "region: f32";
+
+static bool is_kept_f32(const Precision *s, const Node *n) {
+  return node_attr(n, AT_prec) && precision_of(s, n) == DT_f32;
+}
+
 /* Of a kernel none of whose results was a question. */
 static const char *why_not_asked(const Rows *r, const Node *k) {
   const Graph *g = r->s->g;
@@ -129,9 +135,9 @@ static const char *why_not_asked(const Rows *r, const Node *k) {
     if (dtype_kind[d] != 'f') continue;
     if (n && n->op == OP_cast_policy && !value_node(g, n->ops[0]))
       return "cast: once, for all who read it";
+    if (n && n->op == OP_cast_policy) n = value_node(g, n->ops[0]);
     if (n && r->s->type != DT_f32 && stores_f32(n->op)) return RULE_STORED_F32;
-    if (n && node_attr(n, AT_prec) && precision_of(r->s, n) == DT_f32)
-      return "region: f32";
+    if (n && is_kept_f32(r->s, n)) return REGION_F32;
     return r->s->type == DT_f32 ? "user: f32" : "rule: states and results are f32";
   }
   return "rule: no floats";
@@ -180,6 +186,20 @@ static const char *with_fp8(const Rows *r, const Node *k, const char *why) {
   return why;
 }
 
+/* ---- regions --------------------------------------------------------------------------------- */
+
+/* A product that reads f32 says why, whatever its kernel stores. */
+static const char *with_region(const Rows *r, const Node *k, const char *why) {
+  const NodeIds *body = &r->s->g->blocks.at[k->blocks[0]].nodes;
+  for (uint32_t i = 0; i < body->len; i++) {
+    const Node *n = &r->s->g->nodes.at[body->at[i]];
+    if (op_form[n->op] != FORM_gemm || !is_kept_f32(r->s, n)) continue;
+    if (strstr(why, REGION_F32) || strstr(why, CUT_F32)) return why;
+    return arena_printf(r->report->arena, "%s; %s", REGION_F32, why);
+  }
+  return why;
+}
+
 static const char *recipe_of(const Graph *g, Arena *arena) {
   Text t = {.arena = arena};
   Fp8Recipe recipe = fp8_recipe(g->train.precision);
@@ -201,7 +221,7 @@ static void add_row(Rows *r, NodeId id, int64_t trips) {
   const Graph *g = r->s->g;
   const Node *k = &g->nodes.at[id];
   const char *why = with_fp8(r, k, id < r->s->nodes ? r->s->node_why[id] : NULL);
-  if (!why) why = why_not_asked(r, k);
+  why = with_region(r, k, why ? why : why_not_asked(r, k));
   PrecisionRow row = {.entry = g->entries.at[r->entry].name,
                       .path = k->loc.module ? k->loc.module : path_of(r, k),
                       .op = op_name[op_of(g, k)],
