@@ -39,8 +39,8 @@
  *     derived copy may be a cast or view of such.  Counters that `exempt` names are free: a skipped
  *     step must not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of
  * kind `state` bare.
- * 19. A step that writes a parameter writes its derived copies, under the same ok.  One that writes
- *     a part writes all parts of the same commit, which falls back on the old parts joined.  Of a
+ * 19. A step that writes a parameter writes its derived copies, of the same commit.  One that
+ *     writes a part writes all parts of one, which falls back on the old parts joined.  Of a
  *     parameter without a master (`sr`) what commits is randomly rounded.
  * 20. An entry `grads` writes shadows and nothing else; no other entry writes one.  Entries `eval`
  *     and `infer` write private states alone.

@@ -309,8 +309,11 @@ static bool check_copies(Verifier *v, const Port *p, ValueId result) {
       return verify_report(v, p->loc, NO_ID,
                            "copy \"%s\" is written under another predicate than \"%s\"", s->path,
                            p->name);
-    if (s->kind == STATE_part && n != master)
-      return verify_report(v, p->loc, NO_ID, "\"%s\" and \"%s\" are parts of different values",
+    if (n != master)
+      return verify_report(v, p->loc, NO_ID,
+                           s->kind == STATE_part
+                               ? "\"%s\" and \"%s\" are parts of different values"
+                               : "copy \"%s\" is not of the value that \"%s\" becomes",
                            s->path, p->name);
   }
   return true;
