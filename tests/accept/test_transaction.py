@@ -5,6 +5,7 @@ ones, both moments, running statistics, an average of a weight, a state for each
 the histories of delayed fp8, counters, two scalers.  Something not finite is put into the data, a
 weight, a loss's weight, a state, the learning rate: behind the step every byte of every state is as
 it was, but for those that the design exempts by name.  Good steps change every one of them.
+Behind every step, committed or not, low copies and low parts of parameters are the masters rounded.
 
 An update that itself becomes infinite is past that: the run says whose it was, and the state is
 neither stepped nor saved until a whole one is loaded.
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcc_model import COUNTER, E_NONFINITE, Model, ModelError
-from support import compile_to, same_bits
+from mpcc_model import COUNTER, DERIVED, E_NONFINITE, PART, Model, ModelError, widen
+from support import compile_to, round_bf16, same_bits
 
 B, D = 4, 16
 
@@ -52,10 +53,10 @@ train M {
   precision WORD
 }
 """
-# Precision, micro-batches, how many states are compared.
-CASES = [("bf16 scale(dynamic, interval: 2)", 1, 34), ("f16 scale(dynamic, init: 2^8)", 2, 34),
-         ("fp8(delayed, history: 4) scale(dynamic, init: 2^4)", 1, 45),
-         ("bf16 master(split) scale(2^3)", 1, 42), ("bf16 master(sr)", 2, 30)]
+# Precision, micro-batches, how many states are compared, how many of them are masters rounded.
+CASES = [("bf16 scale(dynamic, interval: 2)", 1, 34, 4), ("f16 scale(dynamic, init: 2^8)", 2, 34, 4),
+         ("fp8(delayed, history: 4) scale(dynamic, init: 2^4)", 1, 45, 2),
+         ("bf16 master(split) scale(2^3)", 1, 42, 4), ("bf16 master(sr)", 2, 30, 0)]
 PRIVATE = 16  # MP_STATE_PRIVATE
 STATES = "a.weight", "a.bias", "last.bias", "seen", "h"  # into which something not finite is put
 INJECTIONS = 2 * (3 + len(STATES)) + 1
@@ -102,12 +103,30 @@ def put(m, states):
         m.hyper(path, float(value)) if path == "lr" else m.set(path, value)
 
 
-def check(library, rows, word, compared):
+def check_rounded(m, wanted, label):
+    """To nearest, ties to even, bit for bit."""
+    found = 0
+    for path in m.states:
+        master, _, low = path.rpartition(":")
+        if low not in ("bf16", "f16"):
+            continue
+        assert m.states[path].kind in (DERIVED, PART), path
+        have, whole = m.get(path), m.get(master)
+        with np.errstate(over="ignore"):
+            want = round_bf16(whole) if low == "bf16" else whole.astype(np.float16)
+        why = same_bits(widen(have) if low == "bf16" else have, want)
+        assert not why, f"{label}: {path}: {why}"
+        found += 1
+    assert found == wanted, (label, found)
+
+
+def check(library, rows, word, compared, rounded):
     m = Model(library, 2)
     m.init(1)
     rng, start = np.random.default_rng(9), everything(m)
     for _ in range(2):
         assert m.run("train_step", rows=rows, **batch(rng, rows)).committed
+        check_rounded(m, rounded, word)
     data, tried = batch(rng, rows), 0
     for what, bad, states in injections(m, data):
         good = {p: m.get(p).copy() for p in states if p != "lr"}
@@ -121,6 +140,7 @@ def check(library, rows, word, compared):
         for path in kept:
             why = same_bits(after[path], before[path])
             assert not why, f"{word}: {what}: {path}: {why}"
+        check_rounded(m, rounded, f"{word}: {what}")
         put(m, good)
         if "lr" in states:
             m.hyper("lr", np.nan)
@@ -163,11 +183,11 @@ def check_poison(library, folder):
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for i, (word, accumulate, compared) in enumerate(CASES):
+        for i, (word, accumulate, compared, rounded) in enumerate(CASES):
             model = folder / f"model{i}.mp"
             model.write_text(MODEL.replace("WORD", word).replace("ACCUMULATE", str(accumulate)))
             library = compile_to(folder / f"model{i}.so", model)
-            check(library, B * accumulate, word, compared)
+            check(library, B * accumulate, word, compared, rounded)
             if i == 0:
                 check_poison(library, folder)
 
