@@ -1,7 +1,7 @@
 /* train.c: the training run: batches in the epoch's order, saving, stopping.
  *
- * A run of N steps attempts N batches; a skipped step (something was not finite) counts, for it has
- * used its batch.  Everything the order depends on (seed, epoch, row) is in the context's cursor,
+ * A run of N steps attempts N batches; a skipped step (something was not finite, or no row had
+ * weight) counts, for it has used its batch.  Everything the order depends on (seed, epoch, row) is in the context's cursor,
  * which is moved before anything is saved, so a resumed run reads exactly the rows that the
  * uninterrupted one would have read.
  *
@@ -22,7 +22,6 @@ typedef struct Loop {
   int64_t order_epoch;
   int64_t saved_step;  /* -1: none yet */
   int64_t values_step; /* whose values are written; -1: of none */
-  int skipped_in_a_row;
   int signal; /* that ends the run; 0: none */
   CliStep last;
 } Loop;
@@ -174,14 +173,19 @@ static void describe_skip(const Loop *l, mp_text *t) {
   if (l->last.replayed) mp_replay_text(&l->last.origin, &l->last.replay, t);
 }
 
+static int64_t skipped_so_far(const CliRun *r) {
+  return cli_steps_done(r) - mp_counter(r->ctx, "step");
+}
+
+/* How many there were in a row the state knows, over stops and resumes: a batch without weight, which
+ * is nobody's fault, neither adds to them nor ends them. */
 static int count_skips(Loop *l, bool committed) {
   const CliRun *r = l->run;
-  l->skipped_in_a_row = committed ? 0 : l->skipped_in_a_row + 1;
-  l->last.skipped += !committed;
+  l->last.skipped = skipped_so_far(r);
   if (committed) return CLI_OK;
   l->last.origin.struct_size = sizeof l->last.origin;
   if (r->api->origin(r->ctx, r->train.index, &l->last.origin)) return cli_ctx_error(r);
-  if (l->skipped_in_a_row < MAX_SKIPPED) return CLI_OK;
+  if (mp_counter(r->ctx, "skipped") < MAX_SKIPPED) return CLI_OK;
   if (replay_skip(l)) return cli_ctx_error(r);
   mp_text t = {0};
   describe_skip(l, &t);
@@ -212,7 +216,6 @@ static int one_step(Loop *l) {
   l->last = (CliStep){.step = cli_steps_done(r),
                       .epoch = epoch,
                       .rows = rows,
-                      .skipped = l->last.skipped,
                       .committed = result.committed};
   if (l->last.step == l->values_step) status = cli_write_values(r, l->last.step);
   if (!status) status = count_skips(l, result.committed);
@@ -277,7 +280,7 @@ static int loop(Loop *l) {
   CliRun *r = l->run;
   int64_t done = cli_steps_done(r), asked = r->args->values_step;
   l->values_step = !r->args->values ? -1 : asked ? asked : done + 1;
-  l->last = (CliStep){.step = done, .skipped = mp_counter(r->ctx, "skipped")};
+  l->last = (CliStep){.step = done, .skipped = skipped_so_far(r)};
   int status = cli_open_progress(&r->progress, r->args, done, r->ctx->cursor.total_steps);
   r->progress.run = r->progress.events.run = r;
   if (status) return status;

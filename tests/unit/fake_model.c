@@ -78,6 +78,7 @@ static void measure(const mp_frame *f) {
     a->mae += fabsf(a->error[r]);
   }
   a->weight = (float)f->rows;
+  if (a->y[0] == FAKE_IDLE) a->loss = a->mae = a->weight = 0;
 }
 
 static float rate(const Arena *a, const State *s) {
@@ -104,14 +105,14 @@ static void run_step(const mp_frame *f, int32_t tid, int32_t threads) {
   predict(f, tid, threads);
   if (!tid) {
     measure(f);
-    a->ok = isfinite(a->loss) || a->y[0] == FAKE_BAD_UPDATE;
+    a->ok = (isfinite(a->loss) && a->weight > 0) || a->y[0] == FAKE_BAD_UPDATE;
     a->bad_index = a->y[0] == FAKE_BAD_INDEX;
     a->finite = isfinite(a->loss);
     a->rate = rate(a, s);
     a->bad_update = a->y[0] == FAKE_BAD_UPDATE;
     if (a->ok && !a->bad_index) update(f);
     s->attempt++;
-    s->skipped += !a->ok;
+    s->skipped = a->ok ? 0 : s->skipped + (a->weight > 0);
   }
   mp_barrier(f->team);
   run_derive(f, tid, threads);

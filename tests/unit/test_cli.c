@@ -94,6 +94,7 @@ static void write_all(void) {
   write_y("some-nan.idx", ROWS, ROWS - 5, NAN);
   write_y("index.idx", ROWS, 0, 1e30f);
   write_y("update.idx", ROWS, 0, 2e30f);
+  write_y("idle.idx", ROWS, 0, 3e30f);
 }
 
 /* ---- cases ---- */
@@ -137,6 +138,11 @@ static void test_data(Checks *c) {
   expect(c, 1, "update of 'w' became non-finite|!done",
          "./t --data x=x.idx --data y=update.idx --save nothing; r=$?; ls nothing; exit $r");
   expect(c, 0, "skipped|done", "./t --data x=x.idx --data y=some-nan.idx");
+  expect(c, 0, "done  52 steps|skipped 52|!in a row", "./t --data x=x.idx --data y=idle.idx");
+  expect(c, 1, "20 steps in a row were skipped, the last at step 46",
+         "./t --data x=x.idx --data y=nan.idx --steps 10 --save row --quiet &&"
+         "./t --data x=x.idx --data y=idle.idx --resume row --steps 36 --save row --quiet &&"
+         "./t --data x=x.idx --data y=nan.idx --resume row --steps 90 --quiet");
 }
 
 static void test_training(Checks *c) {
