@@ -1,8 +1,10 @@
 /* step_guard.c: may the step commit?  (docs/precision.md, section 4.)
  *
  *   clean   every element of every gradient is finite
- *   ok      clean, and Σ (c·g)², every loss, hyperparameter and float state that the step wrote
+ *   ok      clean, and the norm, every loss, hyperparameter and float state that the step wrote
  * before the update are finite, the weights are sound and not all 0, no index was out of range
+ *
+ * The norm is infinite where Σ (c·g)² is, and NaN where S·N is infinite, which would make k 0.
  *
  * One pass over each gradient finds both its flag, from the elements, and its part of the norm.
  * Both come from x = c·g, which is finite exactly where g is, as c is a power of two of moderate
@@ -63,8 +65,8 @@ static void guard_gradients(Step *s) {
     squares = squares == NO_ID ? g->squares : build2(&s->b, OP_add, squares, g->squares);
   if (squares == NO_ID) squares = build_constant(&s->b, type_scalar(DT_f32), 0);
   if (s->clean != NO_ID) s->ok = both(s, s->ok, s->clean);
-  s->ok = both(s, s->ok, test(s, "grad_norm", NULL, squares));
   step_norm(s, squares);
+  s->ok = both(s, s->ok, test(s, "grad_norm", NULL, s->norm));
 }
 
 /* ---- everything else ----------------------------------------------------------------------- */

@@ -152,16 +152,19 @@ static void test_scale(Tally *t, const Case *c) {
 
 /* ---- what must not commit ------------------------------------------------------------------ */
 
-static void test_refused(Tally *t, const char *what, double x, double na, double nb) {
+static void refuse(Tally *t, const char *what, const char *scale, double x, double na, double nb,
+                   bool halves) {
   static const Case c = {.what = "refused", .train = " clip 1"};
   double a[N] = {1, 1, x, 1, 1}, b[N] = {1, 1, 1, 1, 1};
   Seen s;
-  for (int halves = 0; halves < 2; halves++) {
-    if (!run(t, &c, "", a, b, na, nb, halves, &s)) return;
-    expect(t, s.ok == 0, "%s: does not commit", what);
-    for (int i = 0; i < N; i++)
-      expect(t, s.w[i] == 1 && s.v[i] == 0, "%s: element %d moved", what, i);
-  }
+  if (!run(t, &c, scale, a, b, na, nb, halves, &s)) return;
+  expect(t, s.ok == 0, "%s: does not commit", what);
+  for (int i = 0; i < N; i++)
+    expect(t, s.w[i] == 1 && s.v[i] == 0, "%s: element %d moved", what, i);
+}
+
+static void test_refused(Tally *t, const char *what, double x, double na, double nb) {
+  for (int halves = 0; halves < 2; halves++) refuse(t, what, "", x, na, nb, halves);
 }
 
 int main(void) {
@@ -177,5 +180,6 @@ int main(void) {
   test_refused(&t, "a weight below 0", 1, 3, -1);
   test_refused(&t, "a weight that is NaN", 1, NAN, 7);
   test_refused(&t, "an infinite weight", 1, 3, INFINITY);
+  refuse(&t, "an infinite S·N", " scale static init 4611686018427387904", 1, 1e30, 1e30, false);
   return tally_end(&t);
 }
