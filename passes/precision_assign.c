@@ -260,8 +260,9 @@ static void add_block(Problem *p, BlockId block, int64_t trips) {
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
+/* What is wide is in f32 for whoever can read that: nobody, where all load it low. */
 static const char *reason(const AssignValue *x, const char *because) {
-  if (because) return because;
+  if (because && x->f32) return because;
   if (!x->low) return "cut: f32 for who reads it";
   return x->f32 ? "cut: both copies" : "cut: low";
 }
