@@ -8,7 +8,8 @@
  *   grad:PATH    the gradient, f32, divided by its S: a sum over the rows, not a mean
  *   weight:NAME  the weight of loss NAME; of several losses the sum over all machines, which the
  *                host gives with the call of NAME.grads, for the losses' seeds depend on it
- *   loss:NAME    the sum of loss NAME, which the guard looks at
+ *   loss:NAME    the sum of loss NAME, which the guard looks at: NaN where an index was out of
+ *                range, so that no machine commits what one could not compute
  *   amax:SLOT    the largest |x| of a slot of fp8(delayed); of several machines the largest counts
  *   count:NAME   what slots of fp8 count; of several machines the sum
  *   next:PATH    what the forward pass wrote to state PATH, not committed yet
@@ -17,6 +18,7 @@
  */
 #include "passes/pass.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct Halves {
@@ -69,6 +71,15 @@ static bool is_loss(const Halves *h, const char *name) {
   return graph_entry_result(h->g, h->step, RES_loss, name) != NO_ID;
 }
 
+static ValueId sound_loss(Halves *h, ValueId v) {
+  const Entry *step = &h->g->entries.at[h->step];
+  v = build_cast(&h->b, v, DT_f32);
+  for (uint32_t i = 0; i < step->results.len; i++)
+    if (step->results.at[i].role == RES_fault)
+      v = build_select(&h->b, h->map[value(h, i)], build_like(&h->b, v, NAN), v);
+  return v;
+}
+
 static void give(Halves *h, const Port *p, ValueId v) {
   bool handed = p->role == RES_weight && is_loss(h, p->name) && h->losses == 1;
   h->b.loc = p->loc;
@@ -76,7 +87,7 @@ static void give(Halves *h, const Port *p, ValueId v) {
   if (p->role == RES_state) shadow(h, "next", p, v);
   if (p->role == RES_amax) shadow(h, "amax", p, v);
   if (p->role == RES_count) shadow(h, "count", p, v);
-  if (p->role == RES_loss) shadow(h, "loss", p, build_cast(&h->b, v, DT_f32));
+  if (p->role == RES_loss) shadow(h, "loss", p, sound_loss(h, v));
   if (handed) shadow(h, "weight", p, build_cast(&h->b, v, DT_f32));
   if (p->role != RES_grad && p->role != RES_state && p->role != RES_hyper && p->role != RES_amax &&
       p->role != RES_count)

@@ -7,8 +7,8 @@
 2. Compiled: `bf16 scale(2^k)`, k = 0 … 16, has the states of `bf16`, bit for bit; f16 those of
    k = 0 where its cotangents stay in range.
 3. Compiled: an infinity in the data or in a weight changes nothing but S, the counters and with
-   them the next step's draws; halves commit the bits of the whole step; a run that cannot get on
-   says which tensor was the first.
+   them the next step's draws; halves commit the bits of the whole step, and nothing behind an index
+   out of range; a run that cannot get on says which tensor was the first.
 """
 import json
 import subprocess
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcc_model import FINITE, GAUGE, Model
+from mpcc_model import E_INDEX, FINITE, GAUGE, Model, ModelError
 from support import (BIN, LONG, MLP, Evaluator, check_same_bits_sees, compile_to, images_like,
                      same_bits)
 
@@ -358,6 +358,35 @@ def check_fresh_draws(library):
     print("a skipped step is followed by fresh draws", flush=True)
 
 
+def check_index(library):
+    """Of two machines one has a label that is none: it is told so, and neither commits, whatever the host does."""
+    rng, machines = np.random.default_rng(9), [Model(library, 1), Model(library, 1)]
+    data = batch(rng)
+    for m in machines:
+        m.init(1)
+        m.hyper("steps", 10)
+        assert m.run("train_step", **data).committed
+    before, total = [seen(m) for m in machines], {}
+    for label, m in zip((9, 3), machines):
+        data["t"][7] = label
+        try:
+            m.run("train_step.grads", **data)
+            assert label == 3, "a label that is none"
+        except ModelError as e:
+            assert label == 9 and e.status == E_INDEX, e
+        for path in m.states:
+            if path.startswith(SHADOWS):
+                total[path] = total.get(path, np.float32(0)) + m.get(path)
+    for m, old in zip(machines, before):
+        for path, value in total.items():
+            m.set(path, value)
+        assert not m.run("train_step.apply").committed
+        now = {path: m.get(path) for path in old if path in m.states}
+        equal(now, old, "attempt", "skipped")
+        assert now["skipped"] == 1 and now["scale"] == old["scale"]
+    print("an index out of range on one machine is committed by none", flush=True)
+
+
 def check_halves(library):
     """On one machine, and on two: half a batch each, sums added up between the halves."""
     rng = np.random.default_rng(5)
@@ -422,6 +451,7 @@ def check_compiled(folder):
     dropout.write_text(STEPPED.replace("relu(a(x))", "dropout(relu(a(x)), 0.5)"))
     check_fresh_draws(compile_to(folder / "dropout.so", dropout))
     check_halves(library)
+    check_index(library)
     check_diagnosis(folder, model)
 
 
