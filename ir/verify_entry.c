@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-static const char *const exempt[] = {"attempt",    "skipped",    "cursor",
-                                     "saturated:", "underflow:", "watched"}; /* …: each slot's */
+static const char *const exempt[] = {"attempt", "skipped",
+                                     "saturated:", "underflow:"}; /* each slot's */
 static const char *const of_scaler[] = {"scale", "clean", "hysteresis"};
 
 /* ---- states: 11, 12 ------------------------------------------------------------------------- */
