@@ -6,6 +6,7 @@
  * elements; it is cut into powers of two.  Alignment is promised only as far as the element goes.
  */
 #include "codegen/cpu/emit.h"
+#include "codegen/cpu/scalar_emit.h"
 
 LLVMValueRef k_operand(const Kernel *k, uint32_t i) { return LLVMGetParam(k->fn, 4 + i); }
 LLVMValueRef k_result(const Kernel *k, uint32_t i) {
@@ -89,6 +90,16 @@ static LLVMValueRef load(Kernel *k, LLVMValueRef p, DType d, unsigned lanes) {
   return v;
 }
 
+/* LLVM (19 to 23 at least) recurses without end where it narrows one load twice, to the lanes of a
+ * tail that are wanted (llvm-project issue 211496); behind a fence it narrows none. */
+static LLVMValueRef load_vector(Kernel *k, LLVMValueRef p, DType d) {
+  LLVMValueRef v = load(k, p, d, k->lanes);
+  if (k->valid == k->lanes || dtype_bytes[d] != 4) return v;
+  LLVMTypeRef type = LLVMTypeOf(v);
+  v = scalar_fence(k->b, LLVMBuildBitCast(k->b, v, k_vector(k->m->f32, k->lanes), ""));
+  return LLVMBuildBitCast(k->b, v, type, "");
+}
+
 static LLVMValueRef lane_offset(Kernel *k, const Place *at, unsigned lane) {
   LLVMValueRef o = k_plus(k, at->base, at->step * lane);
   if (!at->lanes) return o;
@@ -122,9 +133,11 @@ Val k_load(Kernel *k, LLVMValueRef p, Type t, const Index *ix) {
   Place at = place_of(k, t, ix);
   DType d = (DType)t.dtype;
   bool wide = (at.step || at.lanes) && k->lanes > 1;
+  LLVMTypeRef one = memory_type(k->m, d);
   LLVMValueRef v;
-  if (wide && (at.lanes || at.step != 1)) v = load_lanes(k, p, d, &at);
-  else v = load(k, element(k, p, memory_type(k->m, d), at.base), d, wide ? k->lanes : 1);
+  if (!wide) v = load(k, element(k, p, one, at.base), d, 1);
+  else if (at.lanes || at.step != 1) v = load_lanes(k, p, d, &at);
+  else v = load_vector(k, element(k, p, one, at.base), d);
   return (Val){from_memory(k, v, d, wide ? k->lanes : 1), wide, at.scope};
 }
 

@@ -208,11 +208,15 @@ LLVMValueRef scalar_widen_f16(LLVMBuilderRef b, LLVMValueRef code) {
   return LLVMBuildFPExt(b, half, like(code, LLVMFloatTypeInContext(c)), "");
 }
 
-LLVMValueRef scalar_narrow_f16(LLVMBuilderRef b, LLVMValueRef x) {
+LLVMValueRef scalar_fence(LLVMBuilderRef b, LLVMValueRef x) {
   LLVMValueRef fn = LLVMGetBasicBlockParent(LLVMGetInsertBlock(b));
-  LLVMContextRef c = LLVMGetTypeContext(LLVMTypeOf(fn));
   Emit e = {.b = b, .module = LLVMGetGlobalParent(fn), .type[S_F32] = LLVMTypeOf(x)};
-  if (!LLVMIsConstant(x)) x = fence(&e, x);
+  return fence(&e, x);
+}
+
+LLVMValueRef scalar_narrow_f16(LLVMBuilderRef b, LLVMValueRef x) {
+  LLVMContextRef c = LLVMGetTypeContext(LLVMTypeOf(x));
+  if (!LLVMIsConstant(x)) x = scalar_fence(b, x);
   Value half = LLVMBuildFPTrunc(b, x, like(x, LLVMHalfTypeInContext(c)), "");
   return LLVMBuildBitCast(b, half, like(x, LLVMInt16TypeInContext(c)), "");
 }

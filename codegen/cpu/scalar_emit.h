@@ -23,6 +23,9 @@ void scalar_emit(LLVMBuilderRef b, const SProg *p, unsigned lanes, const LLVMVal
 LLVMValueRef scalar_widen_f16(LLVMBuilderRef b, LLVMValueRef code);
 LLVMValueRef scalar_narrow_f16(LLVMBuilderRef b, LLVMValueRef x);
 
+/* x, floats, hidden from LLVM, which then knows nothing of it; no instruction. */
+LLVMValueRef scalar_fence(LLVMBuilderRef b, LLVMValueRef x);
+
 /* The LLVM type of a value of `type` in so many lanes. */
 LLVMTypeRef scalar_llvm_type(LLVMContextRef c, SType type, unsigned lanes);
 
