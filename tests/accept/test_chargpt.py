@@ -107,7 +107,7 @@ def main():
         folder, raw = Path(name), bible()
         text, (single, double) = Text(folder, raw), counted_losses(raw)
         if LONG:
-            program, took = check_learns(folder, text, double, 3000)
+            program, took = check_learns(folder, text, double, 1500)
             assert took < 600, f"{took:.0f} s"
         else:
             check_learns(folder, text, single, 40, "-Dbatch_rows=8")
