@@ -1,8 +1,8 @@
 /* test_fp8.c: conversions to what is narrower than f32, against others' idea of them.
  *
  *     test_fp8                  a stride through all 2^32 patterns, MPCC_LONG=1: all of them
- *     test_fp8 --codes STRIDE   of patterns 0, STRIDE, …, for test_ml_dtypes.py: e4m3 codes, those
- *                               that saturate, e5m2 and these, bf16 and f16 of two bytes each
+ *     test_fp8 --codes NAME STRIDE   what the program f32_to_… makes of patterns 0, STRIDE, …, a
+ * byte or two each; for test_ml_dtypes.py
  *
  * fp8: against the integer formula of docs/precision.md, against the nearer of two neighbours found
  * in numbers, and its table of cases; where the CUDA toolkit is installed all against its headers
@@ -98,15 +98,23 @@ static void test_cases(Test *t) {
     float x;
     uint8_t code[4];
   } CASES[] = {
-      {1, {0x38, 0x38, 0x3c, 0x3c}},          {1.0625f, {0x38, 0x38, 0x3c, 0x3c}},
+      {1, {0x38, 0x38, 0x3c, 0x3c}},
+      {1.0625f, {0x38, 0x38, 0x3c, 0x3c}},
       {0x1.100002p0f, {0x39, 0x39, 0x3c, 0x3c}}, /* which bf16 would make the tie */
-      {0.1f, {0x1d, 0x1d, 0x2e, 0x2e}},       {448, {0x7e, 0x7e, 0x5f, 0x5f}},
-      {464, {0x7e, 0x7e, 0x5f, 0x5f}},        {0x1.d00002p8f, {0x7e, 0x7f, 0x5f, 0x5f}},
-      {57344, {0x7e, 0x7f, 0x7b, 0x7b}},      {61440, {0x7e, 0x7f, 0x7b, 0x7c}},
-      {0x1p-6f, {0x08, 0x08, 0x24, 0x24}},    {0x1p-9f, {0x01, 0x01, 0x18, 0x18}},
-      {0x1p-10f, {0, 0, 0x14, 0x14}},         {0x1p-17f, {0, 0, 0, 0}},
-      {-123.456f, {0xef, 0xef, 0xd8, 0xd8}},  {INFINITY, {0x7e, 0x7f, 0x7b, 0x7c}},
-      {-INFINITY, {0xfe, 0xff, 0xfb, 0xfc}},  {-0.0f, {0x80, 0x80, 0x80, 0x80}},
+      {0.1f, {0x1d, 0x1d, 0x2e, 0x2e}},
+      {448, {0x7e, 0x7e, 0x5f, 0x5f}},
+      {464, {0x7e, 0x7e, 0x5f, 0x5f}},
+      {0x1.d00002p8f, {0x7e, 0x7f, 0x5f, 0x5f}},
+      {57344, {0x7e, 0x7f, 0x7b, 0x7b}},
+      {61440, {0x7e, 0x7f, 0x7b, 0x7c}},
+      {0x1p-6f, {0x08, 0x08, 0x24, 0x24}},
+      {0x1p-9f, {0x01, 0x01, 0x18, 0x18}},
+      {0x1p-10f, {0, 0, 0x14, 0x14}},
+      {0x1p-17f, {0, 0, 0, 0}},
+      {-123.456f, {0xef, 0xef, 0xd8, 0xd8}},
+      {INFINITY, {0x7e, 0x7f, 0x7b, 0x7c}},
+      {-INFINITY, {0xfe, 0xff, 0xfb, 0xfc}},
+      {-0.0f, {0x80, 0x80, 0x80, 0x80}},
       {-0x1p-130f, {0x80, 0x80, 0x80, 0x80}},
   };
   for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
@@ -205,20 +213,20 @@ static bool write_sweep(const Test *t, ScalarId id, size_t bytes) {
   return true;
 }
 
-static bool write_codes(const Test *t) {
-  bool good = true;
-  for (int f = 0; f < 2; f++)
-    good = good && write_sweep(t, fp8_formats[f].narrow, 1) &&
-           write_sweep(t, fp8_formats[f].narrow_sat, 1);
-  return good && write_sweep(t, SC_f32_to_bf16, 2) && write_sweep(t, SC_f32_to_f16, 2);
+static int write_codes(const Test *t, const char *name) {
+  static const ScalarId ids[] = {SC_f32_to_e4m3,     SC_f32_to_e4m3_sat, SC_f32_to_e5m2,
+                                 SC_f32_to_e5m2_sat, SC_f32_to_bf16,     SC_f32_to_f16};
+  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+    if (!strcmp(t->scalars->prog[ids[i]].name, name)) return !write_sweep(t, ids[i], i < 4 ? 1 : 2);
+  return 2;
 }
 
 int main(int argc, char **argv) {
   Arena arena = {0};
   Test t = {.scalars = scalars_parse(&arena), .stride = checks_long(argc, argv) ? 1 : STRIDE};
-  if (argc > 2 && !strcmp(argv[1], "--codes")) {
-    t.stride = (uint32_t)strtoul(argv[2], NULL, 10);
-    return !t.stride ? 2 : !write_codes(&t);
+  if (argc > 3 && !strcmp(argv[1], "--codes")) {
+    t.stride = (uint32_t)strtoul(argv[3], NULL, 10);
+    return t.stride ? write_codes(&t, argv[2]) : 2;
   }
   test_cases(&t);
   for (int f = 0; f < 2; f++) {
