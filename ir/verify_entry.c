@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const char *const exempt[] = {"attempt", "skipped",
-                                     "saturated:", "underflow:"}; /* each slot's */
+                                     "saturated:", "underflow:"}; /* NAME: of each slot */
 static const char *const of_scaler[] = {"scale", "clean", "hysteresis"};
 
 /* ---- states: 11, 12 ------------------------------------------------------------------------- */

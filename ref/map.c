@@ -52,10 +52,10 @@ static void map_block(Eval *e, const Node *n, const Fn *f, int64_t at, uint32_t 
                     results[i]);
 }
 
-static void map_f64(Eval *e, const Node *n, const Fn *f, int64_t i) {
-  double x[SCALAR_ARGS];
-  for (uint32_t k = 0; k < n->nops; k++) x[k] = tensor_get(eval_operand(e, n, k), i);
-  tensor_set(f->scalars, eval_output(e, n, 0), i, f->f64(x));
+static void map_one(Eval *e, const Node *n, const Fn *f, int64_t i) {
+  Elem x[SCALAR_ARGS];
+  for (uint32_t k = 0; k < n->nops; k++) x[k] = fn_load(f, eval_operand(e, n, k), i);
+  fn_store(f, eval_output(e, n, 0), i, fn_apply(f, x, n->nops));
 }
 
 void eval_map(Eval *e, const Node *n) {
@@ -64,7 +64,7 @@ void eval_map(Eval *e, const Node *n) {
   if (f.prog && f.prog->nargs != n->nops)
     eval_refuse(e, n, "its scalar program takes other operands");
   if (f.f64)
-    for (int64_t i = 0; i < count; i++) map_f64(e, n, &f, i);
+    for (int64_t i = 0; i < count; i++) map_one(e, n, &f, i);
   else
     for (int64_t i = 0; i < count; i += BLOCK)
       map_block(e, n, &f, i, (uint32_t)(count - i < BLOCK ? count - i : BLOCK));

@@ -1,9 +1,9 @@
 /* train.c: the training run: batches in the epoch's order, saving, stopping.
  *
  * A run of N steps attempts N batches; a skipped step (something was not finite, or no row had
- * weight) counts, for it has used its batch.  Everything the order depends on (seed, epoch, row) is in the context's cursor,
- * which is moved before anything is saved, so a resumed run reads exactly the rows that the
- * uninterrupted one would have read.
+ * weight) counts, for it has used its batch.  Everything the order depends on (seed, epoch, row) is
+ * in the context's cursor, which is moved before anything is saved, so a resumed run reads exactly
+ * the rows that the uninterrupted one would have read.
  *
  * Signals are blocked and asked for between steps: no handler, no global flag.
  */
@@ -22,7 +22,7 @@ typedef struct Loop {
   int64_t order_epoch;
   int64_t saved_step;  /* -1: none yet */
   int64_t values_step; /* whose values are written; -1: of none */
-  int signal; /* that ends the run; 0: none */
+  int signal;          /* that ends the run; 0: none */
   CliStep last;
 } Loop;
 
@@ -177,8 +177,8 @@ static int64_t skipped_so_far(const CliRun *r) {
   return cli_steps_done(r) - mp_counter(r->ctx, "step");
 }
 
-/* How many there were in a row the state knows, over stops and resumes: a batch without weight, which
- * is nobody's fault, neither adds to them nor ends them. */
+/* How many there were in a row the state knows, over stops and resumes: a batch without weight,
+ * which is nobody's fault, neither adds to them nor ends them. */
 static int count_skips(Loop *l, bool committed) {
   const CliRun *r = l->run;
   l->last.skipped = skipped_so_far(r);
@@ -213,10 +213,8 @@ static int one_step(Loop *l) {
   int status = run_batch(l, rows, &result);
   if (status) return status;
   move_cursor(&r->train, &r->ctx->cursor, rows);
-  l->last = (CliStep){.step = cli_steps_done(r),
-                      .epoch = epoch,
-                      .rows = rows,
-                      .committed = result.committed};
+  l->last = (CliStep){
+      .step = cli_steps_done(r), .epoch = epoch, .rows = rows, .committed = result.committed};
   if (l->last.step == l->values_step) status = cli_write_values(r, l->last.step);
   if (!status) status = count_skips(l, result.committed);
   report(l);

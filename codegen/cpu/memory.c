@@ -90,8 +90,8 @@ static LLVMValueRef load(Kernel *k, LLVMValueRef p, DType d, unsigned lanes) {
   return v;
 }
 
-/* LLVM (19 to 23 at least) recurses without end where it narrows one load twice, to the lanes of a
- * tail that are wanted (llvm-project issue 211496); behind a fence it narrows none. */
+/* LLVM 19 can recurse without end where it narrows one load twice, to the lanes of a tail that are
+ * wanted (llvm-project issue 211496 is of that kind, and open); behind a fence it narrows none. */
 static LLVMValueRef load_vector(Kernel *k, LLVMValueRef p, DType d) {
   LLVMValueRef v = load(k, p, d, k->lanes);
   if (k->valid == k->lanes || dtype_bytes[d] != 4) return v;

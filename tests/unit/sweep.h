@@ -35,4 +35,15 @@ static inline bool sweep_next(Sweep *s) {
   return s->n > 0;
 }
 
+/* How many results are not the oracle's; *at: of such an argument. */
+static inline uint32_t sweep_differences(const SProg *prog, uint32_t stride,
+                                         uint32_t (*oracle)(uint32_t), uint32_t *at) {
+  uint32_t wrong = 0;
+  Sweep s = sweep_start(prog, stride);
+  while (sweep_next(&s))
+    for (uint32_t i = 0; i < s.n; i++)
+      if (s.y[i] != oracle(s.x[i])) wrong++, *at = s.x[i];
+  return wrong;
+}
+
 #endif

@@ -274,11 +274,9 @@ static void test_all_many(Test *t) {
 /* ---- bf16 ------------------------------------------------------------------------------------ */
 
 static void test_to_bf16(Test *t) {
-  uint32_t wrong = 0, at = 0;
-  Sweep s = sweep_start(&t->scalars->prog[SC_f32_to_bf16], t->stride);
-  while (sweep_next(&s))
-    for (uint32_t i = 0; i < s.n; i++)
-      if (s.y[i] != bf16_oracle(s.x[i])) wrong++, at = s.x[i];
+  uint32_t at = 0;
+  uint32_t wrong =
+      sweep_differences(&t->scalars->prog[SC_f32_to_bf16], t->stride, bf16_oracle, &at);
   check_that(&t->checks, !wrong, "f32_to_bf16: %u wrong, such as %08x", wrong, at);
 }
 
@@ -302,11 +300,8 @@ static void test_from_bf16(Test *t) {
 /* ---- f16 ------------------------------------------------------------------------------------- */
 
 static void test_to_f16(Test *t) {
-  uint32_t wrong = 0, at = 0;
-  Sweep s = sweep_start(&t->scalars->prog[SC_f32_to_f16], t->stride);
-  while (sweep_next(&s))
-    for (uint32_t i = 0; i < s.n; i++)
-      if (s.y[i] != f16_oracle(s.x[i])) wrong++, at = s.x[i];
+  uint32_t at = 0;
+  uint32_t wrong = sweep_differences(&t->scalars->prog[SC_f32_to_f16], t->stride, f16_oracle, &at);
   check_that(&t->checks, !wrong, "f32_to_f16: %u wrong, such as %08x", wrong, at);
 }
 
