@@ -337,6 +337,12 @@ static inline Node *value_node(const Graph *g, ValueId v) { /* NULL: an argument
   NodeId n = g->values.at[v].node;
   return n == NO_ID ? NULL : &g->nodes.at[n];
 }
+/* The constant that v is everywhere; NULL: it is none. */
+static inline const Node *value_constant(const Graph *g, ValueId v) {
+  const Node *n = value_node(g, v);
+  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
+  return n && n->op == OP_constant ? n : NULL;
+}
 static inline BlockId value_block(const Graph *g, ValueId v) { /* where it is defined */
   NodeId n = g->values.at[v].node;
   return n == NO_ID ? g->values.at[v].block : g->nodes.at[n].block;

@@ -19,16 +19,10 @@ typedef struct Cse {
   bool changed;
 } Cse;
 
-static bool is_constant(const Graph *g, ValueId v) {
-  const Node *n = value_node(g, v);
-  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
-  return n && n->op == OP_constant;
-}
-
 /* Constants second, so that equal layers stay equal whoever made a constant first; else by id. */
 static void put_operands_in_order(const Graph *g, Node *n) {
   if (!(op_flags[n->op] & F_COMM)) return;
-  bool first = is_constant(g, n->ops[0]), second = is_constant(g, n->ops[1]);
+  bool first = value_constant(g, n->ops[0]), second = value_constant(g, n->ops[1]);
   if (first == second ? n->ops[0] <= n->ops[1] : second) return;
   ValueId x = n->ops[0];
   n->ops[0] = n->ops[1];

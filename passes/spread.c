@@ -94,9 +94,8 @@ static const bool passes_on[OP_COUNT] = {
 bool hands_on(const Node *n) { return passes_on[n->op] || (op_flags[n->op] & F_VIEW); }
 
 bool is_lost_constant(const Graph *g, ValueId v, double *value) {
-  const Node *n = value_node(g, v);
-  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
-  if (!n || n->op != OP_constant || value_type(g, v).dtype != DT_f32) return false;
+  const Node *n = value_constant(g, v);
+  if (!n || value_type(g, v).dtype != DT_f32) return false;
   *value = node_float(n, AT_value, 0);
   return !dtype_holds(DT_f16, *value);
 }

@@ -26,9 +26,8 @@ static const bool is_plain[OP_COUNT] = {
 
 /* |v|, if it is one number everywhere; else infinity. */
 static double size_of_constant(const Graph *g, ValueId v) {
-  const Node *n = value_node(g, v);
-  while (n && n->op == OP_broadcast) n = value_node(g, n->ops[0]);
-  return n && n->op == OP_constant ? fabs(node_float(n, AT_value, 0)) : INFINITY;
+  const Node *n = value_constant(g, v);
+  return n ? fabs(node_float(n, AT_value, 0)) : INFINITY;
 }
 
 /* What a cotangent of n's result is at most multiplied by on its way to operand i. */
