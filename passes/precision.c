@@ -21,8 +21,9 @@
  * reads it as it is.  Both copies are written by the kernel that makes the value; where it cannot
  * (a scatter) or where none does (an input), a kernel casts once for all readers.  Of a parameter
  * the low form is a derived state, `PATH:bf16`; every entry that writes the master writes the copy
- * in the same kernel, and the entry `derive` makes it anew after init, load or set.  So no step
- * casts a weight; nor does a loop, to which the form is one more invariant. After this pass every
+ * in the same kernel, and the entry `derive` makes it anew after init, load or set.  A kernel that
+ * takes a part of a parameter takes it of the copy (precision_move.c).  So no step casts a weight;
+ * nor does a loop, to which the form is one more invariant.  After this pass every
  * rounding is meaning: nobody adds, moves or drops a cast.
  */
 #include "passes/precision.h"
@@ -331,6 +332,7 @@ static void label_entry(Precision *s) {
     if (s->type == low_type[low]) assign_products(s, low);
   find_readers(s, body);
   for (Low low = 0; low < LOWS; low++) assign_entry(s, low);
+  for (Low low = 0; low < LOWS; low++) choose_moves(s, low);
   memset(s->readers, 0, s->values * sizeof *s->readers);
   s->decided = true;
   note_reasons(s);

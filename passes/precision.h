@@ -2,7 +2,7 @@
  *
  * precision.c knows the rules and rewrites an entry; precision_assign.c asks for the best
  * assignment under them, precision_cast.c edits kernels and copies accordingly;
- * precision_residual.c finds the residual stream.
+ * precision_residual.c finds the residual stream, precision_move.c kernels that only move weights.
  */
 #ifndef PASSES_PRECISION_H
 #define PASSES_PRECISION_H
@@ -101,6 +101,14 @@ void assign_products(Precision *s, Low low);
 /* An addition of a value and what depends on it. */
 bool is_residual(const Precision *s, const Node *n);
 
+/* ---- precision_move.c ------------------------------------------------------------------------ */
+
+/* Of the entry at hand, once `alone` and `choices` are decided: kernels that only move parameters
+ * to where they are stored in this type read them in it, and their nodes work in it. */
+void choose_moves(Precision *s, Low low);
+/* The node is one of those, and moves this operand. */
+bool moves_low(const Graph *g, const Node *n, uint32_t operand, DType low);
+
 /* ---- precision_cast.c ------------------------------------------------------------------------ */
 
 /* Result i of kernel k leaves it in this type. */
@@ -113,6 +121,9 @@ bool asks_low(const Precision *s, NodeId k, uint32_t arg, Low low);
 /* v in this type: a parameter's copy; a form that comes into the loop beside v; else what a kernel
  * of its own casts. */
 ValueId make_low(Precision *s, ValueId v, Low low, Loc loc);
+/* The parameter of which v is the argument of the entry at hand, where that may read a copy; or
+ * NULL. */
+const State *copied_parameter(const Precision *s, ValueId v, Low low);
 /* Every master that the entry writes has its copies written by the same kernel. */
 void write_copies(Precision *s);
 void build_derive(Precision *s);

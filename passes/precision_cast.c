@@ -36,7 +36,9 @@ static bool is_asked_cast(const Node *n, uint32_t operand, const void *ctx) {
   return is_asked(n, operand, ctx) && !takes_low(n, operand);
 }
 static bool is_cast(const Node *n, uint32_t operand, const void *ctx) {
-  return n->op != OP_cast_policy && !is_taken(n, operand, ctx);
+  const Asked *a = ctx;
+  return n->op != OP_cast_policy && !is_taken(n, operand, ctx) &&
+         !moves_low(a->s->g, n, operand, low_type[a->low]);
 }
 
 /* Uses of `from` of this kind read `low` through a cast to f32. */
@@ -54,7 +56,9 @@ void write_low(Precision *s, NodeId k, uint32_t result, Low low) {
   Graph *g = s->g;
   BlockId body = g->nodes.at[k].blocks[0];
   ValueId y = g->blocks.at[body].results.at[result];
-  g->blocks.at[body].results.at[result] = cast_node(g, body, g->nodes.at[k].loc, y, low_type[low]);
+  if (value_type(g, y).dtype != low_type[low]) /* else a move of what was read low */
+    y = cast_node(g, body, g->nodes.at[k].loc, y, low_type[low]);
+  g->blocks.at[body].results.at[result] = y;
   g->values.at[g->nodes.at[k].res + result].type.dtype = (uint8_t)low_type[low];
 }
 
@@ -109,19 +113,28 @@ static void declare_copy(Precision *s, const State *master, Low low) {
   vec_push(s->g->arena, &s->g->states, copy);
 }
 
+const State *copied_parameter(const Precision *s, ValueId v, Low low) {
+  const Graph *g = s->g;
+  const Entry *e = &g->entries.at[s->entry];
+  Value at = g->values.at[v];
+  if (at.node != NO_ID || at.block != e->body) return NULL;
+  Port port = e->args.at[at.index];
+  const State *master = port.role == ARG_state ? graph_state(g, port.name) : NULL;
+  if (!master || master->kind != STATE_param) return NULL;
+  /* A calibration runs once: for its sake no step writes a copy. */
+  bool once = e->kind == ENTRY_calibrate;
+  return once && !graph_state(g, low_path(s, master->path, low)) ? NULL : master;
+}
+
 /* The derived copy of parameter argument v, or NO_ID where v is something else. */
 static ValueId derived_copy(Precision *s, ValueId v, Low low) {
-  Graph *g = s->g;
-  if (value_node(g, v) || s->at->loop != NO_ID) return NO_ID;
-  Port port = g->entries.at[s->entry].args.at[g->values.at[v].index];
-  State *master = port.role == ARG_state ? graph_state(g, port.name) : NULL;
-  if (!master || master->kind != STATE_param) return NO_ID;
-  /* A calibration runs once: for its sake no step writes a copy. */
-  bool once = g->entries.at[s->entry].kind == ENTRY_calibrate;
-  if (once && !graph_state(g, low_path(s, master->path, low))) return NO_ID;
+  const State *master = copied_parameter(s, v, low);
+  if (!master) return NO_ID;
+  const char *path = low_path(s, master->path, low);
+  Type t = type_with(value_type(s->g, v), low_type[low]);
+  Loc loc = s->g->entries.at[s->entry].args.at[s->g->values.at[v].index].loc;
   declare_copy(s, master, low);
-  return graph_add_entry_arg(g, s->entry, ARG_state, low_path(s, port.name, low),
-                             type_with(value_type(g, v), low_type[low]), port.loc);
+  return graph_add_entry_arg(s->g, s->entry, ARG_state, path, t, loc);
 }
 
 /* What a loop's block sees whole of outside has its form there: cast once, not in each iteration.

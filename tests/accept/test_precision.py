@@ -1,9 +1,9 @@
 """Precisions mixed in one model, compiled against the evaluator, bit for bit.
 
 A small language model: an embedding whose table is also the head's matrix, a residual stream, a
-region of another precision than the program's, gradients accumulated in a loop.  Under f32, bf16
-and f16, with the stream in low precision and in f32, on 1 to 3 threads, for the lowest level of
-instructions at -O0 and the highest at -O3.
+region of another precision than the program's, gradients accumulated in a loop, products that read
+parts of weights.  Under f32, bf16 and f16, with the stream in low precision and in f32, on 1 to 3
+threads, for the lowest level of instructions at -O0 and the highest at -O3.
 """
 import re
 import tempfile
@@ -23,10 +23,11 @@ model M {
   table: param[21, D] = normal(0, 0.5)
   w: param[D, D] = normal(0, 0.3)
   v: param[D, D] = normal(0, 0.3)
+  u: param[D, 16] = normal(0, 0.3)
   fn f(t) {
     x = table[t]
-    precision(REGION) { h = relu(x @ w) }
-    h = x + h @ v
+    precision(REGION) { h = relu(x @ w + x @ u[:, :D]) }
+    h = x + h @ concat([v[:, 2:], u[:, ::8]], axis: 1)
     return h @ transpose(table)
   }
 }
