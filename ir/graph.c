@@ -159,6 +159,19 @@ void node_set_attr(Graph *g, NodeId id, Attr a) {
   n->attrs = copy_attrs(g, ++n->nattrs, all);
 }
 
+bool attr_equal(const Attr *a, const Attr *b) {
+  if (a->key != b->key) return false;
+  switch ((AttrKind)attr_kind[a->key]) {
+  case ATTR_INT:
+  case ATTR_BOOL: return a->i == b->i;
+  case ATTR_FLOAT: return !memcmp(&a->f, &b->f, sizeof a->f); /* tells -0 from 0 */
+  case ATTR_TEXT: return !strcmp(a->s, b->s);
+  case ATTR_INTS:
+    return a->n == b->n && (!a->n || !memcmp(a->ints, b->ints, a->n * sizeof *a->ints));
+  }
+  return false;
+}
+
 Attr attr_int(AttrKey key, int64_t i) { return (Attr){.key = key, .i = i}; }
 Attr attr_bool(AttrKey key, bool b) { return (Attr){.key = key, .i = b}; }
 Attr attr_float(AttrKey key, double f) { return (Attr){.key = key, .f = f}; }

@@ -355,6 +355,7 @@ const char *node_text(const Node *n, AttrKey key, const char *otherwise);
 bool node_is_kernel(const Node *n, Form form);  /* and of that form */
 void node_set_attr(Graph *g, NodeId n, Attr a); /* replaces one of the same key */
 
+bool attr_equal(const Attr *a, const Attr *b);
 Attr attr_int(AttrKey key, int64_t i);
 Attr attr_bool(AttrKey key, bool b);
 Attr attr_float(AttrKey key, double f);
@@ -398,6 +399,20 @@ ValueId loop_stack_result(Graph *g, NodeId loop, ValueId inside);
 ValueId loop_invariant(const Graph *g, ValueId v);
 /* value_origin, and on outside of the loops that it is an invariant of. */
 ValueId value_source(const Graph *g, ValueId v, bool moved);
+
+/* ---- derived.c: what a derived state is made of ------------------------------------------------ */
+
+const State *argument_state(const Graph *g, ValueId v); /* that v, of an entry, is given as; or NULL */
+/* Whole, what the entry makes of the state; NO_ID: it leaves it alone. */
+ValueId state_made(const Graph *g, uint32_t entry, const State *s);
+/* What the entry `derive` makes the state of; NO_ID: it does not. */
+ValueId derived_value(const Graph *g, const char *path);
+ValueId derived_source(const Graph *g, ValueId v); /* the same of the argument v of any entry */
+/* Is v, of that entry, what x of `derive` is: of the states as the entry finds them; `after`: as it
+ * leaves them? */
+bool derived_same(const Graph *g, ValueId x, uint32_t entry, ValueId v, bool after);
+typedef VEC(const State *) States;
+States derived_sources(const Graph *g, Arena *arena, ValueId x); /* states that x of `derive` is made of */
 
 /* ---- place.c: what lies where another value lay ---------------------------------------------- */
 

@@ -269,6 +269,15 @@ static bool is_rounded(const Verifier *v, const Node *commit) {
   return n && (n->op == OP_round_by_bits || n->op == OP_stochastic_round);
 }
 
+/* A derived state that is more than its parameter cast: of what commits it is what `derive` makes.
+ */
+static bool check_derived(Verifier *v, const Port *p, ValueId x, ValueId result) {
+  return derived_same(v->g, x, entry_index(v), result, true) ||
+         verify_report(v, p->loc, NO_ID,
+                       "\"%s\" is not what `derive` makes of the states that it is made of",
+                       p->name);
+}
+
 static bool check_committed(Verifier *v, const Port *p, ValueId result) {
   const Graph *g = v->g;
   const State *s = find_state(v, p->name);
@@ -277,6 +286,8 @@ static bool check_committed(Verifier *v, const Port *p, ValueId result) {
   ValueId ok = graph_entry_result(g, entry_index(v), RES_ok, NULL);
   if (is_exempt(g, s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
   if (!n && ok == NO_ID && s->kind == STATE_state) return true;
+  ValueId derived = s->kind == STATE_derived ? derived_value(g, s->path) : NO_ID;
+  if (!n && derived != NO_ID) return check_derived(v, p, derived, result);
   if (!n) return verify_report(v, p->loc, NO_ID, "state \"%s\" changes without a commit", p->name);
   if (ok != NO_ID && value_origin(g, n->ops[0], false) != value_origin(g, ok, false))
     return verify_report(v, p->loc, NO_ID, "state \"%s\" commits under another predicate than `ok`",
@@ -305,6 +316,7 @@ static bool check_copies(Verifier *v, const Port *p, ValueId result) {
       return verify_report(v, p->loc, NO_ID, "\"%s\" is written, its copy \"%s\" is not", p->name,
                            s->path);
     const Node *n = find_commit(v, s, copy);
+    if (!n && s->kind == STATE_derived && derived_value(g, s->path) != NO_ID) continue;
     if (!n || value_origin(g, n->ops[0], false) != value_origin(g, master->ops[0], false))
       return verify_report(v, p->loc, NO_ID,
                            "copy \"%s\" is written under another predicate than \"%s\"", s->path,
@@ -315,6 +327,23 @@ static bool check_copies(Verifier *v, const Port *p, ValueId result) {
                                ? "\"%s\" and \"%s\" are parts of different values"
                                : "copy \"%s\" is not of the value that \"%s\" becomes",
                            s->path, p->name);
+  }
+  return true;
+}
+
+/* Of a derived state that the entry leaves as it is, it leaves all that it is made of. */
+static bool check_left(Verifier *v, const State *s) {
+  const Graph *g = v->g;
+  ValueId x = derived_value(g, s->path);
+  States sources = {0};
+  if (x == NO_ID || new_value(v, s->path) != NO_ID) return true;
+  sources = derived_sources(g, &v->scratch, x);
+  for (uint32_t i = 0; i < sources.len; i++) {
+    const State *from = sources.at[i];
+    if (!strcmp(from->path, s->master) || state_made(g, entry_index(v), from) == NO_ID) continue;
+    return verify_report(v, v->entry->loc, NO_ID,
+                         "\"%s\" is written, what is made of it, \"%s\", is not", from->path,
+                         s->path);
   }
   return true;
 }
@@ -357,5 +386,7 @@ bool verify_transaction(Verifier *v, const Entry *e) {
     if (!commits) continue;
     ok = check_committed(v, p, b->results.at[i]) && check_copies(v, p, b->results.at[i]) && ok;
   }
+  for (uint32_t i = 0; commits && i < v->g->states.len; i++)
+    if (v->g->states.at[i].kind == STATE_derived) ok = check_left(v, &v->g->states.at[i]) && ok;
   return ok;
 }

@@ -83,14 +83,25 @@ bool verify_quantize(const Check *c) {
   return (is_scalar(t[3], DT_i1) && t[3].unit == 0) || refuse(c, "nonfinite must be i1[]");
 }
 
-/* Where v was computed, through views, kernels and their arguments, into loops, but no cast. */
+/* What the argument v, of a loop or an entry, was outside of that; NO_ID: it comes from nowhere. */
+static ValueId one_out(const Graph *g, ValueId v) {
+  ValueId out = loop_invariant(g, v);
+  return out != NO_ID ? out : derived_source(g, v);
+}
+
+/* Where v was computed, through kernels and reshapes, out of loops, in `derive`. */
+static ValueId made_as(const Graph *g, ValueId v) {
+  for (ValueId out = v; out != NO_ID; out = one_out(g, v)) v = value_origin(g, out, false);
+  return v;
+}
+
+/* The same, and through every view, but no cast. */
 static ValueId source_of(const Graph *g, ValueId v) {
   for (;;) {
-    v = value_origin(g, v, false);
+    v = made_as(g, v);
     const Node *n = value_node(g, v);
-    ValueId from = !n ? loop_invariant(g, v) : op_flags[n->op] & F_VIEW ? n->ops[0] : NO_ID;
-    if (from == NO_ID) return v;
-    v = from;
+    if (!n || !(op_flags[n->op] & F_VIEW)) return v;
+    v = n->ops[0];
   }
 }
 
@@ -148,7 +159,7 @@ static bool has_its_scale(const Check *c, uint32_t operand) {
  * others.  NULL: the scale is one number. */
 static const Attr *axes_of_scale(const Graph *g, const Node *quantizer) {
   if (quantizer->op == OP_quantize) return node_attr(quantizer, AT_scale_axes);
-  const Node *n = value_node(g, value_source(g, quantizer->ops[1], false));
+  const Node *n = value_node(g, made_as(g, quantizer->ops[1]));
   return n && n->op == OP_broadcast ? node_attr(n, AT_axes) : NULL;
 }
 
@@ -157,10 +168,10 @@ static const Attr *axes_of_scale(const Graph *g, const Node *quantizer) {
  * short); the last blocks may have been cut off at their end. */
 static bool has_its_blocks(const Check *c, uint32_t operand, bool lines) {
   const Graph *g = c->g;
-  ValueId v = value_source(g, c->n->ops[operand], false);
+  ValueId v = made_as(g, c->n->ops[operand]);
   Type scale = in(c, operand + 2), whole = {0};
   const Node *n = value_node(g, v);
-  for (; n && n->op == OP_slice; n = value_node(g, v)) v = value_source(g, n->ops[0], false);
+  for (; n && n->op == OP_slice; n = value_node(g, v)) v = made_as(g, n->ops[0]);
   if (!n || (n->op != OP_quantize && n->op != OP_saturate)) return false;
   const Attr *axes = axes_of_scale(g, n);
   Type y = value_type(g, n->res);
@@ -182,7 +193,7 @@ static bool has_its_blocks(const Check *c, uint32_t operand, bool lines) {
 
 /* No slice but of what lies in front. */
 static bool cuts_the_end(const Graph *g, ValueId v) {
-  for (const Node *n; (n = value_node(g, value_source(g, v, false))) != NULL; v = n->ops[0]) {
+  for (const Node *n; (n = value_node(g, made_as(g, v))) != NULL; v = n->ops[0]) {
     if (n->op != OP_slice) return true;
     const Attr *starts = node_attr(n, AT_starts), *steps = node_attr(n, AT_steps);
     for (uint32_t i = 0; i < starts->n; i++)

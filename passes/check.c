@@ -34,10 +34,23 @@ static Tensor copy(Check *c, const Tensor *t) {
   return to;
 }
 
+/* Derived states are what they are of the others, which are random by name. */
+static void set_derived(Eval *e, const Graph *g) {
+  int derive = graph_entry_find(g, ENTRY_derive);
+  if (derive < 0) return;
+  eval_set_random(e, (uint32_t)derive, SEED);
+  eval_run(e, (uint32_t)derive, 0);
+  for (uint32_t i = 0; i < g->entries.at[derive].results.len; i++) {
+    const char *path = g->entries.at[derive].results.at[i].name;
+    eval_set(e, ARG_state, path, eval_result(e, RES_state, path));
+  }
+}
+
 static Kept *evaluate_entry(Check *c, Eval *e, const Graph *g, uint32_t index) {
   const Entry *en = &g->entries.at[index];
   Kept *kept = NEW_ARRAY(&c->arena, Kept, en->results.len);
   eval_forget(e);
+  if (en->kind != ENTRY_derive) set_derived(e, g);
   eval_set_random(e, index, SEED);
   for (int run = 0; run < (en->batch > 1 ? RUNS : 1); run++) {
     eval_run(e, index, run ? (en->batch + 1) / 2 : en->batch);

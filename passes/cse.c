@@ -41,19 +41,6 @@ static uint64_t hash_attr(const Attr *a, uint64_t h) {
   return h;
 }
 
-static bool attr_equal(const Attr *a, const Attr *b) {
-  if (a->key != b->key) return false;
-  switch ((AttrKind)attr_kind[a->key]) {
-  case ATTR_INT:
-  case ATTR_BOOL: return a->i == b->i;
-  case ATTR_FLOAT: return !memcmp(&a->f, &b->f, sizeof a->f); /* tells -0 from 0 */
-  case ATTR_TEXT: return !strcmp(a->s, b->s);
-  case ATTR_INTS:
-    return a->n == b->n && (!a->n || !memcmp(a->ints, b->ints, a->n * sizeof *a->ints));
-  }
-  return false;
-}
-
 static uint64_t hash_node(const Graph *g, const Node *n) {
   uint64_t h = hash_bytes(&n->op, sizeof n->op, 0);
   h = hash_bytes(n->ops, n->nops * sizeof *n->ops, h);

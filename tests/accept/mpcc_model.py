@@ -24,8 +24,9 @@ DTYPES = [("f32", "f4"), ("bf16", "u2"), ("f16", "f2"), ("f8e4m3fn", "u1"), ("f8
           ("u8", "u1"), ("i1", "?")]
 # DLPack's (code, bits) of what NumPy can hold; 4 is bfloat.
 NUMPY_OF = {(2, 32): "f4", (2, 64): "f8", (2, 16): "f2", (4, 16): "u2", (0, 64): "i8",
-            (0, 32): "i4", (1, 32): "u4", (1, 16): "u2", (1, 8): "u1", (6, 8): "?"}
-DLPACK_OF = {np.dtype(kind): key for key, kind in NUMPY_OF.items() if key[0] != 4}
+            (0, 32): "i4", (1, 32): "u4", (1, 16): "u2", (1, 8): "u1", (6, 8): "?",
+            (10, 8): "u1", (12, 8): "u1", (14, 8): "u1"}  # codes of fp8 and e8m0
+DLPACK_OF = {np.dtype(kind): key for key, kind in NUMPY_OF.items() if key[0] in (0, 1, 2, 6)}
 
 P, I32, U32, I64, U64 = C.c_void_p, C.c_int32, C.c_uint32, C.c_int64, C.c_uint64
 
@@ -101,6 +102,22 @@ def dims_of(t):
 def widen(bf16):
     """u16 that hold bf16 as f32, exactly."""
     return (bf16.astype(np.uint32) << 16).view(np.float32)
+
+
+def widen_f8e4m3fn(codes):
+    """What each code stands for, as f32: 4 bits of exponent, 3 of mantissa, no infinity."""
+    c = np.arange(256)
+    sign, e, m = np.where(c < 128, 1, -1), c >> 3 & 15, (c & 7) / 8
+    value = sign * np.where(e == 0, m * 2.0**-6, (1 + m) * 2.0 ** (e - 7.0))
+    return np.where(c & 127 == 127, np.nan, value).astype(np.float32)[codes]
+
+
+def widen_f8e8m0(codes):
+    """Powers of two, from 2^-127."""
+    with np.errstate(over="ignore"):
+        value = np.float32(2.0) ** (np.arange(256) - 127.0).astype(np.float32)
+    value[255] = np.nan
+    return value[codes]
 
 
 def array_of(view):

@@ -47,7 +47,8 @@ CASES = [("f32", "bf16", 1), ("bf16", "f32", 1), ("bf16 residual(f32)", "bf16", 
          ("bf16 scale(2^6)", "f16", 2), ("bf16 master(split) scale(2^6)", "f16", 2), ("bf16 master(sr)", "f32", 2),
          ("f16 scale(2^8) master(sr)", "bf16", 1)]
 
-WIDEN = {"bf16": mpcc_model.widen, "f16": lambda x: x.astype(np.float32)}
+WIDEN = {"bf16": mpcc_model.widen, "f16": lambda x: x.astype(np.float32), "f8e4m3fn": mpcc_model.widen_f8e4m3fn,
+         "f8e8m0": mpcc_model.widen_f8e8m0}
 
 
 def batches(rows):

@@ -52,18 +52,43 @@ static const char MODEL[] =
     "return metric \"y\" = %y, weight \"y\" = %n, value \"p\" = %p, value \"v\" = %v, value \"mx\" "
     "= %mx }\n";
 
-static Graph *parse(PassFixture *f) {
+/* Three layers, of which the inner one multiplies in fp8, trained and evaluated. */
+#define LAYERS                                                                                     \
+  "%h = matmul %x, %u {k_chunk=256} : f32[rows 7,6]\n%r = relu %h : f32[rows 7,6]\n"               \
+  "%i = matmul %r, %v {k_chunk=256} : f32[rows 7,6]\n%s = relu %i : f32[rows 7,6]\n"               \
+  "%z = matmul %s, %w {k_chunk=256} : f32[rows 7,6]\n%q = sum %z {axes=[0,1]} : f32[]\n"           \
+  "%one = constant {value=1} : f32[rows 7]\n%n = sum %one {axes=[0]} : f32[]\n"
+#define ARGUMENTS                                                                                  \
+  "(%x: f32[rows 7,6] = input \"x\", %u: f32[6,6] = state \"u\", %v: f32[6,6] = state \"v\",\n"    \
+  "  %w: f32[6,6] = state \"w\") {\n"
+#define UPDATE(name)                                                                               \
+  "entry @\"update:" name "\" update (%p: f32[6,6] = state \"" name                                \
+  "\", %g: f32[6,6] = grad \"" name "\") {\n"                                                      \
+  "%q = sub %p, %g : f32[6,6]\nreturn state \"" name "\" = %q }\n"
+static const char FP8[] =
+    "state param \"u\" : f32[6,6]\nstate param \"v\" : f32[6,6]\nstate param \"w\" : f32[6,6]\n"
+    "entry @init init () {\n%z = constant {value=0.25} : f32[]\n"
+    "%w = broadcast %z {axes=[]} : f32[6,6]\n"
+    "return state \"u\" = %w, state \"v\" = %w, state \"w\" = %w }\n"
+    "entry @step step batch 7 " ARGUMENTS LAYERS
+    "return loss \"l\" = %q, weight \"l\" = %n }\n" UPDATE("u") UPDATE("v")
+        UPDATE("w") "entry @eval eval batch 7 " ARGUMENTS LAYERS
+                    "return metric \"y\" = %q, weight \"y\" = %n, value \"z\" = %z }\n";
+static const char *const fp8_train[] = {
+    "fp8_current", "fp8_delayed history 4 margin 0 scale static init 64", "fp8_block", "mx8"};
+
+static Graph *parse(PassFixture *f, const char *text) {
   f->strings.arena = &f->arena;
   diag_init(&f->diag, &f->arena, stdout);
   return graph_parse(&f->arena, &f->strings, &f->diag,
-                     diag_source(&f->diag, "model", MODEL, strlen(MODEL)));
+                     diag_source(&f->diag, "model", text, strlen(text)));
 }
 
-static void run_without(Tally *t, const char *left_out, bool roundtrip) {
+static void run_without(Tally *t, const char *text, const char *left_out, bool roundtrip) {
   static const Target target = {
       .name = "x86-64-v3", .auto_precision = "bf16", .f32_lanes = 8, .costs = &costs_cpu};
   PassFixture f = {0};
-  Graph *g = parse(&f);
+  Graph *g = parse(&f, text);
   PassValues values = {0};
   PassOptions o = {.disable = left_out,
                    .roundtrip = roundtrip,
@@ -74,6 +99,16 @@ static void run_without(Tally *t, const char *left_out, bool roundtrip) {
   expect(t, ok, "the passes without %s", left_out ? left_out : "nothing");
   arena_free(&values.arena);
   arena_free(&f.arena);
+}
+
+static void test_fp8(Tally *t) {
+  for (size_t i = 0; i < sizeof fp8_train / sizeof *fp8_train; i++) {
+    Arena arena = {0};
+    const char *text =
+        arena_printf(&arena, "graph \"fp8\"\ntrain precision %s\n%s", fp8_train[i], FP8);
+    run_without(t, text, NULL, true);
+    arena_free(&arena);
+  }
 }
 
 static NodeId find_node(const Graph *g, Op op) {
@@ -87,7 +122,7 @@ static void test_check(Tally *t) {
   PassFixture f = {0};
   PassValues values = {0};
   PassOptions o = {.check_user = &values};
-  Graph *g = parse(&f);
+  Graph *g = parse(&f, MODEL);
   PassCtx c = {.diag = &f.diag, .options = &o, .scalars = scalars_parse(&f.arena)};
   Node *relu = &g->nodes.at[find_node(g, OP_relu)];
   f.diag.out = NULL;
@@ -116,7 +151,7 @@ static void test_verified(Tally *t) {
   if (!child) {
     PassFixture f = {0};
     PassOptions o = {.check = spoil, .out = stdout};
-    Graph *g = parse(&f);
+    Graph *g = parse(&f, MODEL);
     PassCtx c = {.arena = &f.arena, .diag = &f.diag, .options = &o};
     if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) _exit(2);
     passes_run(&g, "dce, dce", &c);
@@ -133,9 +168,10 @@ int main(void) {
 #include "passes/passes.def"
                                          "simplify, cse, dce"};
   Tally t = {0};
-  run_without(&t, NULL, true);
+  run_without(&t, MODEL, NULL, true);
+  test_fp8(&t);
   for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
-    if (optional[i]) run_without(&t, optional[i], false);
+    if (optional[i]) run_without(&t, MODEL, optional[i], false);
   test_check(&t);
   test_verified(&t);
   return tally_end(&t);
