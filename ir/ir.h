@@ -400,9 +400,9 @@ ValueId loop_invariant(const Graph *g, ValueId v);
 /* value_origin, and on outside of the loops that it is an invariant of. */
 ValueId value_source(const Graph *g, ValueId v, bool moved);
 
-/* ---- derived.c: what a derived state is made of ------------------------------------------------ */
+/* ---- derived.c: what a derived state is made of ---------------------------------------------- */
 
-const State *argument_state(const Graph *g, ValueId v); /* that v, of an entry, is given as; or NULL */
+const State *argument_state(const Graph *g, ValueId v); /* NULL: v is no state's argument */
 /* Whole, what the entry makes of the state; NO_ID: it leaves it alone. */
 ValueId state_made(const Graph *g, uint32_t entry, const State *s);
 /* What the entry `derive` makes the state of; NO_ID: it does not. */
@@ -412,7 +412,7 @@ ValueId derived_source(const Graph *g, ValueId v); /* the same of the argument v
  * leaves them? */
 bool derived_same(const Graph *g, ValueId x, uint32_t entry, ValueId v, bool after);
 typedef VEC(const State *) States;
-States derived_sources(const Graph *g, Arena *arena, ValueId x); /* states that x of `derive` is made of */
+States derived_sources(const Graph *g, Arena *arena, ValueId x); /* that x of `derive` is made of */
 
 /* ---- place.c: what lies where another value lay ---------------------------------------------- */
 

@@ -29,8 +29,7 @@ typedef struct Derive { /* of one entry */
   VEC(Replaced) done;
 } Derive;
 
-/* ---- what is settled ---------------------------------------------------------------------------
- */
+/* ---- what is settled ------------------------------------------------------------------------- */
 
 static bool is_slot_scale(const Graph *g, const State *s) {
   size_t n = strlen(s->path), tail = strlen(".scale");
@@ -88,8 +87,7 @@ static void find_settled(Derive *d) {
     settle_node(d, &g->nodes.at[body->nodes.at[i]], of);
 }
 
-/* ---- what somebody reads of it ------------------------------------------------------------------
- */
+/* ---- what somebody reads of it --------------------------------------------------------------- */
 
 static void ask(Derive *d, ValueId v) { d->asked[v] = d->coded[v] != NULL; }
 
@@ -106,8 +104,7 @@ static void ask_block(Derive *d, BlockId block) {
   for (uint32_t i = 0; i < b->results.len; i++) ask(d, b->results.at[i]);
 }
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* The quantize behind the coded value v. */
 static const Node *quantize_of(const Derive *d, ValueId v) {
@@ -146,8 +143,7 @@ static const char *name_state(const Derive *d, ValueId v) {
   return states_name(d->g, name);
 }
 
-/* ---- copies of expressions ----------------------------------------------------------------------
- */
+/* ---- copies of expressions ------------------------------------------------------------------- */
 
 typedef struct Copy {
   Graph *g;
@@ -186,8 +182,7 @@ static ValueId copy(Copy *c, ValueId v) {
   return c->map[v];
 }
 
-/* ---- states -----------------------------------------------------------------------------------
- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 /* That is v already, or NULL. */
 static const State *find_state(const Derive *d, ValueId v) {
@@ -231,8 +226,7 @@ static void derive_entry(Derive *d) {
   }
 }
 
-/* ---- who writes them ----------------------------------------------------------------------------
- */
+/* ---- who writes them ------------------------------------------------------------------------- */
 
 static bool writes_any(const Graph *g, uint32_t entry, States sources) {
   for (uint32_t i = 0; i < sources.len; i++)

@@ -147,6 +147,7 @@ int mp_set(mp_ctx *ctx, const char *path, const mp_view *view) {
   else mp_forget_run(ctx);
   put(ctx, (uint32_t)i, view);
   ctx->missing[i] = 0;
-  if (s->kind == MP_PARAM || s->kind == MP_COUNTER) mp_derive(ctx); /* scales of slots are counters */
+  /* Codes of fp8 weights follow the scale of their slot too, which is a counter. */
+  if (s->kind == MP_PARAM || s->kind == MP_COUNTER) mp_derive(ctx);
   return MP_OK;
 }
