@@ -179,6 +179,8 @@ static ValueId copy(Copy *c, ValueId v) {
   for (uint32_t i = 0; i < g->nodes.at[id].nops; i++) copy(c, g->nodes.at[id].ops[i]);
   NodeId to = graph_copy_node(g, id, g->entries.at[c->to].body, c->map);
   drop_recompute(&g->nodes.at[to]);
+  /* Of the master, not of a part of it that is also there for a product in a low type. */
+  if (c->after) node_set_attr(g, to, attr_bool(AT_wide, true));
   return c->map[v];
 }
 

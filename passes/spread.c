@@ -68,8 +68,9 @@ static bool adds_up(const Graph *g, const Node *n) {
   return n->op == OP_sum || n->op == OP_scatter_add || (product && matmul_is_weight_gradient(g, n));
 }
 
+/* What commits is a state, whatever it was made of. */
 static bool varies(const Graph *g, const Node *n, const bool *marks) {
-  return any_marked(n, marks) && !adds_up(g, n);
+  return any_marked(n, marks) && !adds_up(g, n) && n->op != OP_commit;
 }
 
 bool *find_varying(const Graph *g, uint32_t entry, Arena *arena) {

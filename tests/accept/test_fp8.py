@@ -49,6 +49,10 @@ LOOP = (MODEL.replace("  fn f", "  q: param[D, D] = normal(0, 0.3)\n  r: param[D
                  "over: zeros[3, D]() + 1)\n    x = x + b\n    precision(bf16)")
         .replace("  precision WORD", '  frozen "{q,r}"\n  precision WORD'))
 
+# A part of a weight, for one layer in fp8 and, the same part, for one in bf16.
+PARTS = (MODEL.replace("u: param[2 * D, D]", "u: param[3 * D, D]").replace("transpose(u)", "transpose(u[D:])")
+         .replace("x + relu(x @ w) }", "x + relu(x @ w) + relu(x @ transpose(u[D:])) @ v }"))
+
 # the recipe, micro-batches a step, the width: of blocks, below one, and two of which none is whole
 CASES = [("fp8", 1, 12), ("fp8(delayed, history: 3) scale(dynamic) residual(f32)", 2, 12), ("fp8(current)", 2, 12),
          ("fp8(current) scale(2^8)", 1, 12), ("fp8(block)", 2, 12), ("fp8(block) scale(2^8)", 1, 130),
@@ -97,6 +101,8 @@ def main():
         for i, (word, times, width) in enumerate(CASES):
             check_case(folder, f"model{i}", MODEL, word, times, width, (6, 9))
         check_case(folder, "loop", LOOP, "fp8(delayed, history: 2) scale(2^4)", 2, 12, (8, 9))
+        check_case(folder, "parts", PARTS, "fp8(delayed, history: 3)", 2, 12, (4, 17))
+        check_case(folder, "lines", PARTS, "mx8", 1, 12, (4, 17))
 
 
 if __name__ == "__main__":
