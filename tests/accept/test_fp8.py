@@ -74,7 +74,7 @@ def check_guard(library, rows):
             good = m.get(path).copy()
             assert m.run("train_step", rows=rows, **next(batches(rows))).committed, path
             wrong = good.copy()
-            wrong[3, 4] = bad
+            wrong[-3, 4] = bad
             m.set(path, wrong)
             assert not m.run("train_step", rows=rows, **next(batches(rows))).committed, (path, bad)
             m.set(path, good)
