@@ -356,6 +356,14 @@ uint32_t graph_count_uses(const Graph *g, BlockId block, ValueId v) {
   return uses;
 }
 
+void graph_drop_node(Graph *g, NodeId n) {
+  NodeIds *nodes = &g->blocks.at[g->nodes.at[n].block].nodes;
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < nodes->len; i++)
+    if (nodes->at[i] != n) nodes->at[kept++] = nodes->at[i];
+  nodes->len = kept;
+}
+
 /* Behind a port that goes the others move up. */
 static void drop_port(Port *ports, ValueId *values, uint32_t n, uint32_t i) {
   memmove(ports + i, ports + i + 1, (n - i - 1) * sizeof *ports);

@@ -317,6 +317,7 @@ void graph_drop_entry_result(Graph *g, uint32_t entry, uint32_t i);
 /* Arguments, nodes and results of entry `from` once more; the new entry. */
 uint32_t graph_copy_entry(Graph *g, uint32_t from, const char *name, EntryKind kind,
                           Arena *scratch);
+void graph_drop_node(Graph *g, NodeId n); /* out of its block; nobody reads it */
 /* As operand of the block's nodes and as its result. */
 uint32_t graph_count_uses(const Graph *g, BlockId block, ValueId v);
 ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role,

@@ -54,14 +54,6 @@ ValueId kernel_add_result(Graph *g, NodeId k, ValueId inside) {
   return first + old.nres;
 }
 
-static void drop_node(Graph *g, NodeId n) {
-  NodeIds *nodes = &g->blocks.at[g->nodes.at[n].block].nodes;
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < nodes->len; i++)
-    if (nodes->at[i] != n) nodes->at[kept++] = nodes->at[i];
-  nodes->len = kept;
-}
-
 static void drop_result(Graph *g, NodeId k, uint32_t i) {
   Node old = g->nodes.at[k];
   ValueIds *results = &g->blocks.at[old.blocks[0]].results;
@@ -81,7 +73,7 @@ void kernel_drop_unused(Graph *g, NodeId k, uint32_t i) {
   Node n = g->nodes.at[k];
   if (graph_count_uses(g, n.block, n.res + i)) return;
   if (n.nres > 1) drop_result(g, k, i);
-  else drop_node(g, k);
+  else graph_drop_node(g, k);
 }
 
 NodeId kernel_close(Graph *g, BlockId block, Loc loc, Form form, BlockId body, uint32_t nops,

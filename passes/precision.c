@@ -271,8 +271,20 @@ static void label_view(Precision *s, NodeId id) {
   }
 }
 
+/* Kernels that the pass makes before it decides have reasons, too. */
+static void grow_reasons(Precision *s) {
+  const char **old = s->node_why;
+  if (s->g->nodes.len <= s->nodes) return;
+  s->node_why = NEW_ARRAY(s->arena, const char *, s->g->nodes.len);
+  memcpy(s->node_why, old, s->nodes * sizeof *old);
+  s->nodes = s->g->nodes.len;
+}
+
 static void set_up(Precision *s) {
+  grow_reasons(s);
   s->values = s->g->values.len;
+  s->cost[s->entry] = 0;
+  s->moving.len = 0;
   s->readers = NEW_ARRAY(s->arena, Readers, s->values);
   s->alone = NEW_ARRAY(s->arena, uint8_t, s->values);
   s->why = NEW_ARRAY(s->arena, const char *, s->values);
@@ -323,16 +335,25 @@ static void label_block(Precision *s, BlockId block, NodeId loop) {
   s->at = frame.outer;
 }
 
-static void label_entry(Precision *s) {
-  BlockId body = s->g->entries.at[s->entry].body;
+static void decide_entry(Precision *s) {
   set_up(s);
   s->varies = find_varying(s->g, s->entry, s->arena);
   s->lost = find_lost(s->g, s->entry, s->arena);
   for (Low low = 0; s->g->train.automatic && !s->greedy && low < LOWS; low++)
     if (s->type == low_type[low]) assign_products(s, low);
-  find_readers(s, body);
+  find_readers(s, s->g->entries.at[s->entry].body);
   for (Low low = 0; low < LOWS; low++) assign_entry(s, low);
   for (Low low = 0; low < LOWS; low++) choose_moves(s, low);
+}
+
+static void label_entry(Precision *s) {
+  BlockId body = s->g->entries.at[s->entry].body;
+  for (bool split = true; split;) {
+    split = false;
+    decide_entry(s);
+    for (Low low = 0; low < LOWS && !split; low++) split = split_parts(s, low);
+  }
+  work_moves(s);
   memset(s->readers, 0, s->values * sizeof *s->readers);
   s->decided = true;
   note_reasons(s);

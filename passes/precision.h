@@ -2,7 +2,8 @@
  *
  * precision.c knows the rules and rewrites an entry; precision_assign.c asks for the best
  * assignment under them, precision_cast.c edits kernels and copies accordingly;
- * precision_residual.c finds the residual stream, precision_move.c kernels that only move weights.
+ * precision_residual.c finds the residual stream, precision_move.c kernels that only move weights,
+ * precision_part.c makes two of a part that is wanted in two types.
  */
 #ifndef PASSES_PRECISION_H
 #define PASSES_PRECISION_H
@@ -38,6 +39,11 @@ typedef struct Decision {
   bool low;
 } Decision;
 
+typedef struct Moving { /* a kernel that moves weights, in the type it does so in */
+  NodeId kernel;
+  Low low;
+} Moving;
+
 typedef struct Precision {
   Graph *g;
   Arena *arena;
@@ -59,6 +65,7 @@ typedef struct Precision {
   const char **why;       /* value: what decided that, NULL: it was no question */
   uint32_t *first_choice; /* node: where its operands' choices begin */
   uint8_t *choices;       /* set of Low: what the kernel reads the operand as where it may choose */
+  VEC(Moving) moving;
   ValueId *low_of[LOWS];  /* value: its form in this type (itself: stored so), NO_ID: none */
 } Precision;
 
@@ -104,10 +111,19 @@ bool is_residual(const Precision *s, const Node *n);
 /* ---- precision_move.c ------------------------------------------------------------------------ */
 
 /* Of the entry at hand, once `alone` and `choices` are decided: kernels that only move parameters
- * to where they are stored in this type read them in it, and their nodes work in it. */
+ * to where they are stored in this type read them in it; s->moving. */
 void choose_moves(Precision *s, Low low);
+void work_moves(Precision *s); /* and their nodes work in it */
+/* Operand j is what the node moves, rather than an index or a condition. */
+bool moves_operand(const Graph *g, const Node *n, uint32_t j);
 /* The node is one of those, and moves this operand. */
 bool moves_low(const Graph *g, const Node *n, uint32_t operand, DType low);
+
+/* ---- precision_part.c ------------------------------------------------------------------------ */
+
+/* Parts of weights that are wanted in f32 and in this type become two; true: there were some, and
+ * all is to be decided anew. */
+bool split_parts(Precision *s, Low low);
 
 /* ---- precision_cast.c ------------------------------------------------------------------------ */
 
@@ -118,6 +134,8 @@ void read_low(Precision *s, NodeId k, uint32_t arg, Low low);
 /* Nodes of the kernel that load argument i in this type read `form`, the others what they read. */
 void read_low_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId form);
 bool asks_low(const Precision *s, NodeId k, uint32_t arg, Low low);
+/* Before anything is low: nodes of the kernel that will load argument i low read v in its place. */
+void ask_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId v);
 /* v in this type: a parameter's copy; a form that comes into the loop beside v; else what a kernel
  * of its own casts. */
 ValueId make_low(Precision *s, ValueId v, Low low, Loc loc);

@@ -82,6 +82,15 @@ bool asks_low(const Precision *s, NodeId k, uint32_t arg, Low low) {
   return false;
 }
 
+void ask_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId v) {
+  Graph *g = s->g;
+  ValueId a = argument(g, k, arg);
+  Asked ctx = {s, low};
+  if (kernel_uses(g, k, a, is_other, &ctx))
+    kernel_replace_uses(g, k, a, region_add_operand(g, k, v), is_asked, &ctx);
+  else g->nodes.at[k].ops[arg] = v;
+}
+
 void read_low_beside(Precision *s, NodeId k, uint32_t arg, Low low, ValueId form) {
   Graph *g = s->g;
   ValueId a = argument(g, k, arg), b = a;

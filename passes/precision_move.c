@@ -19,8 +19,7 @@ typedef struct Moves {
   bool *between; /* value outside: a part of a weight that other kernels move on, and can be low */
 } Moves;
 
-/* Operand j is what the node moves, rather than an index or a condition. */
-static bool is_moved(const Graph *g, const Node *n, uint32_t j) {
+bool moves_operand(const Graph *g, const Node *n, uint32_t j) {
   switch (n->op) {
   case OP_select: return j > 0;
   case OP_pad:
@@ -36,7 +35,7 @@ static bool is_moved(const Graph *g, const Node *n, uint32_t j) {
 static bool is_f32(const Graph *g, ValueId v) { return value_type(g, v).dtype == DT_f32; }
 
 bool moves_low(const Graph *g, const Node *n, uint32_t operand, DType low) {
-  return is_moved(g, n, operand) && value_type(g, n->res).dtype == low;
+  return moves_operand(g, n, operand) && value_type(g, n->res).dtype == low;
 }
 
 /* ---- which values can be low ----------------------------------------------------------------- */
@@ -76,7 +75,7 @@ static void start(Moves *m) {
   for (uint32_t i = 0; i < b->nodes.len; i++) {
     const Node *n = body_node(m, i);
     bool moves = n->op == OP_constant;
-    for (uint32_t j = 0; j < n->nops; j++) moves |= is_moved(g, n, j);
+    for (uint32_t j = 0; j < n->nops; j++) moves |= moves_operand(g, n, j);
     for (uint32_t r = 0; r < n->nres; r++) m->can[n->res + r] = moves && is_f32(g, n->res + r);
   }
 }
@@ -97,7 +96,7 @@ static bool refuse_operand(Moves *m, ValueId v) {
 static bool settle_node(Moves *m, const Node *n) {
   bool changed = false;
   for (uint32_t j = 0; j < n->nops; j++) {
-    bool moved = is_moved(m->s->g, n, j);
+    bool moved = moves_operand(m->s->g, n, j);
     if (moved && !m->can[n->ops[j]]) changed |= refuse(m, n->res);
     if (!moved || !m->can[n->res]) changed |= refuse_operand(m, n->ops[j]);
   }
@@ -190,13 +189,6 @@ static bool is_read(const Moves *m, ValueId arg) {
   return false;
 }
 
-static void work_low(Moves *m) {
-  for (uint32_t i = 0; i < body_of(m)->nodes.len; i++) {
-    ValueId v = body_node(m, i)->res;
-    if (m->can[v]) m->s->g->values.at[v].type.dtype = (uint8_t)low_type[m->low];
-  }
-}
-
 /* A parameter's argument can be low: the kernel reads the copy. */
 static bool choose_copies(Moves *m, NodeId id) {
   bool any = false;
@@ -208,7 +200,7 @@ static bool choose_copies(Moves *m, NodeId id) {
     if (!is_between(m, i)) *read_choice(m->s, id, i) |= (uint8_t)(1 << m->low);
     any = true;
   }
-  if (any) work_low(m);
+  if (any) vec_push(m->s->arena, &m->s->moving, ((Moving){id, m->low}));
   return any;
 }
 
@@ -225,5 +217,23 @@ void choose_moves(Precision *s, Low low) {
     if (!m.between[v]) continue;
     s->alone[v] = (uint8_t)(1 << low);
     s->why[v] = "rule: part of a weight";
+  }
+}
+
+static void work_low(Moves *m) {
+  for (uint32_t i = 0; i < body_of(m)->nodes.len; i++) {
+    ValueId v = body_node(m, i)->res;
+    if (m->can[v]) m->s->g->values.at[v].type.dtype = (uint8_t)low_type[m->low];
+  }
+}
+
+void work_moves(Precision *s) {
+  Moves m = {.s = s};
+  m.can = NEW_ARRAY(s->arena, bool, s->values);
+  m.between = NEW_ARRAY(s->arena, bool, s->values); /* those are `alone` by now */
+  for (uint32_t i = 0; i < s->moving.len; i++) {
+    m.low = s->moving.at[i].low;
+    look_at(&m, s->moving.at[i].kernel);
+    work_low(&m);
   }
 }

@@ -18,14 +18,14 @@ WORDS = ["bf16", "f16 scale(dynamic)", "fp8(current)", "fp8(delayed)", "fp8(bloc
 MOVES = {"reshape", "transpose", "slice", "pad", "broadcast", "select", "concat", "reverse", "gather", "embedding"}
 ONCE = {"init", "derive", "calibrate", "replay", "origin"}  # entries that no run calls step by step
 LINE = re.compile(r"\s*(%\d+(?:, %\d+)*) = ([\w.]+)(.*)")
-# A part of one matrix, one of two put together, one turned, a stack, micro-batches and a tied weight.
+# A part of one matrix, that is also read in f32, one of two put together, one turned, a stack, micro-batches and a tied weight.
 PARTS = """version 1
 model M {
   first: param[16, 32] = normal(0, 0.1)
   up: param[32, 48] = normal(0, 0.1)
   more: param[32, 16] = normal(0, 0.1)
   down: param[48, 32] = normal(0, 0.1)
-  fn inner(x) = relu(x @ up[:, :16] + x @ more) @ down[8:24] + x @ concat([more, more], axis: 1)
+  fn inner(x) = relu(x @ up[:, :16] + x @ more) @ down[8:24] + x @ concat([more, more], axis: 1) + mean(up[:, :16]^2)
   fn f(x) = inner(inner(x @ first)) @ transpose(first)
 }
 train M {
