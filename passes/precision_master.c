@@ -133,9 +133,21 @@ static void take_parts(Master *m) {
   if (m->split) m->parts[2] = unpack(m, m->parts[2]);
 }
 
-/* Only these forms compute what they load. */
-static bool joins_itself(const Node *n) {
-  return node_is_kernel(n, FORM_map) || node_is_kernel(n, FORM_reduce);
+static bool product_reads(const Graph *g, const Node *k, ValueId arg) {
+  const Block *body = &g->blocks.at[k->blocks[0]];
+  for (uint32_t i = 0; i < body->nodes.len; i++) {
+    const Node *n = &g->nodes.at[body->nodes.at[i]];
+    for (uint32_t j = 0; op_form[n->op] == FORM_gemm && j < n->nops; j++)
+      if (n->ops[j] == arg) return true;
+  }
+  return false;
+}
+
+/* These compute what they load: maps, reductions, and products behind their sums, which widen. */
+static bool joins_itself(const Master *m, const Node *n, uint32_t k) {
+  if (node_is_kernel(n, FORM_map) || node_is_kernel(n, FORM_reduce)) return true;
+  return !m->split && node_is_kernel(n, FORM_gemm) &&
+         !product_reads(m->g, n, m->g->blocks.at[n->blocks[0]].args.at[k]);
 }
 
 /* Operand i of kernel k, the f32, becomes the low part, and the others come behind. */
@@ -166,7 +178,7 @@ static ValueId join_outside(Master *m) {
 /* Operand k of node n, the f32, from its parts: kernels join them as they read; for loops, views
  * and products one kernel of its own does, the first time. */
 static void join_operand(Master *m, NodeId n, uint32_t k, ValueId *joined) {
-  if (joins_itself(&m->g->nodes.at[n])) {
+  if (joins_itself(m, &m->g->nodes.at[n], k)) {
     join_inside(m, n, k);
     return;
   }

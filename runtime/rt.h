@@ -210,6 +210,7 @@ void *mp_state_data(const mp_ctx *ctx, uint32_t state);
 uint32_t mp_state_crc(const mp_ctx *ctx, uint32_t state);
 int mp_find_hyper(const mp_ctx *ctx, const char *name);
 int64_t mp_counter(const mp_ctx *ctx, const char *name); /* 0 if there is none */
+int64_t mp_steps_done(const mp_ctx *ctx);                /* skipped ones, too */
 
 /* ---- parts.c: parameters kept in parts ----------------------------------------------------- */
 

@@ -90,9 +90,10 @@ int mp_check_poison(mp_ctx *ctx) {
   const mp_site *first = ctx->poisoned;
   const char *state = first ? ctx->model->desc->states[first->state].tensor.name : NULL;
   return mp_fail(&ctx->error, MP_E_NONFINITE,
-                 "%s: the update of '%s' became non-finite%s%s%s%s%s; load a checkpoint to go on",
+                 "%s: the update of '%s' became non-finite at step %lld%s%s%s%s%s; load a "
+                 "checkpoint to go on",
                  o->where ? o->where : ctx->model->desc->name, o->tensor.name,
-                 first ? ", first '" : "", first ? state : "", first ? "' (" : "",
+                 (long long)mp_steps_done(ctx), first ? ", first '" : "", first ? state : "", first ? "' (" : "",
                  first ? first->tensor.name : "", first ? ")" : "");
 }
 

@@ -45,6 +45,10 @@ int64_t mp_counter(const mp_ctx *ctx, const char *name) {
   return wide;
 }
 
+int64_t mp_steps_done(const mp_ctx *ctx) {
+  return mp_counter(ctx, mp_find_state(ctx, "attempt") >= 0 ? "attempt" : "step");
+}
+
 static int find_named(mp_ctx *ctx, const char *path) {
   const mp_desc *d = ctx->model->desc;
   int found = mp_find_state(ctx, path);

@@ -26,10 +26,7 @@ typedef struct Loop {
   CliStep last;
 } Loop;
 
-int64_t cli_steps_done(const CliRun *r) {
-  const char *counter = mp_find_state(r->ctx, "attempt") >= 0 ? "attempt" : "step";
-  return mp_counter(r->ctx, counter);
-}
+int64_t cli_steps_done(const CliRun *r) { return mp_steps_done(r->ctx); }
 
 /* ---- signals ---- */
 
