@@ -207,8 +207,9 @@ static int bisect(Bisect *b) {
   bool none = false;
   int status = measure(b, NULL, &b->reference);
   if (status) return status;
+  if (!isfinite(b->reference.loss))
+    return fail("the run in f32, the reference, ended without a finite loss", NULL), 1;
   print_trial(b, "f32", &b->reference);
-  if (!isfinite(b->reference.loss)) return fail("the run in f32 has no finite loss", NULL), 1;
   status = measure(b, &none, &low);
   if (status) return status;
   print_trial(b, b->t.o.precision ? b->t.o.precision : "as the program says", &low);

@@ -50,10 +50,29 @@ static void add_losses(const Comparison *c, Text *out) {
   }
 }
 
+/* The pair of a step's that has grown most. */
+static const Pair *most_grown(const Comparison *c) {
+  const Pair *most = NULL;
+  for (uint32_t i = 0; i < c->pairs.len; i++) {
+    const Pair *p = &c->pairs.at[i];
+    if (p->phase != PHASE_weight && (!most || p->grown > most->grown)) most = p;
+  }
+  return most;
+}
+
+/* Not enough to blame anything, but where to look first. */
+static void add_no_part(const Comparison *c, Text *out) {
+  const Pair *p = most_grown(c);
+  text_add(out, "no value differs by much more than what went into it");
+  if (p)
+    text_printf(out, "; by most %s, %s of %s: %.2g times that", p->place, p->op, p->path, p->grown);
+  text_add(out, "\n");
+}
+
 static void add_verdict(const Comparison *c, Text *out) {
   const Pair *p = c->part;
   if (c->same) text_add(out, "they part nowhere: every value is the same\n");
-  else if (!p) text_add(out, "no value differs by much more than what went into it\n");
+  else if (!p) add_no_part(c, out);
   else if (!p->d.finite)
     text_printf(out, "they part at %s, %s of %s: it is not finite on one side\n", p->place, p->op,
                 p->path);

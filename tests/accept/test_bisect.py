@@ -155,6 +155,7 @@ def check_wrong(folder, data):
             ([flag, "--version"], 0, "mpcc "),
             ([flag, PLANTED, "--target=cuda", "--", *data], 2, "so --target has no place"),
             ([flag, PLANTED, "--", "--data", "x=none.npy"], 1, "none.npy"),
+            ([flag, PLANTED, "--", "--data", "x=none.npy"], 1, "the reference, ended without a finite loss"),
             ([flag, PLANTED, f"--trials={PLANTED}", "--", *data], 1, "is not a file of --trials"),
             ([flag, PLANTED, "--keep=centre@planted.mp:1:f32", "--", *data], 1,
              "--keep=centre@planted.mp:1: nothing is computed there"),

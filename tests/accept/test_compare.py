@@ -1,6 +1,7 @@
 """mpcc compare, and the values that a program built --with-values writes.
 
   planted      of a dozen layers one subtracts large numbers (planted.mp): its line is named
+  benign       where no line is to blame, the largest is told
   equal        f32 beside f32 parts nowhere: every difference is 0
   measures     max, relative L2, mean signed error and how much it grew are NumPy's, of the files the
                programs write
@@ -85,6 +86,19 @@ def check_equal(data):
     assert all(x == y for _, x, y in c["losses"])
     assert {v["phase"] for v in c["values"]} == {"forward", "backward", "gradient", "weight"}
     print(f"equal: {len(c['values'])} pairs of f32 and f32, all differences 0", flush=True)
+
+
+def check_benign(folder, data):
+    """Where nothing is to blame the verdict says what comes nearest to it."""
+    model = folder / "benign.mp"
+    model.write_text(PLANTED.read_text().replace("+ 300.0", "+ 0.0"))
+    words = "--precision=bf16,f32", model, "--", *data, "--steps", 2
+    verdict = run(BIN / "mpcc", "compare", *words).splitlines()[-1]
+    values = [v for v in compare("bf16,f32", data, model=model, steps=2)["values"] if v["phase"] != "weight"]
+    most = max(values, key=lambda v: v["grown"])
+    assert verdict == ("no value differs by much more than what went into it; by most "
+                       f"{most['line']}, {most['op']} of {most['path']}: {most['grown']:.2g} times that"), verdict
+    print(f"benign: {verdict}", flush=True)
 
 
 def stem(name):
@@ -190,7 +204,7 @@ def check_same_bits(folder, data, plain, with_values):
     print("--with-values trains to the same bits", flush=True)
 
 
-def check_wrong(plain, data):
+def check_wrong(plain, with_values, data):
     mpcc = BIN / "mpcc"
     for words, message in (
             (["compare", PLANTED, "--", *data], "two precisions are wanted: --precision=bf16,f32"),
@@ -208,6 +222,8 @@ def check_wrong(plain, data):
                            (["--values-step", "2"], "--values-step needs --values"),
                            (["--beside", "x"], "--beside is of --plot")):
         assert message in (out := run(plain, *data, "--steps", 1, *words, code=2)), out
+    assert "--values-step 3 is none of this run" in run(with_values, *data, "--steps", 2, "--values", "x",
+                                                        "--values-step", 3, code=2)
     print("wrong command lines are refused, each by its message", flush=True)
 
 
@@ -217,10 +233,11 @@ def main():
         data = make_data(folder, 2048)
         check_planted(folder, data)
         check_equal(data)
+        check_benign(folder, data)
         plain, with_values = compile_to(folder / "plain", PLANTED, "--precision=f16"), check_measures(folder, data)
         check_values(folder)
         check_same_bits(folder, data, plain, with_values)
-        check_wrong(plain, data)
+        check_wrong(plain, with_values, data)
 
 
 if __name__ == "__main__":
