@@ -36,10 +36,10 @@
  * Transaction (docs/precision.md)
  * 18. What a step gives as a state is the state's own argument, or commit(ok, new, old) with old
  *     that argument and ok the entry's result of that role, seen through reshapes and kernels.  A
- *     derived copy may be a cast or view of such, or what the entry `derive` makes of its states,
- *     made of what the step makes of them.  Counters that `exempt` names are free: a skipped
- *     step must not repeat for ever.  Before `optimize` (no result `ok`) a step gives values of
- * kind `state` bare.
+ *     derived copy is what the entry `derive` makes of its states, made of what the step makes of
+ *     them; where no entry says, a cast or view of such.  Counters that `exempt` names are free: a
+ *     skipped step must not repeat for ever.  Before `optimize` (no result `ok`) a step gives
+ *     values of kind `state` bare.
  * 19. A step that writes a parameter writes its derived copies, of the same commit; what else it
  *     writes that `derive` makes something of, it writes that too.  One that
  *     writes a part writes all parts of one, which falls back on the old parts joined.  Of a

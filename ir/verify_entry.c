@@ -269,8 +269,7 @@ static bool is_rounded(const Verifier *v, const Node *commit) {
   return n && (n->op == OP_round_by_bits || n->op == OP_stochastic_round);
 }
 
-/* A derived state that is more than its parameter cast: of what commits it is what `derive` makes.
- */
+/* Of what commits a derived state is what `derive` makes of it. */
 static bool check_derived(Verifier *v, const Port *p, ValueId x, ValueId result) {
   return derived_same(v->g, x, entry_index(v), result, true) ||
          verify_report(v, p->loc, NO_ID,
@@ -287,7 +286,8 @@ static bool check_committed(Verifier *v, const Port *p, ValueId result) {
   if (is_exempt(g, s) || (old != NO_ID && value_origin(g, result, false) == old)) return true;
   if (!n && ok == NO_ID && s->kind == STATE_state) return true;
   ValueId derived = s->kind == STATE_derived ? derived_value(g, s->path) : NO_ID;
-  if (!n && derived != NO_ID) return check_derived(v, p, derived, result);
+  if (derived != NO_ID && !check_derived(v, p, derived, result)) return false;
+  if (!n && derived != NO_ID) return true;
   if (!n) return verify_report(v, p->loc, NO_ID, "state \"%s\" changes without a commit", p->name);
   if (ok != NO_ID && value_origin(g, n->ops[0], false) != value_origin(g, ok, false))
     return verify_report(v, p->loc, NO_ID, "state \"%s\" commits under another predicate than `ok`",

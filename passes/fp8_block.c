@@ -36,8 +36,11 @@ static ValueId power_scale(Builder *b, ValueId amax, DType to) {
   return build2(b, OP_div, build_constant(b, plain, 1), x);
 }
 
+/* Of a weight put beside every example each has its own; f32 all the same, or what multiplies would
+ * not be what scale_inv is the inverse of. */
 static ValueId scale_of(Builder *b, const Format *f, ValueId amax, DType to) {
-  return f->stored == DT_f8e8m0 ? power_scale(b, amax, to) : fp8_own_scale(b, amax, to);
+  return build_wide(b, f->stored == DT_f8e8m0 ? power_scale(b, amax, to)
+                                              : fp8_own_scale(b, amax, to));
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */

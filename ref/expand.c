@@ -238,7 +238,7 @@ ValueId build_amax(Builder *b, ValueId x, const Attr *axes) {
     if (k < kept && axes->ints[k] == i) moved += k++ != i;
     else rest[n] = kept + n, perm[kept + n++] = i;
   if (moved) x = build_transpose(b, x, perm);
-  return build_reduce(b, OP_reduce_max, x, (uint32_t)n, rest);
+  return build_wide(b, build_reduce(b, OP_reduce_max, x, (uint32_t)n, rest));
 }
 
 static ValueId expand_saturate(Builder *b, const Node *n, Type result) {
