@@ -331,16 +331,22 @@ static bool check_copies(Verifier *v, const Port *p, ValueId result) {
   return true;
 }
 
-/* Of a derived state that the entry leaves as it is, it leaves all that it is made of. */
+static bool is_left(const Verifier *v, const State *s, ValueId result) {
+  return result == NO_ID || value_origin(v->g, result, false) == old_value(v, s->path);
+}
+
+/* Of a derived state that the entry leaves as it is, it leaves all that it is made of.  (That it
+ * does not give the copy of a parameter that it writes has been said.) */
 static bool check_left(Verifier *v, const State *s) {
   const Graph *g = v->g;
-  ValueId x = derived_value(g, s->path);
+  ValueId x = derived_value(g, s->path), result = new_value(v, s->path);
   States sources = {0};
-  if (x == NO_ID || new_value(v, s->path) != NO_ID) return true;
+  if (x == NO_ID || !is_left(v, s, result)) return true;
   sources = derived_sources(g, &v->scratch, x);
   for (uint32_t i = 0; i < sources.len; i++) {
     const State *from = sources.at[i];
-    if (!strcmp(from->path, s->master) || state_made(g, entry_index(v), from) == NO_ID) continue;
+    bool said = result == NO_ID && !strcmp(from->path, s->master);
+    if (said || state_made(g, entry_index(v), from) == NO_ID) continue;
     return verify_report(v, v->entry->loc, NO_ID,
                          "\"%s\" is written, what is made of it, \"%s\", is not", from->path,
                          s->path);
