@@ -12,8 +12,8 @@
 
 /* simplify comes first too: grad then sees matmul's flags where the program transposes weights. */
 const char passes_default[] =
-    "simplify, grad, fp8, accumulate, optimize, simplify, cse, dce, derive, range, expand, simplify, cse, "
-    "dce, group, precision, replay, watch, order, recompute, schedule";
+    "simplify, grad, fp8, accumulate, optimize, simplify, cse, dce, derive, range, expand, "
+    "simplify, cse, dce, group, precision, replay, watch, order, recompute, schedule";
 
 typedef enum FactId {
 #define FACT(name, meaning) FACT_##name,

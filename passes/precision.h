@@ -66,7 +66,7 @@ typedef struct Precision {
   uint32_t *first_choice; /* node: where its operands' choices begin */
   uint8_t *choices;       /* set of Low: what the kernel reads the operand as where it may choose */
   VEC(Moving) moving;
-  ValueId *low_of[LOWS];  /* value: its form in this type (itself: stored so), NO_ID: none */
+  ValueId *low_of[LOWS]; /* value: its form in this type (itself: stored so), NO_ID: none */
 } Precision;
 
 /* ---- precision.c ----------------------------------------------------------------------------- */

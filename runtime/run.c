@@ -93,8 +93,8 @@ int mp_check_poison(mp_ctx *ctx) {
                  "%s: the update of '%s' became non-finite at step %lld%s%s%s%s%s; load a "
                  "checkpoint to go on",
                  o->where ? o->where : ctx->model->desc->name, o->tensor.name,
-                 (long long)mp_steps_done(ctx), first ? ", first '" : "", first ? state : "", first ? "' (" : "",
-                 first ? first->tensor.name : "", first ? ")" : "");
+                 (long long)mp_steps_done(ctx), first ? ", first '" : "", first ? state : "",
+                 first ? "' (" : "", first ? first->tensor.name : "", first ? ")" : "");
 }
 
 static const mp_entry_desc *find_entry(mp_ctx *ctx, uint32_t entry) {

@@ -277,9 +277,10 @@ static int loop(Loop *l) {
   l->values_step = !r->args->values ? -1 : asked ? asked : done + 1;
   l->last = (CliStep){.step = done, .skipped = skipped_so_far(r)};
   if (asked && (asked <= done || asked > r->ctx->cursor.total_steps))
-    return cli_error(r->args, CLI_USAGE,
-                     "--values-step %lld is none of this run: %lld steps are done, it ends with %lld",
-                     (long long)asked, (long long)done, (long long)r->ctx->cursor.total_steps);
+    return cli_error(
+        r->args, CLI_USAGE,
+        "--values-step %lld is none of this run: %lld steps are done, it ends with %lld",
+        (long long)asked, (long long)done, (long long)r->ctx->cursor.total_steps);
   int status = cli_open_progress(&r->progress, r->args, done, r->ctx->cursor.total_steps);
   r->progress.run = r->progress.events.run = r;
   if (status) return status;

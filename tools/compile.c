@@ -184,9 +184,10 @@ static int choose_precision(Session *s, Graph *g, const Target *target) {
     if (!strcmp(word, fp8_recipe_written[i])) word = fp8_recipe_name[i];
   if (word && strcmp(word, "f32") && strcmp(word, "bf16") && strcmp(word, "f16") &&
       fp8_recipe(word) == FP8_RECIPES)
-    return fail("--precision wants f32, bf16, f16, fp8, fp8(delayed), fp8(current), fp8(block), mx8 "
-                "or auto (scale and master stand in the program), not",
-                word);
+    return fail(
+        "--precision wants f32, bf16, f16, fp8, fp8(delayed), fp8(current), fp8(block), mx8 "
+        "or auto (scale and master stand in the program), not",
+        word);
   g->train.precision = word ? word : "f32";
   bool delayed = fp8_recipe(g->train.precision) == RECIPE_fp8_delayed;
   if (!delayed) g->train.delayed = (Fp8Delayed){0};

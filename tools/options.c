@@ -54,7 +54,8 @@ static const Flag flags[] = {
      FLAG_TEXT, AT(multiversion)},
     {"-mcpu", "CPU", "for one: a level of those, native, or a name LLVM knows", FLAG_TEXT,
      AT(mcpu)},
-    {"--precision", "WORD", "f32, bf16, f16, fp8, fp8(delayed), fp8(current), fp8(block), mx8 or auto, in place of the "
+    {"--precision", "WORD",
+     "f32, bf16, f16, fp8, fp8(delayed), fp8(current), fp8(block), mx8 or auto, in place of the "
      "program's own",
      FLAG_TEXT, AT(precision)},
     {"--precision-greedy", NULL, "place casts by a greedy rule instead of the minimum cut",
