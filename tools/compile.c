@@ -166,8 +166,8 @@ static int emit_program(Session *s, const Program *p, const CpuTarget *cpu) {
     memory_report(p, &s->diag, json, &t);
     return output_write("-", t.at, t.len) ? 0 : 1;
   }
-  if (s->kind == OUT_DOT) dot_print(p->g, &t);
-  else if (s->kind == OUT_SVG) svg_print(p->g, &t);
+  if (s->kind == OUT_DOT) dot_print(p->g, &s->diag, &t);
+  else if (s->kind == OUT_SVG) svg_print(p->g, &s->diag, &t);
   else if (s->o.emit && !strcmp(s->o.emit, "plan")) plan_print(p, &t);
   else return emit_code(s, p, cpu);
   return emit_text(s, &t);

@@ -6,21 +6,29 @@
 
 #include <string.h>
 
+const DotColor dot_fills[] = {{"#d6e4f5", "stores f32"},
+                              {"#fae3c8", "stores a low type"},
+                              {"#e6d8f2", "stores f32 and low"},
+                              {"#eeeeee", "stores no float"},
+                              {0}};
+const DotColor dot_colors[] = {
+    {"#2f6db5", "f32"}, {"#d9822b", "bf16, f16, fp8"}, {"#888888", "integers, bools"}, {0}};
+
 const char *dot_color(Type t) {
-  if (t.dtype == DT_f32) return "#2f6db5";
-  return type_is_float(t) ? "#d9822b" : "#888888";
+  enum { F32, LOW, OTHER };
+  return dot_colors[t.dtype == DT_f32 ? F32 : type_is_float(t) ? LOW : OTHER].color;
 }
 
 /* Of a kernel by what it stores. */
 const char *dot_fill(const Graph *g, const Node *k) {
-  static const char *const fills[] = {"#eeeeee", "#d6e4f5", "#fae3c8", "#e6d8f2"};
-  int wide = 0, low = 0;
+  enum { F32, LOW, BOTH, NONE };
+  bool wide = false, low = false;
   for (uint32_t i = 0; i < k->nres; i++) {
     DType d = (DType)value_type(g, k->res + i).dtype;
-    if (d == DT_f32) wide = 1;
-    else if (dtype_kind[d] == 'f') low = 2;
+    if (d == DT_f32) wide = true;
+    else if (dtype_kind[d] == 'f') low = true;
   }
-  return fills[wide + low];
+  return dot_fills[wide && low ? BOTH : wide ? F32 : low ? LOW : NONE].color;
 }
 
 static void add_type(Text *out, Type t) {
@@ -48,14 +56,23 @@ void dot_ops(Text *out, const Graph *g, BlockId body) {
   }
 }
 
-static void add_block(Text *out, const Graph *g, BlockId block);
+typedef struct Dot {
+  const Graph *g;
+  const Diag *sources;
+  Text *out;
+} Dot;
 
-static void add_node(Text *out, const Graph *g, NodeId id) {
+static void add_block(const Dot *d, BlockId block);
+
+static void add_node(const Dot *d, NodeId id) {
+  const Graph *g = d->g;
+  Text *out = d->out;
+  char place[256];
   const Node *n = &g->nodes.at[id];
   if (n->op == OP_loop) {
     text_printf(out, "    subgraph cluster_n%u { label=\"loop of %lld\"; style=dashed;\n",
                 (unsigned)id, (long long)node_int(n, AT_trip, 0));
-    add_block(out, g, n->blocks[0]);
+    add_block(d, n->blocks[0]);
     text_add(out, "    }\n");
   }
   text_printf(out, "    n%u [label=\"%s", (unsigned)id,
@@ -64,7 +81,8 @@ static void add_node(Text *out, const Graph *g, NodeId id) {
     text_add(out, "\\n");
     dot_ops(out, g, n->blocks[0]);
   }
-  if (n->loc.line) text_printf(out, "\\nline %u", (unsigned)n->loc.line);
+  place_text(d->sources, n->loc, place, sizeof place);
+  if (n->loc.line) text_printf(out, "\\n%s", place);
   if (n->op == OP_kernel)
     text_printf(out, "\", shape=box, style=filled, fillcolor=\"%s\"];\n", dot_fill(g, n));
   else text_add(out, "\", shape=ellipse];\n");
@@ -80,13 +98,14 @@ static void add_node(Text *out, const Graph *g, NodeId id) {
   }
 }
 
-static void add_block(Text *out, const Graph *g, BlockId block) {
-  const NodeIds *nodes = &g->blocks.at[block].nodes;
-  for (uint32_t i = 0; i < nodes->len; i++) add_node(out, g, nodes->at[i]);
+static void add_block(const Dot *d, BlockId block) {
+  const NodeIds *nodes = &d->g->blocks.at[block].nodes;
+  for (uint32_t i = 0; i < nodes->len; i++) add_node(d, nodes->at[i]);
 }
 
-static void add_entry(Text *out, const Graph *g, const Entry *e) {
-  const Block *b = &g->blocks.at[e->body];
+static void add_entry(const Dot *d, const Entry *e) {
+  const Block *b = &d->g->blocks.at[e->body];
+  Text *out = d->out;
   text_printf(out, "  subgraph cluster_b%u {\n    label=", (unsigned)e->body);
   text_quoted(out, e->name);
   text_add(out, ";\n");
@@ -95,15 +114,28 @@ static void add_entry(Text *out, const Graph *g, const Entry *e) {
     text_quoted(out, e->args.at[i].name);
     text_add(out, "];\n");
   }
-  add_block(out, g, e->body);
+  add_block(d, e->body);
   text_add(out, "  }\n");
 }
 
-void dot_print(const Graph *g, Text *out) {
+static void add_legend(Text *out) {
+  text_add(out, "  subgraph cluster_legend {\n    label=\"legend\";\n");
+  for (int i = 0; dot_fills[i].color; i++)
+    text_printf(out, "    k%d [label=\"%s\", shape=note, style=filled, fillcolor=\"%s\"];\n", i,
+                dot_fills[i].meaning, dot_fills[i].color);
+  for (int i = 0; dot_colors[i].color; i++)
+    text_printf(out, "    e%d [label=\"%s\", shape=plain, fontcolor=\"%s\"];\n", i,
+                dot_colors[i].meaning, dot_colors[i].color);
+  text_add(out, "  }\n");
+}
+
+void dot_print(const Graph *g, const Diag *sources, Text *out) {
+  Dot d = {g, sources, out};
   text_add(out, "digraph ");
   text_quoted(out, g->name);
   text_add(out, " {\n  node [fontname=\"sans-serif\", fontsize=10];\n"
                 "  edge [fontname=\"sans-serif\", fontsize=8];\n");
-  for (uint32_t i = 0; i < g->entries.len; i++) add_entry(out, g, &g->entries.at[i]);
+  add_legend(out);
+  for (uint32_t i = 0; i < g->entries.len; i++) add_entry(&d, &g->entries.at[i]);
   text_add(out, "}\n");
 }

@@ -11,11 +11,10 @@ typedef struct Explain {
   Text *out;
 } Explain;
 
-/* "mlp.mp:8", without folders. */
-static void place(const Explain *e, Loc loc, char *out, size_t size) {
+void place_text(const Diag *sources, Loc loc, char *out, size_t size) {
   if (!loc.line) snprintf(out, size, "-");
   else
-    snprintf(out, size, "%s:%u", path_base(e->sources->sources.at[loc.source].name),
+    snprintf(out, size, "%s:%u", path_base(sources->sources.at[loc.source].name),
              (unsigned)loc.line);
 }
 
@@ -36,7 +35,7 @@ static void add_text_rows(Explain *e, const char *entry) {
     const PrecisionRow *row = &e->r->rows.at[i];
     char at[64];
     if (strcmp(row->entry, entry)) continue;
-    place(e, row->loc, at, sizeof at);
+    place_text(e->sources, row->loc, at, sizeof at);
     text_printf(e->out, "  %-16s %-16s %-14s %-9s %-4s %-9s %5u %10lld  %s\n", at,
                 *row->path ? row->path : "-", row->op, row->load, row->math, row->store,
                 (unsigned)row->casts, (long long)row->bytes, row->why);
@@ -118,7 +117,7 @@ static void add_json_moves(Explain *e, const char *key, PrecisionMoves m, const 
 
 static void add_json_row(Explain *e, const PrecisionRow *row, bool first) {
   char at[64];
-  place(e, row->loc, at, sizeof at);
+  place_text(e->sources, row->loc, at, sizeof at);
   text_add(e->out, first ? "\n{" : ",\n{");
   text_json_field(e->out, "entry", row->entry);
   text_json_field(e->out, "line", at);

@@ -10,7 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDE = 150, HIGH = 50, GAP_X = 18, GAP_Y = 34, MARGIN = 20, TITLE = 24, SWEEPS = 6 };
+enum {
+  WIDE = 150,
+  HIGH = 50,
+  GAP_X = 18,
+  GAP_Y = 34,
+  MARGIN = 20,
+  TITLE = 24,
+  SWEEPS = 6,
+  LEGEND = 130
+};
 
 typedef struct Box {
   NodeId node;
@@ -27,6 +36,7 @@ typedef struct Edge {
 
 typedef struct Drawing { /* of one entry */
   const Graph *g;
+  const Diag *sources;
   const Entry *entry;
   Arena *arena;
   VEC(Box) boxes;
@@ -178,9 +188,11 @@ static void draw_box(const Drawing *d, const Box *b, Text *out) {
   const Node *n = &d->g->nodes.at[b->node];
   int x = left_of(d, b), y = top_of(b);
   Text ops = {.arena = d->arena}, where = {.arena = d->arena};
+  char place[256];
   dot_ops(&ops, d->g, n->blocks[0]);
   text_printf(&where, "%s", n->loc.module ? n->loc.module : "");
-  if (n->loc.line) text_printf(&where, "%sline %u", where.len ? " " : "", (unsigned)n->loc.line);
+  place_text(d->sources, n->loc, place, sizeof place);
+  if (n->loc.line) text_printf(&where, "%s%s", where.len ? " " : "", place);
   if (b->trips != 1) text_printf(&where, " ×%lld", (long long)b->trips);
   text_printf(out, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"%s\"/>", x, y, WIDE,
               HIGH, dot_fill(d->g, n));
@@ -200,8 +212,8 @@ static void draw_entry(const Drawing *d, int top, Text *out) {
   text_add(out, "</g>\n");
 }
 
-static Drawing lay_out(const Graph *g, uint32_t entry, Arena *arena) {
-  Drawing d = {.g = g, .entry = &g->entries.at[entry], .arena = arena};
+static Drawing lay_out(const Graph *g, const Diag *sources, uint32_t entry, Arena *arena) {
+  Drawing d = {.g = g, .sources = sources, .entry = &g->entries.at[entry], .arena = arena};
   d.box_of = NEW_ARRAY(arena, uint32_t, g->nodes.len + 1);
   for (NodeId n = 0; n < g->nodes.len; n++) d.box_of[n] = NO_ID;
   add_boxes(&d, d.entry->body, 1);
@@ -209,12 +221,26 @@ static Drawing lay_out(const Graph *g, uint32_t entry, Arena *arena) {
   return d;
 }
 
-void svg_print(const Graph *g, Text *out) {
+static void draw_legend(Text *out) {
+  int x = MARGIN;
+  text_add(out, "<g class=\"legend\">\n");
+  for (int i = 0; dot_fills[i].color; i++, x += LEGEND)
+    text_printf(out,
+                "<rect x=\"%d\" y=\"8\" width=\"14\" height=\"12\" fill=\"%s\"/>"
+                "<text x=\"%d\" y=\"18\">%s</text>\n",
+                x, dot_fills[i].color, x + 19, dot_fills[i].meaning);
+  for (int i = 0; dot_colors[i].color; i++, x += LEGEND)
+    text_printf(out, "<path d=\"M%d 14h14\" stroke=\"%s\"/><text x=\"%d\" y=\"18\">%s</text>\n", x,
+                dot_colors[i].color, x + 19, dot_colors[i].meaning);
+  text_add(out, "</g>\n");
+}
+
+void svg_print(const Graph *g, const Diag *sources, Text *out) {
   Arena arena = {0};
   Drawing *d = NEW_ARRAY(&arena, Drawing, g->entries.len + 1);
-  int wide = 0, high = 0;
+  int wide = 2 * MARGIN + 7 * LEGEND, high = TITLE;
   for (uint32_t i = 0; i < g->entries.len; i++) {
-    d[i] = lay_out(g, i, &arena);
+    d[i] = lay_out(g, sources, i, &arena);
     if (width_of(&d[i]) > wide) wide = width_of(&d[i]);
     high += height_of(&d[i]);
   }
@@ -223,7 +249,8 @@ void svg_print(const Graph *g, Text *out) {
               "<style>text{font:10px sans-serif}.t{font-size:14px;font-weight:600}rect{stroke:#888}"
               "path{fill:none;opacity:.7}</style>\n",
               wide, high);
-  for (uint32_t i = 0, top = 0; i < g->entries.len; i++) {
+  draw_legend(out);
+  for (uint32_t i = 0, top = TITLE; i < g->entries.len; i++) {
     draw_entry(&d[i], (int)top, out);
     top += (uint32_t)height_of(&d[i]);
   }

@@ -94,14 +94,21 @@ void header_print(Arena *arena, const struct mp_desc *d, Text *out);
 
 /* ---- dot.c, svg.c, memory_report.c ---- */
 
-void dot_print(const Graph *g, Text *out);
+void dot_print(const Graph *g, const Diag *sources, Text *out);
 /* memory_limit.c: false: it does not, which has been said.  limit 0: everything fits. */
 bool memory_fits(const Program *p, uint64_t limit, Diag *diag);
 const char *human_bytes(char *out, size_t size, uint64_t bytes); /* "12.3 MB" */
 const char *dot_color(Type t);                         /* of an edge */
 const char *dot_fill(const Graph *g, const Node *k);   /* of a kernel */
 void dot_ops(Text *out, const Graph *g, BlockId body); /* "matmul add gelu": what it is there for */
-void svg_print(const Graph *g, Text *out);             /* svg.c: the same, laid out */
+typedef struct DotColor { /* what the legend says of a colour; NULL: the end */
+  const char *color, *meaning;
+} DotColor;
+extern const DotColor dot_fills[], dot_colors[]; /* of kernels, of edges */
+/* svg.c: the same, laid out. */
+void svg_print(const Graph *g, const Diag *sources, Text *out);
+/* explain.c: "mlp.mp:8", without folders; "-": nowhere known. */
+void place_text(const Diag *sources, Loc loc, char *out, size_t size);
 void memory_report(const Program *p, const Diag *sources, bool json, Text *out);
 
 /* ---- explain.c ------------------------------------------------------------------------------- */
