@@ -81,10 +81,13 @@ void graph_add_entry_result(Graph *g, uint32_t entry, ResRole role, const char *
   vec_push(g->arena, &g->blocks.at[e->body].results, v);
 }
 
+/* Names are interned, nearly all of them: the pointer finds most without looking at a letter. */
 static ValueId find_port(const Port *ports, uint32_t n, const ValueId *values, int role,
                          const char *name) {
   for (uint32_t i = 0; i < n; i++)
-    if (ports[i].role == role && (!name || !strcmp(ports[i].name, name))) return values[i];
+    if (ports[i].role == role && (!name || ports[i].name == name)) return values[i];
+  for (uint32_t i = 0; i < n; i++)
+    if (ports[i].role == role && !strcmp(ports[i].name, name)) return values[i];
   return NO_ID;
 }
 
@@ -100,6 +103,8 @@ ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const c
 }
 
 State *graph_state(const Graph *g, const char *path) {
+  for (uint32_t i = 0; i < g->states.len; i++)
+    if (g->states.at[i].path == path) return &g->states.at[i];
   for (uint32_t i = 0; i < g->states.len; i++)
     if (!strcmp(g->states.at[i].path, path)) return &g->states.at[i];
   return NULL;

@@ -157,7 +157,7 @@ static bool split_kernel(Part *p, BlockId block, uint32_t at) {
     ValueId inside = g->blocks.at[g->nodes.at[p->kernel].blocks[0]].results.at[i];
     bool by_master = false;
     if (v >= p->s->values) continue; /* another has gone: the next time */
-    if (!is_asked(p, block, v) || !is_part(p, inside, &by_master) || !by_master) continue;
+    if (!is_part(p, inside, &by_master) || !by_master || !is_asked(p, block, v)) continue;
     read_again(p, block, v, make_again(p, at, v));
     drop_views(p, block, v);
     kernel_drop_unused(g, p->kernel, i);
