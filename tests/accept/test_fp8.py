@@ -102,7 +102,6 @@ def main():
             check_case(folder, f"model{i}", MODEL, word, times, width, (6, 9))
         check_case(folder, "loop", LOOP, "fp8(delayed, history: 2) scale(2^4)", 2, 12, (8, 9))
         check_case(folder, "parts", PARTS, "fp8(delayed, history: 3)", 2, 12, (4, 17))
-        check_case(folder, "lines", PARTS, "mx8", 1, 12, (4, 17))
 
 
 if __name__ == "__main__":
