@@ -349,7 +349,7 @@ static bool test(uint64_t seed, bool show) {
 }
 
 int main(int argc, char **argv) {
-  uint64_t count = 100, first = 1, failed = 0;
+  uint64_t count = 70, first = 1, failed = 0;
   bool show = false;
   const char *more = getenv("MPCC_LONG");
   if (more && !strcmp(more, "1")) count = 10000;
