@@ -27,8 +27,7 @@ const State *argument_state(const Graph *g, ValueId v) {
 }
 
 ValueId derived_source(const Graph *g, ValueId v) {
-  const Value *x = &g->values.at[v];
-  const State *s = x->node == NO_ID ? argument_state(g, v) : NULL;
+  const State *s = argument_state(g, v);
   return s && s->kind == STATE_derived ? derived_value(g, s->path) : NO_ID;
 }
 

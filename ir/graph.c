@@ -116,6 +116,15 @@ const Fp8Slot *graph_slot(const Graph *g, const char *name) {
   return NULL;
 }
 
+const Fp8Slot *graph_scaled_slot(const Graph *g, const char *path) {
+  for (uint32_t i = 0; i < g->slots.len; i++) {
+    const Fp8Slot *s = &g->slots.at[i];
+    size_t length = strlen(s->name);
+    if (!strncmp(path, s->name, length) && !strcmp(path + length, ".scale")) return s;
+  }
+  return NULL;
+}
+
 int graph_entry_find(const Graph *g, EntryKind kind) {
   for (uint32_t i = 0; i < g->entries.len; i++)
     if (g->entries.at[i].kind == kind) return (int)i;

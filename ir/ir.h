@@ -325,6 +325,7 @@ ValueId graph_entry_arg(const Graph *g, uint32_t entry, ArgRole role,
 ValueId graph_entry_result(const Graph *g, uint32_t entry, ResRole role, const char *name);
 State *graph_state(const Graph *g, const char *path);        /* NULL: none */
 const Fp8Slot *graph_slot(const Graph *g, const char *name); /* NULL: none */
+const Fp8Slot *graph_scaled_slot(const Graph *g, const char *path); /* whose scale that state is */
 int graph_entry_find(const Graph *g, EntryKind kind);        /* first of the kind, -1: none */
 
 static inline Type value_type(const Graph *g, ValueId v) { return g->values.at[v].type; }

@@ -83,15 +83,9 @@ bool verify_quantize(const Check *c) {
   return (is_scalar(t[3], DT_i1) && t[3].unit == 0) || refuse(c, "nonfinite must be i1[]");
 }
 
-/* What the argument v, of a loop or an entry, was outside of that; NO_ID: it comes from nowhere. */
-static ValueId one_out(const Graph *g, ValueId v) {
-  ValueId out = loop_invariant(g, v);
-  return out != NO_ID ? out : derived_source(g, v);
-}
-
 /* Where v was computed, through kernels and reshapes, out of loops, in `derive`. */
 static ValueId made_as(const Graph *g, ValueId v) {
-  for (ValueId out = v; out != NO_ID; out = one_out(g, v)) v = value_origin(g, out, false);
+  for (ValueId out = v; out != NO_ID; out = derived_source(g, v)) v = value_source(g, out, false);
   return v;
 }
 

@@ -15,8 +15,6 @@
  */
 #include "passes/pass.h"
 
-#include <string.h>
-
 typedef struct Derive { /* of one entry */
   Graph *g;
   Arena *arena;
@@ -31,23 +29,12 @@ typedef struct Derive { /* of one entry */
 
 /* ---- what is settled ------------------------------------------------------------------------- */
 
-static bool is_slot_scale(const Graph *g, const State *s) {
-  size_t n = strlen(s->path), tail = strlen(".scale");
-  for (uint32_t i = 0; i < g->slots.len; i++) {
-    const char *name = g->slots.at[i].name;
-    if (strlen(name) + tail == n && !strncmp(s->path, name, n - tail) &&
-        !strcmp(s->path + n - tail, ".scale"))
-      return true;
-  }
-  return false;
-}
-
 static void settle_arguments(Derive *d, const char **of) {
   const Block *body = &d->g->blocks.at[d->g->entries.at[d->entry].body];
   for (uint32_t i = 0; i < body->args.len; i++) {
     const State *s = argument_state(d->g, body->args.at[i]);
     bool param = s && s->kind == STATE_param;
-    d->settled[body->args.at[i]] = param || (s && is_slot_scale(d->g, s));
+    d->settled[body->args.at[i]] = param || (s && graph_scaled_slot(d->g, s->path));
     if (param) of[body->args.at[i]] = s->path;
   }
 }

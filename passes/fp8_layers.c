@@ -73,11 +73,7 @@ ValueId fp8_source(const Fp8 *s, ValueId v) {
 
 /* The parameter that v shows, or NULL. */
 static const char *parameter(const Fp8 *s, ValueId v) {
-  v = value_source(s->g, v, true);
-  const Value *x = &s->g->values.at[v];
-  if (x->node != NO_ID || x->block != entry_of(s)->body) return NULL;
-  Port p = entry_of(s)->args.at[x->index];
-  const State *state = p.role == ARG_state ? graph_state(s->g, p.name) : NULL;
+  const State *state = argument_state(s->g, value_source(s->g, v, true));
   return state && state->kind == STATE_param ? state->path : NULL;
 }
 

@@ -51,13 +51,9 @@ static uint32_t new_value(Problem *p, ValueId v, AssignValue x, const char *beca
  * it; of anything else that no kernel makes a kernel casts one. */
 static void add_given(Problem *p, ValueId v) {
   const Graph *g = p->s->g;
-  const Entry *e = &g->entries.at[p->s->entry];
-  Value at = g->values.at[v];
-  bool argument = at.node == NO_ID && at.block == e->body;
-  const State *state = argument && e->args.at[at.index].role == ARG_state
-                           ? graph_state(g, e->args.at[at.index].name)
-                           : NULL;
-  bool param = state && state->kind == STATE_param, step = e->kind == ENTRY_step;
+  const State *state = argument_state(g, v);
+  bool param = state && state->kind == STATE_param;
+  bool step = g->entries.at[p->s->entry].kind == ENTRY_step;
   new_value(p, v,
             (AssignValue){.count = param && !step ? 0 : type_count(value_type(g, v)),
                           .given = true,

@@ -123,16 +123,11 @@ static void declare_copy(Precision *s, const State *master, Low low) {
 }
 
 const State *copied_parameter(const Precision *s, ValueId v, Low low) {
-  const Graph *g = s->g;
-  const Entry *e = &g->entries.at[s->entry];
-  Value at = g->values.at[v];
-  if (at.node != NO_ID || at.block != e->body) return NULL;
-  Port port = e->args.at[at.index];
-  const State *master = port.role == ARG_state ? graph_state(g, port.name) : NULL;
+  const State *master = argument_state(s->g, v);
   if (!master || master->kind != STATE_param) return NULL;
   /* A calibration runs once: for its sake no step writes a copy. */
-  bool once = e->kind == ENTRY_calibrate;
-  return once && !graph_state(g, low_path(s, master->path, low)) ? NULL : master;
+  bool once = s->g->entries.at[s->entry].kind == ENTRY_calibrate;
+  return once && !graph_state(s->g, low_path(s, master->path, low)) ? NULL : master;
 }
 
 /* The derived copy of parameter argument v, or NO_ID where v is something else. */

@@ -150,15 +150,8 @@ static const Fp8Slot *slot_of(const Rows *r, ValueId v, int depth) {
   const Graph *g = r->s->g;
   v = value_source(g, v, false);
   const Node *n = value_node(g, v);
-  const Entry *e = &g->entries.at[r->entry];
-  bool argument = !n && g->values.at[v].block == e->body;
-  const char *path = argument ? e->args.at[g->values.at[v].index].name : "";
-  for (uint32_t i = 0; i < g->slots.len; i++) {
-    const Fp8Slot *s = &g->slots.at[i];
-    size_t length = strlen(s->name);
-    if (!strncmp(path, s->name, length) && !strcmp(path + length, ".scale")) return s;
-  }
-  const Fp8Slot *found = NULL;
+  const State *state = argument_state(g, v);
+  const Fp8Slot *found = state ? graph_scaled_slot(g, state->path) : NULL;
   for (uint32_t i = 0; n && depth && i < n->nops && !found; i++)
     found = slot_of(r, n->ops[i], depth - 1);
   return found;

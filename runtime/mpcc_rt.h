@@ -77,7 +77,7 @@ typedef enum mp_state_kind {
   MP_STATE,   /* state of a module */
   MP_MOMENT,  /* state of an optimizer: "net.0.weight:m" */
   MP_COUNTER, /* step, attempt, skipped; loss scale; histories and scales of fp8(delayed) */
-  MP_DERIVED, /* low or packed copy of a parameter; rebuilt by `derive`, never saved */
+  MP_DERIVED, /* of a parameter: low copy, fp8 codes; rebuilt by `derive`, never saved */
   MP_SHADOW,  /* what STEP.grads hands to STEP.apply: "grad:PATH", "weight:LOSS"; never saved */
   MP_PART     /* of a parameter with MP_STATE_SPLIT, which stands for its parts */
 } mp_state_kind;

@@ -10,6 +10,7 @@ Behind every step, committed or not, low copies and low parts of parameters are 
 An update that itself becomes infinite is past that: the run says whose it was, and the state is
 neither stepped nor saved until a whole one is loaded.
 """
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,9 @@ import numpy as np
 
 from mpcc_model import COUNTER, DERIVED, E_NONFINITE, PART, Model, ModelError, widen, widen_f8e4m3fn
 from support import compile_to, round_bf16, same_bits
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "ops"))
+from fp8_cases import fp8
 
 B, D = 4, 16
 
@@ -104,17 +108,8 @@ def put(m, states):
         m.hyper(path, float(value)) if path == "lr" else m.set(path, value)
 
 
-def round_f8e4m3fn(x):
-    """The nearest code's number, of two the even code's, at most the largest."""
-    numbers = widen_f8e4m3fn(np.arange(127)).astype(float)
-    size = np.minimum(np.abs(x.astype(float)), numbers[-1])
-    away = np.abs(size[..., None] - numbers)
-    even = np.where(away == away.min(-1, keepdims=True), np.arange(127) % 2, 2).argmin(-1)
-    return np.where(np.isnan(x), np.nan, np.copysign(numbers[even], x)).astype(np.float32)
-
-
 ROUND = {"bf16": (widen, round_bf16), "f16": (np.float32, lambda x: x.astype(np.float16).astype(np.float32)),
-         "f8e4m3fn": (widen_f8e4m3fn, round_f8e4m3fn)}
+         "f8e4m3fn": (widen_f8e4m3fn, lambda x: fp8("f8e4m3fn", x).astype(np.float32))}
 
 
 def check_rounded(m, wanted, label):
